@@ -1,0 +1,202 @@
+"""Every setting of a run, as frozen dataclasses that refuse what cannot work.
+
+The fields are the keys of a recipe and, with dots, the flags of `paczero train`:
+
+>>> PACZeroConfig(steps=100, mechanism=MechanismConfig(name="mi", budget=0.33)).mechanism.budget
+0.33
+
+Paper: arXiv 2605.06505. The defaults are those of its SST-2 recipes where it states one.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from paczero.errors import PACZeroError
+
+MINIMUM_UNITS = 32
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise PACZeroError(f"{name}: {value!r} was given; expected {expected}")
+
+
+def _positive(name: str, value: float) -> None:
+    _require(math.isfinite(value) and value > 0, name, value, "a finite number above 0")
+
+
+@dataclass(frozen=True)
+class MechanismConfig:
+    """How one bit a direction is released.
+
+    Attributes:
+        name: `zpl` (contested steps release a fair coin, I = 0), `mi` (they release the secret subset's sign
+            through a noisy channel) or `none` (MeZO: the real mean derivative, no privacy).
+        subsets: M, how many candidate subsets; even.
+        family: how the candidates are drawn: `random` (the paper's), `paired` or `balanced`.
+        pilots: directions measured at the base model for the `balanced` family; each costs two passes over the pool.
+        budget: B, the whole run's mutual information in nats; `mi` needs it.
+        channel: the noisy channel of `mi`: `bit` or the paper's `gaussian`.
+        allocation: how the budget is spread over the steps: `adaptive` or `uniform`.
+        clip: c, each unit's derivative is clipped to ±c (nats of loss per unit of direction); `none` may leave it out.
+    """
+
+    name: Literal["zpl", "mi", "none"] = "zpl"
+    subsets: int = 128
+    family: Literal["random", "paired", "balanced"] = "random"
+    pilots: int = 64
+    budget: float | None = None
+    channel: Literal["bit", "gaussian"] = "bit"
+    allocation: Literal["adaptive", "uniform"] = "adaptive"
+    clip: float | None = 25.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.subsets >= 2 and self.subsets % 2 == 0,
+            "mechanism.subsets",
+            self.subsets,
+            "an even number of candidates, 2 or more (each record is in exactly half of them)",
+        )
+        _require(self.pilots >= 1, "mechanism.pilots", self.pilots, "1 or more")
+        if self.clip is not None:
+            _positive("mechanism.clip", self.clip)
+        else:
+            _require(self.name == "none", "mechanism.clip", None, "a number above 0 (only `none` runs without)")
+        if self.budget is not None:
+            _require(
+                math.isfinite(self.budget) and self.budget >= 0,
+                "mechanism.budget",
+                self.budget,
+                "nats, a finite number of 0 or more",
+            )
+        if self.name == "mi":
+            _require(self.budget is not None, "mechanism.budget", None, "a number of nats, which `mi` needs (say 0.33)")
+        elif self.budget:
+            raise PACZeroError(
+                f"mechanism.budget: {self.budget!r} was given with mechanism.name {self.name!r}, which spends none; "
+                "leave the budget out or choose `mi`"
+            )
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What a record says and which answers it has.
+
+    Attributes:
+        template: the prompt; `{label}` comes last, every other placeholder is a column of the data.
+        label_column: the column that holds the label.
+        labels: value of the label column -> label word (or words) put in the place of `{label}`; two or more.
+        unit_column: the column that names whose record it is; without one each record is a unit of its own.
+        too_long: what happens to a record beyond the model's context: `error` or `truncate` (its columns are cut
+            at their end, the longest first, the rest of the template stays).
+        max_length: tokens of a record at most; the model's context where left out.
+    """
+
+    template: str = "{text} It was {label}"
+    label_column: str = "label"
+    labels: Mapping[str, str] = field(default_factory=lambda: {"0": "terrible", "1": "great"})
+    unit_column: str | None = None
+    too_long: Literal["error", "truncate"] = "error"
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.template.endswith("{label}") and self.template.count("{label}") == 1,
+            "task.template",
+            self.template,
+            "a text that ends with {label}, once",
+        )
+        _require(len(self.labels) >= 2, "task.labels", dict(self.labels), "two or more label values with their words")
+        words = list(self.labels.values())
+        _require(len(set(words)) == len(words), "task.labels", dict(self.labels), "a different word for each label")
+        if self.max_length is not None:
+            _require(self.max_length >= 2, "task.max_length", self.max_length, "2 tokens or more")
+
+
+@dataclass(frozen=True)
+class PACZeroConfig:
+    """A run: where it goes, what is released, how far each step moves.
+
+    Attributes:
+        output_dir: the run directory (DESIGN: `release/` may be published, `private/` never).
+        task: prompt, labels and units.
+        mechanism: what is released and at what cost.
+        steps: T, how many updates.
+        learning_rate: η at the first step, in weight per bit (for `none`: per unit of mean derivative).
+        schedule: `linear` falls to 0 over the run, `constant` stays.
+        mu: μ, half the distance between the two points at which losses are taken.
+        directions: K, directions (and releases) a step.
+        direction_law: `rademacher` (the same bits on any device) or `gaussian` (the paper's).
+        train_layers: full tuning only: indices of the decoder layers to train; all parameters where left out.
+        restore: `copy` (exact, twice the trained weights) or `arithmetic` (no copy; drift by rounding, replayed alike).
+        units_per_step: a public random part of the pool a step; the whole pool where left out.
+        average: e in [0, 1): serve the exponential average of the released iterates; 0 serves the last one.
+        threshold: `none`, or `median`: a binary decision moved to the median of the dev scores.
+        select: which step is served: `last`, or the best on the dev set by `loss` or `accuracy`.
+        eval_steps: dev evaluation every so many steps (and after the last).
+        seed: the public seed of directions, candidates and initial adapter.
+        test_seed: makes secret, coins and flips reproducible for testing; the report is marked VOID.
+        dtype: type of the model's weights; adapters are float32 whatever it is.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        batch_tokens: token positions of a micro-batch at most.
+        cache_bytes: hidden states below the first trained layer stay in memory up to this size, in a memory-mapped
+            file in `private/` beyond.
+        report_to: any of `tensorboard`, `trackio`, `wandb`; they are sent public figures only.
+        force: go on where a warning would stop the run (a budget of ln 2 or more, weights that round away).
+    """
+
+    output_dir: str = "runs/paczero"
+    task: TaskConfig = field(default_factory=TaskConfig)
+    mechanism: MechanismConfig = field(default_factory=MechanismConfig)
+    steps: int = 1000
+    learning_rate: float = 1e-3
+    schedule: Literal["linear", "constant"] = "linear"
+    mu: float = 1e-3
+    directions: int = 1
+    direction_law: Literal["rademacher", "gaussian"] = "rademacher"
+    train_layers: list[int] | None = None
+    restore: Literal["copy", "arithmetic"] = "copy"
+    units_per_step: int | None = None
+    average: float = 0.0
+    threshold: Literal["none", "median"] = "none"
+    select: Literal["last", "loss", "accuracy"] = "last"
+    eval_steps: int = 100
+    seed: int = 0
+    test_seed: int | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+    batch_tokens: int = 1024
+    cache_bytes: int = 2 * 1024**3
+    report_to: list[str] = field(default_factory=list)
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "directions", "eval_steps", "batch_tokens"):
+            value = getattr(self, name)
+            _require(value >= 1, name, value, "1 or more")
+        for name in ("learning_rate", "mu"):
+            _positive(name, getattr(self, name))
+        _require(0 <= self.average < 1, "average", self.average, "a number in [0, 1)")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2^63 - 1")
+        _require(self.cache_bytes >= 0, "cache_bytes", self.cache_bytes, "0 bytes or more")
+        if self.units_per_step is not None:
+            _require(
+                self.units_per_step >= MINIMUM_UNITS,
+                "units_per_step",
+                self.units_per_step,
+                f"{MINIMUM_UNITS} units or more",
+            )
+        unknown = set(self.report_to) - {"tensorboard", "trackio", "wandb"}
+        _require(not unknown, "report_to", sorted(unknown), "any of tensorboard, trackio, wandb")
+        budget = self.mechanism.budget
+        if budget is not None and budget >= math.log(2) and not self.force:
+            raise PACZeroError(
+                f"mechanism.budget: {budget!r} nats was given; ln 2 = 0.693 or more promises nothing. "
+                "Choose a smaller budget, or pass --force true to run without a promise"
+            )
+
+    def learning_rate_at(self, step: int) -> float:
+        """η_t: the learning rate of `step` (from 0), a function of public values only."""
+        return self.learning_rate * (1 - step / self.steps) if self.schedule == "linear" else self.learning_rate

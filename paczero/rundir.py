@@ -1,0 +1,137 @@
+"""A run's directory: what lies where, and how a file gets there whole.
+
+    RUN/config.yaml   RUN/release/ (may be published)   RUN/report/ (the owner's)   RUN/private/ (never)
+
+`release/` appears in one rename when the run is finished; until then everything is in `private/`.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from paczero.errors import PACZeroError
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of one run.
+
+    Attributes:
+        root: the directory given as `output_dir` or RUN.
+    """
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def release(self) -> Path:
+        return self.root / "release"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def private(self) -> Path:
+        return self.root / "private"
+
+    @property
+    def secret(self) -> Path:
+        return self.private / "secret.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.private / "journal.jsonl"
+
+    @property
+    def staged_transcript(self) -> Path:
+        return self.private / "transcript.jsonl"
+
+    @property
+    def diagnostics(self) -> Path:
+        return self.private / "diagnostics.jsonl"
+
+    @property
+    def candidates(self) -> Path:
+        return self.private / "candidates.npz"
+
+    @property
+    def cache(self) -> Path:
+        return self.private / "cache"
+
+    @property
+    def staging(self) -> Path:
+        return self.private / "release"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the release was published."""
+        return (self.release / "privacy.json").is_file()
+
+    def create(self) -> None:
+        """Makes the directory and its private part (0700).
+
+        Raises:
+            PACZeroError: the directory holds files already, or cannot be made.
+        """
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            raise PACZeroError(
+                f"output_dir: {str(self.root)!r} exists and is not an empty directory; name another, or "
+                f"go on with the run in it by `paczero train --resume {self.root}`"
+            )
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            os.mkdir(self.private, 0o700)
+        except OSError as error:
+            raise PACZeroError(f"output_dir: {str(self.root)!r} cannot be made: {error.strerror}") from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the run for this process; a second training in the same directory is refused.
+
+        Raises:
+            PACZeroError: there is no run here, or another process holds it.
+        """
+        if not self.private.is_dir():
+            raise PACZeroError(f"{str(self.root)!r} holds no run: {str(self.private)!r} is missing")
+        descriptor = os.open(self.private / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PACZeroError(f"{str(self.root)!r} is in use by another process; wait for it or stop it") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+    """Writes a file so that it is seen complete or not at all, and is on disk when this returns."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    data = content.encode() if isinstance(content, str) else content
+    descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes renames and new names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
