@@ -44,7 +44,7 @@ class CandidateTree:
         place = {(): 0} | {node: 1 + index for index, node in enumerate(nodes)}
         self.tokens = np.array([node[-1] for node in nodes], dtype=np.int64)
         self.depths = np.array([len(node) - 1 for node in nodes], dtype=np.int64)
-        self.sees = np.array([[a[: len(b)] == b for b in nodes] for a in nodes], dtype=bool).reshape(len(nodes), -1)
+        self.sees = np.array([[a[: len(b)] == b for b in nodes] for a in nodes], dtype=bool).reshape(len(nodes), len(nodes))
         self.terms = [[(place[path[:end]], path[end]) for end in range(len(path))] for path in paths]
 
     def __len__(self) -> int:

@@ -1,0 +1,339 @@
+"""Scores of every record's candidates, with as few token positions as the model allows.
+
+Nothing is computed twice that stays the same: layers below the first trained one run once per record and their output
+is kept (`HiddenCache`). Nothing is computed that is not read: the last layer is narrowed to the positions whose output
+is needed, and the head to the label words' rows.
+
+>>> scorer = Scorer(model, batches, tree, first_layer=29, cache=HiddenCache(2**31, None))  # doctest: +SKIP
+>>> scorer.scores().shape                                                                  # doctest: +SKIP
+(600, 2)
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from paczero.errors import PACZeroError
+from paczero.records.batches import CandidateTree, MicroBatch
+from paczero.zeroth.models import find_layers, plain
+
+# Decoder layers in which attention's output projection can be narrowed to the positions that are read: the norm that
+# attention starts from, and the projection that it ends in. In others the last layer runs at every position.
+NARROWED = (("input_layernorm", "self_attn.o_proj"), ("self_attn_layer_norm", "self_attn.out_proj"))
+SELF_CHECK_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
+
+
+class _Given(nn.Module):
+    """Stands in for the layers below the first trained one: returns the output that they once had."""
+
+    hidden: torch.Tensor
+
+    def forward(self, hidden_states: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        return self.hidden
+
+
+class _Skip(nn.Module):
+    """Stands in for a layer that is not needed; keeps the others' indices as they are."""
+
+    def forward(self, hidden_states: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        return hidden_states
+
+
+class _Kept(_Skip):
+    """Stands in for the first trained layer: keeps what reaches it."""
+
+    hidden: torch.Tensor
+
+    def forward(self, hidden_states: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+        self.hidden = hidden_states
+        return hidden_states
+
+
+class HiddenCache:
+    """Hidden states below the first trained layer, one tensor (B, S, D) a micro-batch.
+
+    Args:
+        limit: bytes that stay in memory; beyond them the states go to a memory-mapped file.
+        directory: where that file lies (private: the states are the pool's text in another form).
+    """
+
+    def __init__(self, limit: int, directory: Path | None):
+        self.limit = limit
+        self.directory = directory
+        self.states: list[torch.Tensor] = []
+
+    def fill(self, batches: list[MicroBatch], compute: Callable[[MicroBatch], torch.Tensor]) -> None:
+        """Computes and keeps the states of all batches, in order."""
+        mapped: torch.Tensor | None = None
+        offset = 0
+        for index, batch in enumerate(batches):
+            state = compute(batch)
+            if index == 0:
+                total = sum(b.positions for b in batches) * state.shape[-1]
+                mapped = self._mapped(total, state) if total * state.element_size() > self.limit else None
+            if mapped is not None:
+                view = mapped[offset : offset + state.numel()].view(state.shape)
+                view.copy_(state)
+                offset += state.numel()
+                state = view
+            self.states.append(state)
+
+    def _mapped(self, elements: int, like: torch.Tensor) -> torch.Tensor | None:
+        if self.directory is None or like.device.type != "cpu":
+            return None
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        path = self.directory / "hidden.bin"
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
+        os.ftruncate(descriptor, elements * like.element_size())
+        os.close(descriptor)
+        return torch.from_file(str(path), shared=True, size=elements, dtype=like.dtype)
+
+
+class Scorer:
+    """One set of records under one model; each call runs its fixed micro-batches with the weights as they stand.
+
+    Args:
+        model: a transformers causal decoder, plain or wrapped by PEFT, in evaluation mode.
+        batches: the records' micro-batches; together they hold records 0 to R − 1.
+        tree: the candidates that all records share.
+        first_layer: the lowest layer that training can change; what lies below is cached.
+        cache: where the hidden states below it stay.
+        progress: called with (batches done, batches in all) while the cache is built.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: list[MicroBatch],
+        tree: CandidateTree,
+        *,
+        first_layer: int = 0,
+        cache: HiddenCache | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        self.model = plain(model)
+        self.batches = batches
+        self.tree = tree
+        self.records = sum(len(batch.records) for batch in batches)
+        self.first_layer = first_layer
+        self.found = find_layers(model)
+        self.device = next(self.model.parameters()).device
+        self.label_rows = torch.tensor([path[0][1] for path in tree.terms], device=self.device)
+        self._narrow = _narrowed_modules(self.found.layers[-1], self.model)
+        self._inputs = [self._on_device(batch) for batch in batches]
+        self.cache = cache if first_layer > 0 else None
+        if self.cache is not None and batches:
+            self._fill_cache(self.cache, progress)
+
+    # -- what callers ask for ------------------------------------------------------------------------------------------
+
+    def scores(self, wanted: np.ndarray | None = None) -> np.ndarray:
+        """Mean token log-probability of every candidate, up to a constant per record.
+
+        Args:
+            wanted: records to score (R,) bool; all where left out. The others' rows are not computed and stay 0.
+
+        Returns:
+            float64 (R, C).
+        """
+        out = np.zeros((self.records, len(self.tree.terms)))
+        for records, hidden in self._outputs(wanted):
+            out[records] = self._candidate_scores(hidden).double().cpu().numpy()
+        return out
+
+    def features(self) -> np.ndarray:
+        """Output of the last layer at the end of each prompt, after the final norm: float32 (R, D)."""
+        rows: list[np.ndarray | None] = [None] * self.records
+        for records, hidden in self._outputs(None):
+            for record, row in zip(records, hidden[:, 0].float().cpu().numpy(), strict=True):
+                rows[record] = row
+        return np.stack([row for row in rows if row is not None])
+
+    @property
+    def positions(self) -> int:
+        """Token positions that one pass runs through the trained layers, padding included."""
+        return sum(batch.positions for batch in self.batches)
+
+    @property
+    def tokens(self) -> int:
+        """The same without padding."""
+        return sum(batch.tokens for batch in self.batches)
+
+    @torch.inference_mode()
+    def check(self) -> None:
+        """Compares the first record's scores with the model's own forward pass.
+
+        Raises:
+            PACZeroError: they differ; this architecture does something that the shortcuts do not reproduce.
+        """
+        batch = self.batches[0].take(np.array([0]))
+        index = int(batch.records[0])
+        wanted = np.zeros(self.records, dtype=bool)
+        wanted[index] = True
+        got = self.scores(wanted)[index]
+        end = int(batch.reads[0, 0]) + 1
+        prompt = batch.input_ids[0, :end].tolist()
+        slow = np.array([self._slow_score(prompt, candidate) for candidate in range(len(self.tree.terms))])
+        apart = float(np.abs((got - got[0]) - (slow - slow[0])).max())
+        scale = max(1.0, float(np.abs(slow).max()))
+        if not apart <= SELF_CHECK_TOLERANCE[self.model.dtype] * scale:
+            raise PACZeroError(
+                f"model: {type(self.model).__name__} scores a record {apart:.3g} apart from its own forward pass; "
+                "this architecture is not supported"
+            )
+
+    # -- one pass ------------------------------------------------------------------------------------------------------
+
+    def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Per micro-batch the records and the model's output at the positions that are read (B, P, D)."""
+        with torch.inference_mode(), self._standing_in() as given:
+            for index, batch in enumerate(self.batches):
+                rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
+                if rows is not None and len(rows) == 0:
+                    continue
+                hidden = self.cache.states[index] if self.cache is not None else None
+                inputs = self._inputs[index]
+                if rows is not None and len(rows) < len(batch.records):
+                    batch = batch.take(rows)  # noqa: PLW2901
+                    inputs = self._on_device(batch)
+                    hidden = None if hidden is None else hidden[torch.from_numpy(rows)]
+                if given is not None:
+                    given.hidden = hidden
+                yield batch.records, self._run(inputs)
+
+    def _run(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
+        reads = inputs["reads"]
+        arguments = {name: value for name, value in inputs.items() if name != "reads"}
+        if self._narrow is None:
+            return _gather(self._decode(arguments), reads)
+        with _narrowed(self.found.layers[-1], *self._narrow, reads):
+            return self._decode(arguments)
+
+    def _decode(self, arguments: dict[str, torch.Tensor | None]) -> torch.Tensor:
+        return self.model.base_model(**arguments, use_cache=False).last_hidden_state
+
+    def _candidate_scores(self, hidden: torch.Tensor) -> torch.Tensor:
+        head = self.model.get_output_embeddings()
+        if len(self.tree) == 0:  # one token each: what all candidates share cancels in their softmax
+            if type(head) is nn.Linear:
+                bias = None if head.bias is None else head.bias[self.label_rows]
+                return self._scaled(nn.functional.linear(hidden[:, 0], head.weight[self.label_rows], bias).float())
+            return self._scaled(head(hidden[:, 0])[:, self.label_rows].float())
+        logs = self._scaled(head(hidden).float()).log_softmax(dim=-1)  # (B, P, V)
+        columns = [
+            torch.stack([logs[:, place, token] for place, token in path]).mean(dim=0) for path in self.tree.terms
+        ]
+        return torch.stack(columns, dim=1)
+
+    def _scaled(self, logits: torch.Tensor) -> torch.Tensor:
+        """What some families do between head and softmax."""
+        config = self.model.config
+        logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return torch.tanh(logits / cap) * cap if cap else logits
+
+    def _slow_score(self, prompt: list[int], candidate: int) -> float:
+        tokens = [token for _, token in self.tree.terms[candidate]]
+        ids = torch.tensor([prompt + tokens[:-1]], device=self.device)
+        logs = self.model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(dim=-1)
+        return float(np.mean([float(logs[len(prompt) - 1 + i, token]) for i, token in enumerate(tokens)]))
+
+    # -- shortcuts -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _standing_in(self) -> Iterator[_Given | None]:
+        """Puts the cache in the place of the layers below the first trained one, for as long as the context lasts."""
+        if self.cache is None:
+            yield None
+            return
+        given = _Given()
+        below = [given, *(_Skip() for _ in range(self.first_layer - 1))]
+        with self._replaced([*below, *self.found.layers[self.first_layer :]]):
+            yield given
+
+    @contextlib.contextmanager
+    def _replaced(self, layers: list[nn.Module]) -> Iterator[None]:
+        setattr(self.found.parent, self.found.attribute, nn.ModuleList(layers))
+        try:
+            yield
+        finally:
+            setattr(self.found.parent, self.found.attribute, self.found.layers)
+
+    @torch.inference_mode()
+    def _fill_cache(self, cache: HiddenCache, progress: Callable[[int, int], None] | None) -> None:
+        kept = _Kept()
+        above = (_Skip() for _ in range(len(self.found.layers) - self.first_layer - 1))
+        done = 0
+
+        def compute(batch: MicroBatch) -> torch.Tensor:
+            nonlocal done
+            arguments = self._on_device(batch)
+            del arguments["reads"]
+            self._decode(arguments)
+            done += 1
+            if progress is not None:
+                progress(done, len(self.batches))
+            return kept.hidden
+
+        with self._replaced([*self.found.layers[: self.first_layer], kept, *above]):
+            cache.fill(self.batches, compute)
+
+    def _on_device(self, batch: MicroBatch) -> dict[str, torch.Tensor | None]:
+        mask = None
+        if batch.visible is not None:
+            blocked = torch.from_numpy(~batch.visible)[:, None]  # (B, 1, S, S)
+            low = torch.finfo(self.model.dtype).min
+            mask = torch.zeros(blocked.shape, dtype=self.model.dtype).masked_fill_(blocked, low).to(self.device)
+        positions = None if batch.position_ids is None else torch.from_numpy(batch.position_ids).to(self.device)
+        return {
+            "input_ids": torch.from_numpy(batch.input_ids).to(self.device),
+            "attention_mask": mask,
+            "position_ids": positions,
+            "reads": torch.from_numpy(batch.reads).to(self.device),
+        }
+
+
+def _gather(hidden: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
+    """hidden (B, S, D) at positions reads (B, P) -> (B, P, D)."""
+    return hidden.gather(1, reads[:, :, None].expand(-1, -1, hidden.shape[-1]))
+
+
+def _narrowed_modules(layer: nn.Module, model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """The norm and the output projection of a pre-norm layer of a known shape; None for others."""
+    if getattr(model.config, "do_layer_norm_before", True) is False:
+        return None
+    for norm, projection in NARROWED:
+        with contextlib.suppress(AttributeError):
+            return layer.get_submodule(norm), layer.get_submodule(projection)
+    return None
+
+
+@contextlib.contextmanager
+def _narrowed(layer: nn.Module, norm: nn.Module, projection: nn.Module, reads: torch.Tensor) -> Iterator[None]:
+    """Lets the layer's keys and values see every position, and everything after attention only those in `reads`.
+
+    The layer is handed the read positions as its residual stream, its first norm is handed all of them, and what
+    attention returns is cut to the read positions before the output projection.
+    """
+    full: list[torch.Tensor] = []
+
+    def before_layer(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        full.append(args[0] if args else kwargs["hidden_states"])
+        rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
+        return (_gather(full[-1], reads), *args[1:]), rest
+
+    handles = [
+        layer.register_forward_pre_hook(before_layer, with_kwargs=True),
+        norm.register_forward_pre_hook(lambda _, args: (full.pop(), *args[1:])),
+        projection.register_forward_pre_hook(lambda _, args: (_gather(args[0], reads), *args[1:])),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,228 @@
+"""Loads a model, decides which of its parameters train, and finds its decoder layers.
+
+>>> model, tokenizer = load("HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32", device="cpu")  # doctest: +SKIP
+>>> model, trained = attach(model, peft_config=LoraConfig(target_modules=["q_proj"]))              # doctest: +SKIP
+
+Names of trained parameters are canonical: those of the plain model, without what PEFT wraps around them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from paczero.errors import PACZeroError
+from paczero.zeroth.updates import fingerprint_tensors, initialise_adapter
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def load(
+    model: str | PreTrainedModel, *, dtype: str, device: str, tokenizer: PreTrainedTokenizerBase | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model in evaluation mode, and its tokenizer.
+
+    Args:
+        model: a hub id, a local directory, or a loaded model (used as it is).
+        dtype: `float32`, `bfloat16` or `float16`; for a model that is loaded here.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        tokenizer: taken as it is where given.
+
+    Raises:
+        PACZeroError: the model, its tokenizer or the device cannot be had.
+    """
+    target = pick_device(device)
+    name = model if isinstance(model, str) else str(model.config._name_or_path)
+    if isinstance(model, str):
+        try:
+            model = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype], attn_implementation="sdpa")
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            raise PACZeroError(_cannot_load("model", name, error)) from error
+    if tokenizer is None:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise PACZeroError(_cannot_load("tokenizer", name, error)) from error
+    return model.to(target).eval(), tokenizer
+
+
+def _cannot_load(what: str, name: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return (
+        f"model: the {what} of {name!r} cannot be loaded; expected a hub id or a directory that "
+        f"save_pretrained() wrote (a GGUF file goes through `paczero convert` first): {reason}"
+    )
+
+
+def pick_device(device: str) -> torch.device:
+    """The torch device of a setting; `auto` takes a GPU where there is one.
+
+    Raises:
+        PACZeroError: there is no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+        torch.empty(0, device=picked)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise PACZeroError(f"device: {device!r} was given; expected one of {DEVICES} that is here: {reason}") from error
+    return picked
+
+
+def plain(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside a PEFT wrapper, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def base_fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 of the base model's weights (names, types, shapes, values); taken before an adapter is attached."""
+    seen: set[int] = set()
+    weights = {}
+    for name, tensor in model.state_dict().items():
+        if tensor.data_ptr() not in seen:  # tied weights count once
+            seen.add(tensor.data_ptr())
+            weights[name] = tensor
+    return fingerprint_tensors(weights)
+
+
+def attach(
+    model: PreTrainedModel, *, peft_config: Any = None, train_layers: Sequence[int] | None = None, seed: int = 0
+) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """Marks what trains: a PEFT adapter, chosen decoder layers, or every parameter.
+
+    Args:
+        model: the base model.
+        peft_config: a PEFT configuration; the adapter starts from the public `seed`, not from torch's generator.
+        train_layers: full tuning of these decoder layers only (negative indices count from the last).
+
+    Returns:
+        The model (wrapped by PEFT where a configuration was given) and canonical name -> trained parameter.
+
+    Raises:
+        PACZeroError: the configuration fits neither the model nor zeroth-order training.
+    """
+    if peft_config is not None:
+        if train_layers is not None:
+            raise PACZeroError("train_layers: given together with peft; expected one of them. Use layers_to_transform")
+        model = _with_adapter(model, peft_config)
+    else:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(_is_chosen(name, model, train_layers))
+    trained = {canonical_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+    if not trained:
+        raise PACZeroError("peft: nothing would train; check target_modules and layers_to_transform against the model")
+    if peft_config is not None:
+        initialise_adapter(trained, seed)
+    return model, trained
+
+
+def _with_adapter(model: PreTrainedModel, peft_config: Any) -> nn.Module:
+    from peft import PeftType, get_peft_model  # noqa: PLC0415 (full tuning needs no PEFT)
+
+    if peft_config.peft_type != PeftType.LORA:
+        raise PACZeroError(f"peft: {peft_config.peft_type.value} was given; expected LORA or no adapter at all")
+    if peft_config.init_lora_weights is not True:
+        raise PACZeroError(
+            f"peft.init_lora_weights: {peft_config.init_lora_weights!r} was given; leave it out, since the adapter "
+            "starts from the run's public seed so that anyone can replay it"
+        )
+    if peft_config.task_type is None:
+        peft_config.task_type = "CAUSAL_LM"
+    count = len(find_layers(model).layers)
+    chosen = peft_config.layers_to_transform
+    for layer in [chosen] if isinstance(chosen, int) else chosen or []:
+        _check_layer("peft.layers_to_transform", layer, count, lowest=0)
+    try:
+        return get_peft_model(model, peft_config)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise PACZeroError(f"peft: {' '.join(str(error).split())[:300]}") from error
+
+
+def _is_chosen(name: str, model: PreTrainedModel, train_layers: Sequence[int] | None) -> bool:
+    if train_layers is None:
+        return True
+    found = find_layers(model)
+    count = len(found.layers)
+    for layer in train_layers:
+        _check_layer("train_layers", layer, count, lowest=-count)
+    index = found.layer_of(name)
+    return index is not None and index in {layer % count for layer in train_layers}
+
+
+def _check_layer(name: str, layer: int, count: int, *, lowest: int) -> None:
+    if not lowest <= layer < count:
+        raise PACZeroError(f"{name}: {layer} was given; expected an index from {lowest} to {count - 1}")
+
+
+def canonical_name(name: str) -> str:
+    """A parameter's name without PEFT's wrapping: `…q_proj.lora_A.default.weight` -> `…q_proj.lora_A.weight`."""
+    return name.removeprefix("base_model.model.").replace(".default.", ".").replace(".base_layer.", ".")
+
+
+@dataclass(frozen=True)
+class DecoderLayers:
+    """Where a model keeps its decoder layers.
+
+    Attributes:
+        parent: the module that loops over them.
+        attribute: the list's name there.
+        layers: the list itself, one module a layer.
+        path: canonical prefix of the layers' parameters, such as `model.layers.`.
+    """
+
+    parent: nn.Module
+    attribute: str
+    layers: nn.ModuleList
+    path: str
+
+    def layer_of(self, name: str) -> int | None:
+        """The layer that holds the parameter of this canonical name; None for what is outside all layers."""
+        return int(name[len(self.path) :].split(".", 1)[0]) if name.startswith(self.path) else None
+
+
+def find_layers(model: nn.Module) -> DecoderLayers:
+    """Finds the list of decoder layers by its length.
+
+    Raises:
+        PACZeroError: the model has no such list (it is not a decoder that transformers builds the usual way).
+    """
+    base = plain(model)
+    count = base.config.get_text_config().num_hidden_layers
+    for path, module in base.named_modules():
+        for attribute, child in module.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == count:
+                return DecoderLayers(module, attribute, child, f"{path}.{attribute}.".removeprefix("."))
+    raise PACZeroError(f"model: no list of {count} decoder layers in {type(base).__name__}; expected a causal decoder")
+
+
+def first_trained_layer(model: nn.Module, trained: Sequence[str]) -> int:
+    """The lowest layer whose output a trained parameter can change; 0 where it sits below or outside the layers.
+
+    Everything below it is the same in every step, so its output is computed once.
+    """
+    found = find_layers(model)
+    above = _names_above(model)
+    lowest = len(found.layers)
+    for name in trained:
+        index = found.layer_of(name)
+        if index is None:
+            index = lowest if name in above else 0
+        lowest = min(lowest, index)
+    return min(lowest, len(found.layers) - 1)
+
+
+def _names_above(model: nn.Module) -> set[str]:
+    """Parameters that only act after the last layer: the final norm and an output head of its own."""
+    base, found = plain(model), find_layers(model)
+    final = list(found.parent.named_children())
+    after = [child for name, child in final[[name for name, _ in final].index(found.attribute) + 1 :]]
+    head = base.get_output_embeddings()
+    embedding = {id(p) for p in base.get_input_embeddings().parameters()}
+    parameters = {id(p) for module in [*after, head] if module is not None for p in module.parameters()} - embedding
+    return {canonical_name(name) for name, p in base.named_parameters() if id(p) in parameters}
