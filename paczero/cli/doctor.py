@@ -12,12 +12,16 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
 from paczero.cli.parsing import CommandParser
 from paczero.cli.settings import RunSettings, settings_from, settings_parser
 from paczero.cli.terminal import size
+
+if TYPE_CHECKING:
+    import torch
 
 Facts = list[tuple[str, str]]
 
@@ -39,11 +43,12 @@ def parser() -> CommandParser:
 
 
 def run(namespace: Namespace) -> int:
+    settings = settings_from(namespace) if namespace.given else None  # refuses before anything is measured
     print(_table("This machine", machine_facts()), flush=True)
     print(_table("Number types", speed_facts()), flush=True)
     print(_table("Optional packages", package_facts()), flush=True)
-    if namespace.given:
-        print(_table("This run", run_facts(settings_from(namespace))))
+    if settings is not None:
+        print(_table("This run", run_facts(settings)))
     return 0
 
 
@@ -72,11 +77,14 @@ def speed_facts() -> Facts:
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    facts = []
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        rate = _products_per_second(dtype, device) * 2 * _SIDE**3 / 1e9
-        facts.append((str(dtype).removeprefix("torch."), f"{rate:,.0f} GFLOP/s on {device}"))
-    return facts
+    rates = {}
+    for name in ("float32", "bfloat16", "float16"):
+        rates[name] = _products_per_second(getattr(torch, name), device) * 2 * _SIDE**3 / 1e9
+    fastest = max(rates.values())
+    return [
+        (name, f"{rate:,.3g} GFLOP/s on {device}{', the fastest here' if rate == fastest else ''}")
+        for name, rate in rates.items()
+    ]
 
 
 def package_facts() -> Facts:
@@ -95,7 +103,7 @@ def run_facts(settings: RunSettings) -> Facts:
     return [("model", settings.model)]
 
 
-def _products_per_second(dtype: "torch.dtype", device: "torch.device") -> float:  # noqa: F821
+def _products_per_second(dtype: "torch.dtype", device: "torch.device") -> float:
     import torch
 
     def wait() -> None:

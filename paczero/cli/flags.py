@@ -3,8 +3,9 @@
 >>> parser.parse_args(["--mechanism.subsets", "64", "--config", "recipe.yaml", "--peft.r", "4"]).settings
 {'model': …, 'peft': {'peft_type': 'LORA', 'r': 4}, 'mechanism': {'name': 'zpl', 'subsets': 64}}
 
-jsonargparse types the values and writes the help. What it leaves open is done here: the order of file and flags, single
-keys of free mappings (`--peft.r 4`, `--task.labels.fresh great`), misspelt keys, and texts that YAML takes for something else.
+jsonargparse types the values and writes the help. What it leaves open is done here: the order of file and flags,
+single keys of free mappings (`--peft.r 4`, `--task.labels.fresh great`), misspelt keys, and texts that YAML takes for
+something else.
 """
 
 import sys
@@ -26,7 +27,7 @@ _SWITCH = frozenset({"true", "false", "yes", "no"})
 
 
 class SettingsParser(CommandParser):
-    """A parser whose options are settings (`value_types`, by dotted key), beside a few that are not, such as `--config`.
+    """A parser whose options are settings (`value_types`, by dotted key), but for a few such as `--config`.
 
     `parse_args` returns a namespace with `settings`, the nested values that were given and nothing else; `given`,
     their dotted keys; and one entry for each option that is no setting.
@@ -41,11 +42,9 @@ class SettingsParser(CommandParser):
         argv = _joined(list(sys.argv[1:] if args is None else args), self.value_types, self._known())
         rest, whole, single = self._pulled(argv)
         flags: Tree = super().parse_args(rest, defaults=False).as_dict()
-        settings_names = {key.partition(".")[0] for key in self.value_types}
-        others = {
-            a.dest: a.default for a in self._actions if "." not in a.dest and a.dest not in settings_names | {"help"}
-        }
-        others |= {name: flags.pop(name) for name in list(flags) if name not in settings_names}
+        ours = {key.partition(".")[0] for key in self.value_types}
+        others = {a.dest: a.default for a in self._actions if a.dest.partition(".")[0] not in ours | {"help"}}
+        others |= {name: flags.pop(name) for name in list(flags) if name not in ours}
         tree = self._from_file(others["config"]) if others.get("config") else {}
         for key, value in whole:
             _merge(tree, self._typed(_nested(key, value)), self._mappings())
@@ -70,9 +69,8 @@ class SettingsParser(CommandParser):
 
     def _is_word(self, key: str) -> bool:
         """Whether the key lies in a mapping from text to text."""
-        return any(
-            key.startswith(f"{m}.") and typing.get_args(self.value_types[m]) == (str, str) for m in self._mappings()
-        )
+        of_words = [m for m in self._mappings() if typing.get_args(self.value_types[m]) == (str, str)]
+        return any(key.startswith(f"{mapping}.") for mapping in of_words)
 
     def _yaml(self, text: str, prefix: str = "") -> Any:
         def full(test: Callable[[str], bool]) -> Callable[[str], bool]:
@@ -121,9 +119,7 @@ class SettingsParser(CommandParser):
                 f"config: {given!r} cannot be read ({error.strerror}); expected a YAML file or a recipe ({known})"
             ) from error
         except UnicodeDecodeError as error:
-            raise PACZeroError(
-                f"config: {given!r} is no UTF-8 text (byte {error.start}); expected a YAML file"
-            ) from error
+            raise PACZeroError(f"config: {given!r} is not UTF-8 at byte {error.start}; expected YAML") from error
         except PACZeroError as error:
             raise PACZeroError(f"{given}: {error}") from error
 
@@ -154,9 +150,8 @@ class SettingsParser(CommandParser):
             if key in self.value_types:
                 result.append((key, value))
             elif key not in self.groups_of_settings():
-                raise PACZeroError(
-                    f"{key} is no setting{did_you_mean(key, [*self.value_types, *self.groups_of_settings()])}"
-                )
+                near = did_you_mean(key, [*self.value_types, *self.groups_of_settings()])
+                raise PACZeroError(f"{key} is no setting{near}")
             elif isinstance(value, dict):
                 result += self._leaves(value, f"{key}.")
             elif value is not None:
@@ -205,11 +200,7 @@ def _joined(argv: list[str], value_types: Mapping[str, Any], known: frozenset[st
 
 def _parts(kind: Any) -> tuple[Any, ...]:
     """The alternatives of a type: of `str | None`, `str` and `NoneType`."""
-    return (
-        typing.get_args(kind)
-        if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
-        else (kind,)
-    )
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
 
 
 def _is_mapping(kind: Any) -> bool:

@@ -21,6 +21,14 @@ from paczero.errors import PACZeroError
 
 _GIVEN = re.compile(r".*(?:Got value|Given value): (.*)\Z", re.DOTALL)  # the last one: the outermost type's
 _WIDTH = 110
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    type(None): "null",
+    Path: "a path",
+}
 
 
 class _Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -129,15 +137,7 @@ def expected(kind: Any) -> str:
         return "a list of texts such as '[a, b]'" if arguments == (str,) else "a list of whole numbers such as '[1, 2]'"
     if isinstance(origin or kind, type) and issubclass(origin or kind, Mapping):
         return "a mapping such as '{key: value}'"
-    words = {
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a text",
-        type(None): "null",
-        Path: "a path",
-    }
-    return words.get(kind, getattr(kind, "__name__", str(kind)))
+    return _WORDS[kind] if kind in _WORDS else str(getattr(kind, "__name__", kind))
 
 
 def _squeezed(message: str) -> str:

@@ -33,6 +33,4 @@ def recipe(name: str) -> Path:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1) or list(known)
-    raise PACZeroError(
-        f"recipe: {name!r} was given; expected one of those that exist, such as {', '.join(near) or 'none'}"
-    )
+    raise PACZeroError(f"recipe: {name!r} was given; expected one that exists ({', '.join(near) or 'there are none'})")

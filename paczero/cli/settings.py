@@ -1,8 +1,7 @@
 """The settings of a run: from a YAML file and flags to frozen dataclasses, and back to a file.
 
 >>> parser = parser_for_train()
->>> settings = settings_from(parser.parse_args(["--model", "m", "--data.train", "pool.csv", "--mechanism.subsets", "64"]))
->>> settings.args.mechanism.subsets
+>>> settings_from(parser.parse_args(["--model", "m", "--data.train", "pool.csv", "--steps", "64"])).args.steps
 64
 
 Flags win over the config file, the file over the defaults, in whatever order they are given.
@@ -13,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 from jsonargparse import Namespace
@@ -98,7 +97,8 @@ def load_settings(path: Path) -> RunSettings:
 
 
 _TRAIN = """
-Fine-tunes a model and releases only what the mechanism allows. Every setting is a key of the YAML and a flag; flags win.
+Fine-tunes a model and releases only what the mechanism allows.
+Every setting below is a key of the YAML file and a flag; flags win.
 
   paczero train --config demo --output_dir runs/first              a recipe that comes with the package
   paczero train --config my.yaml --mechanism.subsets 64 --peft.r 4
@@ -146,14 +146,18 @@ def setting_types() -> dict[str, Any]:
 def _types(cls: type, prefix: str) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, kind in typing.get_type_hints(cls).items():
-        result |= _types(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
+        result |= _types(kind, f"{prefix}{name}.") if _is_settings(kind) else {prefix + name: kind}
     return result
+
+
+def _is_settings(kind: Any) -> TypeGuard[type]:
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
 def _build(cls: type, tree: Mapping[str, Any]) -> Any:
     """The dataclass of nested values; what is missing takes its default."""
     hints = typing.get_type_hints(cls)
-    return cls(**{k: _build(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in tree.items()})
+    return cls(**{k: _build(hints[k], v) if _is_settings(hints[k]) else v for k, v in tree.items()})
 
 
 def _plain(value: Any) -> Any:
