@@ -1,0 +1,264 @@
+"""Random directions that nobody has to store: each element is a function of (seed, step, k, parameter name, index).
+
+>>> law = direction_law("rademacher")
+>>> law.draw(seed=0, step=7, k=0, name="layer.weight", start=0, stop=4).shape
+torch.Size([4])
+
+The generator is the counter-based Philox4x32-10 of Salmon, Moraes, Dror and Shaw, *Parallel random numbers: as easy
+as 1, 2, 3* (SC 2011); its published test vectors are in the tests. A block of four 32-bit words has
+
+    key      the first 64 bits of SHA-256("purpose|seed|name"), so names and uses get streams of their own
+    counter  (block, low word; block, high word; step; k)
+
+and gives 128 signs or 4 normal values, so that any piece of a direction can be made without the rest, and a piece is
+bit for bit the same however a direction is cut. Only integer operations and the correctly rounded float64
+operations + − × ÷ √ are used (no library logarithm or cosine), so both laws give the same bits on any device and for
+any number of threads. Work goes in chunks that stay in the processor's cache.
+"""
+
+import functools
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paczero.errors import PACZeroError
+
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
+Convert = Callable[[Words, Tensor], None]
+
+_MASK = 0xFFFFFFFF
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+
+# 2^13 blocks: each integer operation then works on 64 KiB, which stays in the second-level cache, and is below the
+# size from which torch wakes other threads (32,768 elements), whose meeting costs more than the work.
+_CPU_BLOCKS = 2**13
+_DEVICE_BLOCKS = 2**18
+
+# The bytes' eight signs: +1 where a bit is 0, −1 where it is 1 (float32's own sign bit), lowest bit first.
+_BYTE_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+_BYTE_SIGNS = 1 - 2 * _BYTE_BITS.astype(np.float32)
+
+# ln u is split at √½ so that what is left for the series lies in [√½, √2); this is its float64 bit pattern, cut.
+_ROOT_HALF_BITS = 0x3FE6A09E00000000
+_ONE_BITS = 0x3FF0000000000000
+# Terms of the three series, enough for a relative error below 1e-11 before the one rounding to float32 (6e-8).
+_ATANH = [1 / (2 * i + 1) for i in range(7)]
+_SINE = [(-1) ** i / math.factorial(2 * i + 1) for i in range(6)]
+_COSINE = [(-1) ** i / math.factorial(2 * i) for i in range(7)]
+
+
+def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
+    """Philox4x32-10 of many counters under one key.
+
+    Args:
+        counter: four int64 tensors of one shape, each word in [0, 2^32); they are overwritten.
+        key: two words in [0, 2^32).
+
+    Returns:
+        four int64 tensors of that shape, words in [0, 2^32).
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    p, q = torch.empty_like(c0), torch.empty_like(c2)
+    for _ in range(_ROUNDS):
+        # The 64-bit products wrap into the sign bit; the shift drags it along and the mask removes it.
+        torch.mul(c0, _MULTIPLIERS[0], out=p)
+        torch.mul(c2, _MULTIPLIERS[1], out=q)
+        torch.bitwise_right_shift(q, 32, out=c0).bitwise_and_(_MASK).bitwise_xor_(c1).bitwise_xor_(k0)
+        torch.bitwise_right_shift(p, 32, out=c2).bitwise_and_(_MASK).bitwise_xor_(c3).bitwise_xor_(k1)
+        torch.bitwise_and(q, _MASK, out=c1)
+        torch.bitwise_and(p, _MASK, out=c3)
+        k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
+    return c0, c1, c2, c3
+
+
+@functools.lru_cache(maxsize=4096)
+def _key(purpose: str, seed: int, name: str) -> tuple[int, int]:
+    digest = hashlib.sha256(f"{purpose}|{seed}|{name}".encode()).digest()
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+
+
+def _blocks(key: tuple[int, int], first: int, count: int, step: int, k: int, device: torch.device) -> Words:
+    block = torch.arange(first, first + count, dtype=torch.int64, device=device)
+    high = torch.bitwise_right_shift(block, 32)
+    words = (block.bitwise_and_(_MASK), high, torch.full_like(block, step), torch.full_like(block, k))
+    return philox4x32(words, key)
+
+
+def _stream(
+    key: tuple[int, int], step: int, k: int, start: int, stop: int, device: torch.device, per_block: int, fill: Convert
+) -> Tensor:
+    """Elements [start, stop) of a stream whose blocks give `per_block` elements each, float32 (stop - start,)."""
+    if not 0 <= start <= stop:
+        raise PACZeroError(f"start, stop: {start}, {stop} were given; expected 0 <= start <= stop")
+    for name, value in (("step", step), ("k", k)):
+        if not 0 <= value <= _MASK:
+            raise PACZeroError(f"{name}: {value} was given; expected an integer from 0 to 2^32 - 1")
+    first, last = start // per_block, -(-stop // per_block)
+    values = torch.empty((last - first) * per_block, dtype=torch.float32, device=device)
+    size = _CPU_BLOCKS if device.type == "cpu" else _DEVICE_BLOCKS
+    for block in range(first, last, size):
+        count = min(size, last - block)
+        offset = (block - first) * per_block
+        fill(_blocks(key, block, count, step, k, device), values[offset : offset + count * per_block])
+    return values[start - first * per_block : stop - first * per_block]
+
+
+class DirectionLaw(ABC):
+    """How the elements of a direction are distributed (independent, mean 0, variance 1)."""
+
+    name: ClassVar[str]
+    per_block: ClassVar[int]
+
+    @staticmethod
+    @abstractmethod
+    def fill(words: Words, out: Tensor) -> None:
+        """Turn blocks, four int64 (B,) tensors of 32-bit words, into out, float32 (B · per_block,)."""
+
+    def draw(
+        self,
+        *,
+        seed: int,
+        step: int,
+        k: int,
+        name: str,
+        start: int,
+        stop: int,
+        device: torch.device | str = "cpu",
+        purpose: str = "direction",
+    ) -> Tensor:
+        """Elements [start, stop) of direction k of `step` for the parameter `name`, flattened.
+
+        Args:
+            seed: the run's public seed.
+            step, k: from 0, below 2^32.
+            name: canonical name of the parameter.
+            start, stop: flat indices; the values do not depend on how a parameter is cut into such pieces.
+            device: where the values are made; the bits are the same on each.
+            purpose: keeps uses apart: "direction" for training, "pilot" for the pilot directions.
+
+        Returns:
+            float32 (stop - start,).
+
+        Raises:
+            PACZeroError: an index, step or k outside its range.
+        """
+        key = _key(purpose, seed, name)
+        return _stream(key, step, k, start, stop, torch.device(device), self.per_block, self.fill)
+
+
+class Rademacher(DirectionLaw):
+    """Signs ±1: element i is bit i mod 32 of word (i mod 128) div 32 of block i div 128; a set bit is −1."""
+
+    name = "rademacher"
+    per_block = 128
+
+    @staticmethod
+    def fill(words: Words, out: Tensor) -> None:
+        if out.device.type == "cpu":
+            _signs_by_table(words, out)
+        else:
+            _signs_by_shift(words, out)
+
+
+def _signs_by_table(words: Words, out: Tensor) -> None:
+    """Copy eight signs a byte from a table: the fastest on a CPU."""
+    packed = np.empty((len(words[0]), 4), dtype="<u4")
+    for i, word in enumerate(words):
+        packed[:, i] = word.numpy()
+    np.take(_BYTE_SIGNS, packed.view(np.uint8).reshape(-1), axis=0, out=out.numpy().reshape(-1, 8), mode="clip")
+
+
+def _signs_by_shift(words: Words, out: Tensor) -> None:
+    """Move each bit to the sign bit of a float32 of size 1: for devices where a table is slow. The same values."""
+    shifts = torch.arange(31, -1, -1, dtype=torch.int32, device=out.device)
+    packed = torch.stack(words, dim=1).to(torch.int32).view(-1, 1)
+    bits = out.view(torch.int32).view(-1, 32)
+    torch.bitwise_left_shift(packed, shifts, out=bits)
+    bits.bitwise_and_(-(2**31)).bitwise_or_(0x3F800000)
+
+
+class Gaussian(DirectionLaw):
+    """Standard normal values by Box–Muller: words (0, 1) of a block give elements 0 and 1, words (2, 3) elements 2, 3.
+
+    From words (a, b): radius √(−2 ln((2a + 1)/2^33)), angle (π/2)(b div 2^30) + (π/2)((2(b mod 2^30) + 1)/2^31 − 1/2);
+    radius × cosine, then radius × sine, in float64, rounded once to float32. At most 6.8 in size.
+    """
+
+    name = "gaussian"
+    per_block = 4
+
+    @staticmethod
+    def fill(words: Words, out: Tensor) -> None:
+        radius = _radius(torch.stack((words[0], words[2])))
+        cosine, sine = _circle(torch.stack((words[1], words[3])))
+        pairs = out.view(-1, 2, 2)
+        pairs[:, :, 0] = cosine.mul_(radius).T
+        pairs[:, :, 1] = sine.mul_(radius).T
+
+
+def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    value = torch.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value.mul_(x).add_(coefficient)
+    return value
+
+
+def _radius(word: Tensor) -> Tensor:
+    """√(−2 ln u), u = (2 word + 1)/2^33: ln by exponent and 2 artanh((m − 1)/(m + 1)), m in [√½, √2)."""
+    bits = (2 * word + 1).to(torch.float64).view(torch.int64)
+    bits += _ONE_BITS - _ROOT_HALF_BITS
+    exponent = torch.bitwise_right_shift(bits, 52).sub_(1023 + 33).to(torch.float64)
+    mantissa = bits.bitwise_and_(2**52 - 1).add_(_ROOT_HALF_BITS).view(torch.float64)
+    ratio = (mantissa - 1).div_(mantissa + 1)
+    logarithm = _polynomial(_ATANH, ratio * ratio).mul_(ratio).mul_(2)
+    return exponent.mul_(math.log(2)).add_(logarithm).mul_(-2).sqrt_()
+
+
+def _circle(word: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the word's angle: a quarter turn a quadrant, Taylor's series within ±π/4 of its middle."""
+    quadrant = torch.bitwise_right_shift(word, 30)
+    angle = torch.bitwise_and(word, 2**30 - 1).mul_(2).sub_(2**30 - 1).to(torch.float64).mul_(math.pi / 2**32)
+    square = angle * angle
+    sine = _polynomial(_SINE, square).mul_(angle)
+    cosine = _polynomial(_COSINE, square)
+    odd = torch.bitwise_and(quadrant, 1).bool()
+    across, up = torch.where(odd, sine, cosine), torch.where(odd, cosine, sine)
+    # Signs by quadrant 0..3: + − − + for the cosine, + + − − for the sine.
+    across.mul_(1 - torch.bitwise_right_shift(quadrant + 1, 1).bitwise_and_(1).mul_(2))
+    up.mul_(1 - torch.bitwise_right_shift(quadrant, 1).mul_(2))
+    return across, up
+
+
+RADEMACHER = Rademacher()
+GAUSSIAN = Gaussian()
+_LAWS: dict[str, DirectionLaw] = {law.name: law for law in (RADEMACHER, GAUSSIAN)}
+
+
+def direction_law(name: str) -> DirectionLaw:
+    """The law of that name: `rademacher` or `gaussian`. Raises PACZeroError for any other."""
+    if name not in _LAWS:
+        raise PACZeroError(f"direction_law: {name!r} was given; expected one of {', '.join(_LAWS)}")
+    return _LAWS[name]
+
+
+def _fill_uniform(words: Words, out: Tensor) -> None:
+    # 24 bits a value: odd numbers below 2^24 in size, over 2^24, are exact in float32 and symmetric about 0.
+    for i, word in enumerate(words):
+        out.view(-1, 4)[:, i] = torch.bitwise_right_shift(word, 8).mul_(2).sub_(2**24 - 1)
+    out.mul_(2.0**-24)
+
+
+def uniform(
+    *, seed: int, name: str, count: int, device: torch.device | str = "cpu", purpose: str = "adapter"
+) -> Tensor:
+    """Values uniform on (−1, 1), float32 (count,), multiples of 2^−24, by the same generator (for initial adapters)."""
+    return _stream(_key(purpose, seed, name), 0, 0, 0, count, torch.device(device), 4, _fill_uniform)
