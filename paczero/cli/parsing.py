@@ -107,6 +107,8 @@ def explain(message: str, value_types: Mapping[str, Any], options: Iterable[str]
         key = match[1].lstrip("-")
         wanted = expected(value_types[key]) if key in value_types else "one"
         return f"{match[1]}: no value was given; expected {wanted}"
+    if match := re.match(r"the following arguments are required: (.*)", message):
+        return f"{match[1]}: nothing was given; it is needed, -h says what it is"
     return _squeezed(message)
 
 

@@ -67,11 +67,12 @@ def settings_from(namespace: Namespace) -> RunSettings:
     """
     tree = dict(namespace.settings)
     model, data, peft = tree.pop("model", None), _build(DataConfig, tree.pop("data", {})), tree.pop("peft", None)
+    args = _build(PACZeroConfig, tree)
     if not model:
         raise PACZeroError("model: none was given; expected a model directory or hub id; add --model")
     if not data.train:
         raise PACZeroError("data.train: none was given; expected the pool's file or hub name; add --data.train")
-    return RunSettings(model=model, data=data, peft=peft, args=_build(PACZeroConfig, tree))
+    return RunSettings(model=model, data=data, peft=peft, args=args)
 
 
 def dump_settings(settings: RunSettings) -> str:
@@ -109,12 +110,12 @@ Every setting below is a key of the YAML file and a flag; flags win.
 
 
 def parser_for_train() -> SettingsParser:
-    """The parser of `paczero train`; its namespace has `resume`, `secret` and `print_config` beside the settings."""
+    """The parser of `paczero train`; its namespace has `resume`, `secret` and `print_settings` beside the settings."""
     parser = settings_parser("train", _TRAIN)
     group = parser.add_argument_group("The run itself (flags only)")
     group.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, under its own settings")
     group.add_argument("--secret", metavar="FILE", help="use the secret of another run; the budgets of both add up")
-    group.add_argument("--print_config", action="store_true", help="print all settings as YAML and stop")
+    group.add_argument("--print_settings", action="store_true", help="print all settings as YAML and stop")
     return parser
 
 
