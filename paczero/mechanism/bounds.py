@@ -1,0 +1,158 @@
+"""What a leak of I nats lets an adversary do: nats, posterior success and ε, each rounded to its safe side.
+
+Whoever starts from the probability `prior` of being right about one unit, and then sees a release that carries at most
+I nats about the secret, is right with probability at most p on average, where kl(p ‖ prior) = I. At prior 1/2 that is
+ln 2 − h(p) = I, with h the binary entropy. (ε, δ)-DP gives p ≤ (e^ε + δ)/(1 + e^ε) at the same prior, so "the same
+posterior" is how two promises are compared.
+
+>>> round(posterior_success(0.01), 4), round(epsilon_for_nats(0.01), 3)
+(0.5706, 0.284)
+
+Probabilities and ε of ours are rounded up, a budget in nats that a promise allows is rounded down: an error of the last
+digit never claims more privacy than there is. Sources: PACZero (arXiv 2605.06505); the bound is data processing of
+I(S*; Y) to "right or wrong" (Xiao and Devadas, PAC Privacy, arXiv 2210.03458).
+"""
+
+import math
+
+from scipy.optimize import brentq
+
+from paczero.errors import PACZeroError
+
+# Our divergence is right to about 1e-15 relative. The margins nest: posterior_success(nats_for_success(p)) <= p.
+_SOLVE, _VERIFY, _DOWN = 1 + 2e-14, 1 + 1e-14, 1 - 5e-14
+_SERIES_BELOW = 0.5
+_SMALLEST = 1e-300  # nats below count as this many: floats run out of digits there
+
+
+def at_least_zero(name: str, value: float) -> float:
+    """`value` as a float; PACZeroError where it is no number, NaN or negative. Infinity passes."""
+    number = as_number(name, value)
+    if not number >= 0:
+        raise PACZeroError(f"{name}: {value!r} was given; expected a number that is not negative")
+    return number
+
+
+def as_probability(name: str, value: float) -> float:
+    """`value` as a float; PACZeroError where it lies outside [0, 1] or is NaN."""
+    number = as_number(name, value)
+    if not 0 <= number <= 1:
+        raise PACZeroError(f"{name}: {value!r} was given; expected a probability from 0 to 1")
+    return number
+
+
+def as_number(name: str, value: float) -> float:
+    """`value` as a float; PACZeroError where it is no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise PACZeroError(f"{name}: {value!r} was given; expected a number") from None
+
+
+def posterior_success(nats: float, prior: float = 0.5) -> float:
+    """The highest probability of a right guess that I = `nats` allows, rounded up.
+
+    Args:
+        nats: I >= 0, mutual information between the secret and all that is released.
+        prior: in (0, 1), the probability of a right guess before the release; 1/2 for "was unit i in S*?".
+
+    Returns:
+        p in [prior, 1] with kl(p ‖ prior) = nats; 1.0 from nats = −ln(prior) on, where nothing is promised.
+
+    Raises:
+        PACZeroError: negative or NaN nats, a prior outside (0, 1).
+    """
+    nats, prior = at_least_zero("nats", nats), _prior(prior)
+    if nats == 0:
+        return prior
+    excess = _excess(nats, prior)
+    p = min(prior + excess, 1.0)
+    while p < 1 and _divergence(p - prior, prior) < nats * _VERIFY:
+        p = math.nextafter(p, 1.0)
+    return p
+
+
+def nats_for_success(p: float, prior: float = 0.5) -> float:
+    """The budget that keeps an adversary's success at `p` or below: kl(p ‖ prior) in nats, rounded down.
+
+    Args:
+        p: in [prior, 1].
+        prior: in (0, 1).
+
+    Raises:
+        PACZeroError: p below the prior (no release can take knowledge away) or above 1, a prior outside (0, 1).
+    """
+    p, prior = as_probability("p", p), _prior(prior)
+    if p < prior:
+        raise PACZeroError(f"p: {p!r} was given; expected at least the prior {prior!r}, which an adversary has anyway")
+    return _divergence(p - prior, prior) * _DOWN
+
+
+def epsilon_for_nats(nats: float, delta: float = 0.0) -> float:
+    """The ε at which (ε, δ)-DP bounds a guess at prior 1/2 by the same p as I = `nats` does, rounded up.
+
+    Returns:
+        ε >= 0 with (e^ε + δ)/(1 + e^ε) = posterior_success(nats); 0.0 where δ alone allows that p, infinite at p = 1.
+
+    Raises:
+        PACZeroError: negative or NaN nats, δ outside [0, 1].
+    """
+    nats, delta = at_least_zero("nats", nats), as_probability("delta", delta)
+    excess = _excess(nats, 0.5)
+    if 2 * excess <= delta:
+        return 0.0
+    if excess >= 0.5:
+        return math.inf
+    return math.log1p((2 * excess - delta) / (0.5 - excess)) * _SOLVE
+
+
+def nats_for_epsilon(epsilon: float, delta: float = 0.0) -> float:
+    """The budget whose posterior success is what (ε, δ)-DP allows at prior 1/2, in nats, rounded down.
+
+    Raises:
+        PACZeroError: negative or NaN ε, δ outside [0, 1].
+    """
+    epsilon, delta = at_least_zero("epsilon", epsilon), as_probability("delta", delta)
+    # p − 1/2, written so that a small ε keeps its digits
+    excess = 0.5 * math.tanh(epsilon / 2) + delta / (1 + math.exp(min(epsilon, 700.0)))
+    return _divergence(min(excess, 0.5), 0.5) * _DOWN
+
+
+def _prior(prior: float) -> float:
+    number = as_number("prior", prior)
+    if not 0 < number < 1:
+        raise PACZeroError(f"prior: {prior!r} was given; expected a probability strictly between 0 and 1")
+    return number
+
+
+def _excess(nats: float, prior: float) -> float:
+    """p − prior for kl(p ‖ prior) = nats, a little above the root; 1 − prior where there is none."""
+    if nats == 0:
+        return 0.0
+    target, top = max(nats * _SOLVE, _SMALLEST), 1 - prior
+    if target >= _divergence(top, prior):
+        return top
+    # kl >= 2 excess² (Pinsker), so the root lies below; a wrong end by rounding would leave no change of sign
+    top = min(top, math.sqrt(target / 2) * (1 + 1e-9))
+    return float(brentq(lambda excess: _divergence(excess, prior) / target - 1, 0.0, top, xtol=1e-300, rtol=1e-15))
+
+
+def _divergence(excess: float, prior: float) -> float:
+    """kl(prior + excess ‖ prior) in nats for 0 <= excess <= 1 − prior, as a sum of two terms that are not negative."""
+    p, rest = prior + excess, (1 - prior) - excess
+    first = p * _curvature(-excess / p, prior / p)
+    second = rest * _curvature(excess / rest, (1 - prior) / rest) if rest > 0 else excess
+    return first + second
+
+
+def _curvature(x: float, one_plus_x: float) -> float:
+    """x − ln(1 + x) >= 0 without cancellation."""
+    if abs(x) >= _SERIES_BELOW:
+        return x - math.log(one_plus_x)
+    # ln(1 + x) = 2 (y + y³/3 + y⁵/5 + …) with y = x/(2 + x), and x − 2y = x·y
+    y = x / (2 + x)
+    total, power = 0.0, y * y
+    for k in range(3, 41, 2):
+        total += power / k
+        power *= y * y
+    return x * y - 2 * y * total
