@@ -1,0 +1,152 @@
+"""The page: whole by itself, true at any moment of a run, and deaf to what a label may try."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from paczero.errors import IntegrityError, PACZeroError
+from paczero.report.page import write_report
+from paczero.rundir import RunDirectory
+
+from .conftest import SUMMARY
+
+Build = Callable[..., RunDirectory]
+EVIL = "<script>alert(1)</script>"
+
+
+class Tags(HTMLParser):
+    """Collects start tags and their attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def page(run: RunDirectory) -> str:
+    return write_report(run).read_text(encoding="utf-8")
+
+
+def tags(text: str) -> list[tuple[str, dict[str, str | None]]]:
+    parser = Tags()
+    parser.feed(text)
+    return parser.found
+
+
+def words(text: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", text, flags=re.S)).split())
+
+
+def test_a_finished_run(finished: Build) -> None:
+    run = finished("mi")
+    text = page(run)
+    said = words(text)
+    for expected in ("56.8 %", "67.4 %", "71.7 %", "73.0 %", "0.8819", "0.33 nats", "2 min 13 s", "4.3 points above"):
+        assert expected in said
+    assert "is not finished" not in said and "paczero replay" in said
+    pictures = {path.name: path.read_bytes() for path in run.report.glob("*.png")}
+    assert set(pictures) == {"boundary.png", "unanimity.png", "development.png", "posterior.png", "released.png"}
+    sources = [attributes["src"] or "" for tag, attributes in tags(text) if tag == "img"]
+    assert len(sources) == 5 and all(source.startswith("data:image/png;base64,") for source in sources)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_it_needs_no_network(finished: Build) -> None:
+    found = tags(page(finished()))
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in found}
+    for _, attributes in found:
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith("data:")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "banner"),
+    [
+        ("zpl", {}, "right with probability above 0.5."),
+        ("zpl", {"test_seed": 3}, "VOID: test coins"),
+        ("mi", {"budget": 0.8}, "No privacy is promised"),
+        ("none", {}, "No privacy is promised"),
+    ],
+)
+def test_the_banner(build: Build, name: str, changes: dict[str, object], banner: str) -> None:
+    said = words(page(build(name, **changes)))
+    assert banner in said
+    assert ("Nobody's guess" in said or "Nobody&#39;s guess" in said) == (name == "zpl" and not changes)
+
+
+@pytest.mark.parametrize("done", [0, 1, 13])
+def test_an_unfinished_run(build: Build, done: int) -> None:
+    run = build("mi", done=done)
+    journal = run.journal.read_bytes() + b'{"t":99,"half a li'
+    run.journal.write_bytes(journal)
+    said = words(page(run))
+    assert f"not finished: {done} of 40 steps" in said and "train --resume" in said
+    assert run.journal.read_bytes() == journal  # a report never touches what a process may be writing
+
+
+def test_before_the_first_step(build: Build) -> None:
+    run = build(done=0, extras=False)
+    run.staged_transcript.unlink()
+    run.journal.unlink()
+    assert "no step has been taken" in words(page(run))
+
+
+@pytest.mark.parametrize("name", ["zpl", "mi", "none"])
+def test_without_diagnostics_and_summary(build: Build, name: str) -> None:
+    said = words(page(build(name, extras=False)))
+    assert "40 of 40 steps" in said and "not known" not in said
+
+
+def test_a_release_alone(build: Build) -> None:
+    run = build("mi")
+    for path in sorted(run.private.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    run.private.rmdir()
+    assert "0.8819" in words(page(run))
+
+
+def test_a_changed_statement_is_said(build: Build) -> None:
+    run = build()
+    path = run.release / "privacy.json"
+    path.write_bytes(path.read_bytes().replace(b'"void": false', b'"void":  false'))
+    assert "Do not rely on it" in words(page(run))
+
+
+def test_everything_foreign_is_escaped(build: Build) -> None:
+    run = build(folder="a " + EVIL.replace("/", "-"), base={"id": EVIL, "sha256": EVIL, "dtype": EVIL}, family=EVIL)
+    run.config.write_text(json.dumps({"task": {"labels": {EVIL: EVIL}}, EVIL: [EVIL]}))
+    (run.root / "summary.json").write_text(json.dumps(SUMMARY | {"accuracy_after": EVIL, "seconds": EVIL}))
+    text = page(run)
+    assert "<script" not in text and "&lt;script&gt;" in text
+
+
+def test_a_second_report_removes_figures_that_are_no_longer_drawn(build: Build) -> None:
+    run = build("none", extras=False)
+    run.report.mkdir()
+    (run.report / "unanimity.png").write_bytes(b"old")
+    write_report(run)
+    assert not (run.report / "unanimity.png").exists()
+
+
+def test_refusals_are_one_line(build: Build, tmp_path: Path) -> None:
+    with pytest.raises(PACZeroError, match="holds no run"):
+        write_report(RunDirectory(tmp_path / "nothing"))
+    run = build()
+    for path, content in (
+        (run.diagnostics, "not json\n"),
+        (run.diagnostics, "[]\n"),
+        (run.root / "summary.json", "{"),
+        (run.config, "a: [\n"),
+    ):
+        before = path.read_text()
+        path.write_text(content)
+        with pytest.raises(IntegrityError) as caught:
+            write_report(run)
+        assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+        path.write_text(before)
