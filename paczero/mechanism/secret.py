@@ -1,0 +1,201 @@
+"""The secret subset's number S*, and the coins of the contested releases. Both come from the operating system.
+
+>>> from pathlib import Path
+>>> import tempfile
+>>> place = Path(tempfile.mkdtemp()) / "secret.json"
+>>> create_secret(place, subsets=4)
+>>> open_secret(place)
+Secret(redacted)
+>>> open_secret(place).signs_of([1, 1, 1, 1])
+1
+
+The number is never an attribute of anything that lives longer than one release, is never printed and cannot be
+pickled: a secret answers only what its own candidate's sign is. With a test seed, secret and coins are functions of
+it; the file says so and the report of such a run is void.
+
+Paper: arXiv 2605.06505 (S* uniform over the M candidates).
+"""
+
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+
+from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.files import canonical, create_whole, parse_line
+
+FORMAT = "paczero-secret/1"
+_LARGEST_FILE = 4096  # bytes
+
+
+class Secret:
+    """S* of one run, able to say one thing: the sign of its own candidate.
+
+    Attributes:
+        subsets: M, how many candidates it was drawn from.
+        test_seed: the seed that decided it, or None where the operating system did.
+    """
+
+    __slots__ = ("__index", "subsets", "test_seed")
+
+    def __init__(self, index: int, *, subsets: int, test_seed: int | None = None) -> None:
+        if not 0 <= index < subsets:
+            raise IntegrityError(f"secret: does not name one of {subsets} candidates; restore the file")
+        self.__index = index
+        self.subsets = subsets
+        self.test_seed = test_seed
+
+    def signs_of(self, signs: np.ndarray | Sequence[int]) -> int:
+        """The secret candidate's sign among `signs` (M,), each +1 or -1.
+
+        Raises:
+            IntegrityError: there are not M signs: the secret belongs to another run.
+        """
+        if len(signs) != self.subsets:
+            raise IntegrityError(
+                f"secret: drawn from {self.subsets} candidates, but this run has {len(signs)}; use the run's own secret"
+            )
+        return int(signs[self.__index])
+
+    def __repr__(self) -> str:
+        return "Secret(redacted)"
+
+    __str__ = __repr__
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a secret cannot be pickled or copied")
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a secret cannot be pickled or copied")
+
+
+def create_secret(path: Path | str, *, subsets: int, test_seed: int | None = None) -> None:
+    """Draws S* uniformly from 0..M-1 and writes it (mode 0600, durable). An existing file is never overwritten.
+
+    Args:
+        path: the new file.
+        subsets: M, even.
+        test_seed: a hash of this decides instead of the operating system, for tests only.
+
+    Raises:
+        PACZeroError: M is odd or below 2, the file exists, or cannot be written.
+    """
+    if subsets < 2 or subsets % 2:
+        raise PACZeroError(f"subsets: {subsets!r} was given; expected an even number of candidates, 2 or more")
+    content: dict[str, Any] = {"format": FORMAT, "subsets": int(subsets)}
+    if test_seed is None:
+        content["index"] = secrets.randbelow(subsets)
+    else:
+        digest = hashlib.sha256(f"secret|{test_seed}|{subsets}".encode()).digest()
+        content |= {"index": int.from_bytes(digest[:8], "big") % subsets, "test_seed": int(test_seed)}
+    create_whole(Path(path), canonical(content) + b"\n", mode=0o600)
+
+
+def open_secret(path: Path | str) -> Secret:
+    """Reads a secret file.
+
+    Raises:
+        PACZeroError: it cannot be read, or others than its owner may read it.
+        IntegrityError: it is not what `create_secret` writes.
+    """
+    data = _read_private(Path(path))
+    where = f"secret {str(path)!r}"
+    if not data.endswith(b"\n"):
+        raise IntegrityError(f"{where}: incomplete; restore the file")
+    content = parse_line(data[:-1], where)
+    expected = {"format", "index", "subsets"}
+    integers = [content.get("index"), content.get("subsets"), content.get("test_seed", 0)]
+    if (
+        set(content) - {"test_seed"} != expected
+        or content["format"] != FORMAT
+        or any(type(value) is not int for value in integers)
+        or content["subsets"] < 2
+    ):
+        raise IntegrityError(f"{where}: not a {FORMAT} file; restore it")
+    return Secret(content["index"], subsets=content["subsets"], test_seed=content.get("test_seed"))
+
+
+def reuse_secret(source: Path | str, path: Path | str, *, subsets: int) -> None:
+    """Takes the secret of an earlier run into a new one, unseen; what both runs leak about it adds up.
+
+    Args:
+        source: the earlier run's file.
+        path: the new file (mode 0600, durable).
+        subsets: M of the new run.
+
+    Raises:
+        PACZeroError: the earlier run had another M, or a file cannot be read or written.
+        IntegrityError: the source is not what `create_secret` writes.
+    """
+    found = open_secret(source).subsets
+    if found != subsets:
+        raise PACZeroError(
+            f"secret: {str(source)!r} was drawn from {found} candidates, but mechanism.subsets is {subsets}; "
+            "expected the same number"
+        )
+    create_whole(Path(path), _read_private(Path(source)), mode=0o600)
+
+
+def _read_private(path: Path) -> bytes:
+    """A small regular file that its owner alone may use; what is checked is what is read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not hang the run
+        try:
+            state = os.fstat(descriptor)
+            data = os.read(descriptor, _LARGEST_FILE + 1) if stat.S_ISREG(state.st_mode) else b""
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise PACZeroError(f"secret: {str(path)!r} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(state.st_mode) or len(data) > _LARGEST_FILE:
+        raise IntegrityError(f"secret: {str(path)!r} is not a {FORMAT} file; restore it")
+    if state.st_mode & 0o077:
+        raise PACZeroError(
+            f"secret: {str(path)!r} has mode {stat.S_IMODE(state.st_mode):04o}, so others may read it; "
+            "expected 0600; if nobody did, `chmod 600` it"
+        )
+    return data
+
+
+class Coins(Protocol):
+    """Where the randomness of a release comes from."""
+
+    def word(self, step: int, k: int) -> int:
+        """64 uniform bits as an integer in [0, 2^64), for direction k of `step`."""
+        ...
+
+
+class SystemCoins:
+    """Coins of the operating system: fresh at each call, never stored."""
+
+    def word(self, step: int, k: int) -> int:
+        return secrets.randbits(64)
+
+    def __repr__(self) -> str:
+        return "SystemCoins(redacted)"
+
+
+class TestCoins:
+    """Coins that are a function of (test seed, step, k): an interrupted run can be compared with a whole one."""
+
+    __test__ = False  # not a test case, whatever pytest makes of its name
+    __slots__ = ("__seed",)
+
+    def __init__(self, seed: int) -> None:
+        self.__seed = int(seed)
+
+    def word(self, step: int, k: int) -> int:
+        return int.from_bytes(hashlib.sha256(f"coin|{self.__seed}|{step}|{k}".encode()).digest()[:8], "big")
+
+    def __repr__(self) -> str:
+        return "TestCoins(redacted)"
+
+
+def coins(test_seed: int | None = None) -> Coins:
+    """The operating system's coins, or those of a test seed."""
+    return SystemCoins() if test_seed is None else TestCoins(test_seed)
