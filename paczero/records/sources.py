@@ -169,7 +169,7 @@ def _parquet(content: bytes, origin: str) -> Iterable[Mapping[str, Any]]:
     import pyarrow.parquet  # type: ignore[import-untyped] # noqa: PLC0415
 
     try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+        table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read()
     except (pyarrow.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
         raise PACZeroError(f"{origin}: is no whole parquet file ({said}); write it again") from error

@@ -45,14 +45,18 @@ class Template:
             pieces = list(Formatter().parse(source))
         except ValueError as error:
             raise _refusal(source, f"({error})", "write {{ and }} for literal braces") from None
-        parts = []
+        parts: list[tuple[str, str]] = []
+        text = ""
         for literal, name, form, conversion in pieces:
-            if name is None:
-                break
+            text += literal
+            if name is None:  # the text before an escaped brace, or what follows the last placeholder
+                continue
             if form or conversion or not name.strip():
                 raise _refusal(source, "", "put the plain name of a column between the braces, as in {text}")
-            parts.append((literal, name))
-        if not parts or len(parts) < len(pieces) or [name for _, name in parts].index(LABEL) != len(parts) - 1:
+            parts.append((text, name))
+            text = ""
+        names = [name for _, name in parts]
+        if text or names.count(LABEL) != 1 or names[-1] != LABEL:
             raise _refusal(source, "", "end it with {label}, which stands there once")
         if len(parts) == 1:
             raise _refusal(source, "and holds no text of the record", "name a column in it, as in {text}")

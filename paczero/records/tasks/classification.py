@@ -2,7 +2,7 @@
 
 >>> encoded = encode(pool, task, tokenizer, context=8192)      # doctest: +SKIP
 >>> encoded.prompts[0], encoded.candidates      # doctest: +SKIP
-([49, 4101, 1621, 30, 657, 436], [[11644], [1109]])
+([49, 4979, 4771, 30, 657, 436], [[13321], [1109]])
 
 The white space before `{label}` belongs to the label word, as byte-level tokenizers have it. Prompts carry the tokens
 that the tokenizer puts at the start of a text (BOS) and none that it puts at the end.
