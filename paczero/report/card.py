@@ -59,6 +59,7 @@ def publish(
     transcript = Transcript.read(staging / "transcript.jsonl")
     if statement.canonical(transcript.header) != statement.canonical(header):
         raise IntegrityError(f"{staging / 'transcript.jsonl'}: its header is another run's")
+    development = development and development.completed(header)
     _tidy(staging)
     pictures = public_figures(transcript, development, chosen_step)
     (staging / FIGURES).mkdir()
@@ -194,6 +195,8 @@ def settings(header: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Pool N", f"{header['units']:,} units"),
         ("Candidates M, family", f"{header['subsets']:,}, {header['family']}"),
         ("Budget B", "none" if header["budget"] is None else f"{header['budget']:g} nats"),
+        ("Pilot directions", str(header.get("pilots") or "none")),
+        ("Units a step", f"{header['units_per_step']:,}" if header.get("units_per_step") else "the whole pool"),
         ("Clip c", "none" if mechanism.get("clip") is None else f"{mechanism['clip']:g}"),
         ("Steps T, directions K", f"{header['steps']:,}, {header['directions']:,}"),
         ("Learning rate", f"{schedule['learning_rate']:g}, {schedule['name']}"),
@@ -217,6 +220,8 @@ def _trained(header: Mapping[str, Any], peft: Mapping[str, Any] | None) -> str:
         count += size
     kind = "full tuning" if peft is None else str(peft.get("peft_type", "PEFT"))
     parts = [f"{count:,} parameters in {len(header['parameters'])} tensors, {kind}"]
+    if header.get("train_layers") is not None:
+        parts.append("layers " + ", ".join(map(str, header["train_layers"])))
     for key in ("r", "lora_alpha", "target_modules", "layers_to_transform"):
         value = (peft or {}).get(key)
         if value is not None:

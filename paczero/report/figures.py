@@ -12,7 +12,7 @@ any colour vision tell apart; no text is smaller than 10 pt.
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib as mpl
@@ -78,6 +78,16 @@ class Development:
     records: int | None = None
     threshold: float | None = None
     used_for: tuple[str, ...] = ()
+
+    def completed(self, header: Mapping[str, Any]) -> "Development":
+        """With the untuned figure taken from the evaluation at step 0, where it was not given.
+
+        There the decision stood where the run puts it: at the median of the scores, or where it is by itself.
+        """
+        if self.untuned is not None or self.untuned_median is not None or 0 not in self.steps:
+            return self
+        start = self.accuracy[self.steps.index(0)]
+        return replace(self, untuned_median=start) if header["threshold"] == "median" else replace(self, untuned=start)
 
 
 def _png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:

@@ -172,16 +172,12 @@ def _read_steps(facts: Facts, journal: list[dict[str, Any]], diagnostics: list[d
                 _note_unanimous(facts, row)
     if dev:
         steps = sorted(step for step in dev if "accuracy" in dev[step])
-        start = dev.get(0, {})
-        moved = (facts.header or {}).get("threshold") == "median"
         facts.development = Development(
             steps=tuple(steps),
             accuracy=tuple(dev[step]["accuracy"] for step in steps),
-            # at step 0 the decision stands where the run puts it: at the median, or where it is by itself
-            untuned=start.get("accuracy_plain", None if moved else start.get("accuracy")),
-            untuned_median=start.get("accuracy_median", start.get("accuracy") if moved else None),
-            records=start.get("records"),
         )
+        if facts.header is not None:
+            facts.development = facts.development.completed(facts.header)
 
 
 def _note_unanimous(facts: Facts, row: Mapping[str, Any]) -> None:

@@ -11,7 +11,8 @@ import yaml
 from paczero.config import TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.report import statement
-from paczero.report.card import card, code, publish
+from paczero.report.card import card, code, publish, settings
+from paczero.report.figures import Development
 from paczero.rundir import RunDirectory
 
 from .conftest import MARKS, development, make_header, stage
@@ -120,3 +121,16 @@ def test_foreign_texts_stay_literal() -> None:
 def test_void_is_seen_first() -> None:
     text = card(make_header(test_seed=3), chosen_step=1, weights_sha256="00", folder="adapter")
     assert "# VOID" in text and "> **VOID.**" in text and "p ≤" not in text
+
+
+def test_settings_of_layers_pilots_and_part() -> None:
+    rows = dict(settings(make_header(pilots=64, units_per_step=64, train_layers=[28, 29], peft=None)))
+    assert rows["Pilot directions"] == "64" and rows["Units a step"] == "64"
+    assert "full tuning" in rows["Trained part"] and "layers 28, 29" in rows["Trained part"]
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    text = card(
+        make_header(), chosen_step=40, weights_sha256="0", folder="adapter", development=Development((40,), (0.7,))
+    )
+    assert "70.0 %" in text and "untuned" not in text and "not known" not in text

@@ -79,3 +79,12 @@ def test_nobodys_style_changes_a_figure() -> None:
 
 def test_moving_share() -> None:
     assert figures.moving_share([1, 0, 0, 1], 2) == [1.0, 0.5, 0.0, 0.5]
+
+
+def test_the_untuned_figure_is_the_one_at_step_0() -> None:
+    dev = Development((0, 40), (0.6, 0.7))
+    assert dev.completed(make_header(threshold="median")).untuned_median == 0.6
+    assert dev.completed(make_header(threshold="none")).untuned == 0.6
+    assert Development((20, 40), (0.6, 0.7)).completed(make_header()).untuned is None
+    given = development(40)
+    assert given.completed(make_header()) == given
