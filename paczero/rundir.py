@@ -8,11 +8,13 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from paczero.errors import PACZeroError
+from paczero.mechanism.files import sync_directory
 
 
 @dataclass(frozen=True)
@@ -74,22 +76,42 @@ class RunDirectory:
         """Whether the release was published."""
         return (self.release / "privacy.json").is_file()
 
-    def create(self) -> None:
-        """Makes the directory and its private part (0700).
+    def create(self, populate: Callable[["RunDirectory"], None]) -> None:
+        """Makes the directory with its private part (0700) and what `populate` puts there, all in one rename.
+
+        Args:
+            populate: writes configuration and secret into the run that it is handed, which lies beside the final place.
 
         Raises:
             PACZeroError: the directory holds files already, or cannot be made.
         """
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
-            raise PACZeroError(
-                f"output_dir: {str(self.root)!r} exists and is not an empty directory; name another, or "
-                f"go on with the run in it by `paczero train --resume {self.root}`"
-            )
+        self.require_free()
+        staged = RunDirectory(self.root.with_name(f".{self.root.name}.{os.getpid()}"))
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            os.mkdir(self.private, 0o700)
+            staged.root.mkdir(parents=True)
+            staged.private.mkdir(mode=0o700)
+            staged.private.chmod(0o700)
+            populate(staged)
+            sync_directory(staged.root)
+            os.rename(staged.root, self.root)
+            sync_directory(self.root.parent)
         except OSError as error:
             raise PACZeroError(f"output_dir: {str(self.root)!r} cannot be made: {error.strerror}") from error
+        finally:
+            shutil.rmtree(staged.root, ignore_errors=True)
+
+    def require_free(self) -> None:
+        """Raises PACZeroError where the directory holds something already."""
+        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+            raise PACZeroError(
+                f"output_dir: {str(self.root)!r} exists and is not an empty directory; name another, or go on with "
+                f"the run in it by `paczero train --resume {self.root}`"
+            )
+
+    def require_run(self) -> None:
+        """Raises PACZeroError where no run was begun here."""
+        if not self.config.is_file() or not self.private.is_dir():
+            raise PACZeroError(f"{str(self.root)!r} holds no run; expected a directory that `paczero train` made")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -98,8 +120,7 @@ class RunDirectory:
         Raises:
             PACZeroError: there is no run here, or another process holds it.
         """
-        if not self.private.is_dir():
-            raise PACZeroError(f"{str(self.root)!r} holds no run: {str(self.private)!r} is missing")
+        self.require_run()
         descriptor = os.open(self.private / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             try:
@@ -126,12 +147,3 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Makes renames and new names in a directory durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -86,7 +86,7 @@ class HiddenCache:
     def _mapped(self, elements: int, like: torch.Tensor) -> torch.Tensor | None:
         if self.directory is None or like.device.type != "cpu":
             return None
-        self.directory.mkdir(mode=0o700, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.directory / "hidden.bin"
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
         os.ftruncate(descriptor, elements * like.element_size())

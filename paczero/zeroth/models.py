@@ -6,8 +6,8 @@
 Names of trained parameters are canonical: those of the plain model, without what PEFT wraps around them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from paczero.errors import PACZeroError
-from paczero.zeroth.updates import fingerprint_tensors, initialise_adapter
+from paczero.zeroth.adapters import initialise_adapter
+from paczero.zeroth.updates import fingerprint_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEVICES = ("auto", "cpu", "cuda")
@@ -226,3 +227,40 @@ def _names_above(model: nn.Module) -> set[str]:
     embedding = {id(p) for p in base.get_input_embeddings().parameters()}
     parameters = {id(p) for module in [*after, head] if module is not None for p in module.parameters()} - embedding
     return {canonical_name(name) for name, p in base.named_parameters() if id(p) in parameters}
+
+
+def peft_config_from(settings: Mapping[str, Any]) -> Any:
+    """A PEFT configuration from the keys that a recipe gives; LoRA where no `peft_type` is named.
+
+    Raises:
+        PACZeroError: a key or a value that PEFT does not know.
+    """
+    from peft import LoraConfig  # noqa: PLC0415
+
+    given = dict(settings)
+    kind = str(given.pop("peft_type", "LORA")).upper()
+    if kind != "LORA":
+        raise PACZeroError(f"peft.peft_type: {kind!r} was given; expected LORA, or no peft for full tuning")
+    unknown = sorted(set(given) - {field.name for field in fields(LoraConfig)})
+    if unknown:
+        raise PACZeroError(f"peft: {', '.join(unknown)} is no key of peft's LoraConfig; see its documentation")
+    try:
+        return LoraConfig(**given)
+    except (TypeError, ValueError) as error:
+        raise PACZeroError(f"peft: {' '.join(str(error).split())}") from error
+
+
+def peft_settings(config: Any) -> dict[str, Any]:
+    """The keys of a PEFT configuration that differ from its defaults, in a form that JSON and YAML hold."""
+    default = type(config)()
+    ignored = {"base_model_name_or_path", "inference_mode", "task_type", "peft_version", "revision"}
+    found: dict[str, Any] = {"peft_type": config.peft_type.value}
+    for field_ in fields(config):
+        value = getattr(config, field_.name)
+        if field_.name in ignored or value == getattr(default, field_.name):
+            continue
+        value = sorted(value) if isinstance(value, set | frozenset) else value
+        if not isinstance(value, bool | int | float | str | list | dict | type(None)):
+            continue  # runtime objects of PEFT's own
+        found[field_.name] = value
+    return found

@@ -6,8 +6,8 @@ not.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -120,7 +120,7 @@ class Trainer:
         weights: the trained weights at the initial point.
         mechanism: what is released.
         journal: the releases written so far; new ones are appended and on disk before the weights move.
-        transcript: what may be published of them; follows the journal line by line.
+        transcript: what may be published of them; holds as many steps as the journal and follows it line by line.
         schedule: steps, rates, evaluations.
         average: the served average of iterates, or None to serve the iterates themselves.
         evaluate: (steps done) -> result on the dev set with the weights as they stand; None without a dev set.
@@ -164,7 +164,6 @@ class Trainer:
             started = time.perf_counter()
             rate = schedule.rate(step)
             release, loss = self._release(step)
-            self.transcript.append(step, release.y)
             self.weights.update(step, rate, release.y)
             if self.average is not None:
                 self.average.observe()
@@ -190,6 +189,7 @@ class Trainer:
         measured = self.objective.derivatives(self.weights, step, self.schedule.directions, self._part(step))
         release = self.mechanism.release(step, measured.values, nonfinite=measured.nonfinite, part=measured.part)
         self.journal.append(release.to_journal())
+        self.transcript.append(step, release.y)
         return release, measured.loss
 
     def _part(self, step: int) -> np.ndarray | None:
@@ -213,18 +213,9 @@ class Trainer:
         for observer in self.observers:
             observer.on_dev(result)
 
-    @contextmanager
-    def served(self) -> Iterator[None]:
-        """Puts the weights that are served (the average, where one is kept) in place for a while."""
-        if self.average is None:
-            yield
-            return
-        iterate = self.weights.snapshot()
-        self.weights.load(self.average.snapshot())
-        try:
-            yield
-        finally:
-            self.weights.load(iterate)
+    def served(self) -> AbstractContextManager[None]:
+        """A context in which the weights are those that are served: the average, where one is kept."""
+        return nullcontext() if self.average is None else self.average.applied()
 
     def _outcome(self, done: int) -> Outcome:
         if self._best is not None:

@@ -1,0 +1,401 @@
+"""The trainer that users call: `PACZeroTrainer`, in the manner of transformers and TRL.
+
+>>> from paczero import PACZeroConfig, PACZeroTrainer
+>>> trainer = PACZeroTrainer(
+...     model="models/SmolLM2-135M-Instruct", args=PACZeroConfig(output_dir="runs/mine", steps=300),
+...     train_dataset="pool.csv", eval_dataset="dev.csv", peft_config=LoraConfig(target_modules=["q_proj"]),
+... )                       # doctest: +SKIP
+>>> trainer.train()         # doctest: +SKIP
+>>> trainer.evaluate()      # doctest: +SKIP
+{'eval_accuracy': 0.79, 'eval_loss': 0.51, 'eval_threshold': 0.0}
+
+The façade knows everything and does nothing itself: `assembly` makes the parts, `zeroth.trainer` runs the loop,
+`publish` writes the release. Paper: arXiv 2605.06505.
+"""
+
+import contextlib
+import copy
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import yaml
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from paczero import assembly
+from paczero.config import PACZeroConfig
+from paczero.errors import PACZeroError
+from paczero.mechanism.journal import Journal
+from paczero.mechanism.secret import create_secret, reuse_secret
+from paczero.mechanism.transcript import Transcript
+from paczero.observers import Callbacks, Diagnostics, Trackers
+from paczero.publish import publish_release, save_weights
+from paczero.records.scores import accuracy, losses, median_threshold
+from paczero.report.figures import Development
+from paczero.rundir import RunDirectory, write_whole
+from paczero.zeroth import models
+from paczero.zeroth.cost import Cost, estimate
+from paczero.zeroth.forward import Scorer
+from paczero.zeroth.trainer import DevResult, Observer, Outcome, Schedule, Trainer
+from paczero.zeroth.updates import Average
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+Source = "str | Path | datasets.Dataset | Sequence[Mapping[str, Any]]"
+_KEPT_INITIAL = 2**26  # trained weights up to this many are kept as they began, so that `with_args` can go back
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What `train` ended with.
+
+    Attributes:
+        output_dir: the run directory; `release/` in it may be published.
+        steps: updates taken.
+        chosen_step: the step whose weights are served.
+        unanimity: share of releases on which all candidates agreed (the owner's to know), 0 to 1; None for `none`.
+        seconds: of this call.
+        statement: the content of `release/privacy.json`.
+        dev: every evaluation on the dev set.
+    """
+
+    output_dir: Path
+    steps: int
+    chosen_step: int
+    unanimity: float | None
+    seconds: float
+    statement: dict[str, Any]
+    dev: list[DevResult]
+
+
+class PACZeroTrainer:
+    """Fine-tunes a causal language model so that what is released hides which half of the pool was the secret one.
+
+    Args:
+        model: a hub id, a local directory, or a loaded transformers model.
+        args: every setting; see `PACZeroConfig`.
+        train_dataset: the pool, whose records are protected: a csv, tsv, jsonl or parquet file, a hub name, a
+            `datasets.Dataset`, or a sequence of mappings.
+        eval_dataset: the dev set, of the same kinds, disjoint from the pool; its records are not protected.
+        processing_class: the tokenizer; the model's own where left out.
+        peft_config: a `peft.LoraConfig`; full tuning where left out.
+        callbacks: `transformers.TrainerCallback` objects or classes.
+        secret: the secret file of an earlier run to use again; the budgets of both then add up.
+        observers: told of each step and evaluation; they see what must stay with the owner.
+        progress: called with (what, done, of) during long work before the first step.
+        names: what RUN/config.yaml says of model, data and peft, where those were named on a command line.
+
+    Raises:
+        PACZeroError: anything that cannot be used, in one line, before any long work.
+    """
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        args: PACZeroConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        peft_config: "PeftConfig | None" = None,
+        callbacks: Sequence[TrainerCallback | type[TrainerCallback]] = (),
+        *,
+        secret: str | Path | None = None,
+        observers: Sequence[Observer] = (),
+        progress: assembly.BuildProgress = lambda what, done, of: None,
+        names: Mapping[str, Any] | None = None,
+    ):
+        self.args = args or PACZeroConfig()
+        if train_dataset is None:
+            raise PACZeroError("train_dataset: none was given; expected a file, a hub name or a dataset with the pool")
+        if eval_dataset is None and (self.args.select != "last" or self.args.threshold != "none"):
+            raise PACZeroError(
+                f"eval_dataset: none was given, but select is {self.args.select!r} and threshold is "
+                f"{self.args.threshold!r}; give a dev set (data.dev), or set them to 'last' and 'none'"
+            )
+        assembly.check_records(train_dataset, self.args.task)
+        self.observers, self.progress = list(observers), progress
+        self._callbacks, self._secret = callbacks, secret
+        base, self.processing_class = models.load(
+            model, dtype=self.args.dtype, device=self.args.device, tokenizer=processing_class
+        )
+        self._base = {
+            "id": model if isinstance(model, str) else str(base.config._name_or_path or type(base).__name__),
+            "sha256": models.base_fingerprint(base),
+            "dtype": str(base.dtype).removeprefix("torch."),
+        }
+        read = [self.args.task, self.processing_class, base]
+        self.pool = assembly.read_records(train_dataset, *read, training=True)
+        self.dev = None if eval_dataset is None else assembly.read_records(eval_dataset, *read)
+        self._peft = None if peft_config is None else models.peft_settings(peft_config)
+        self.model, self._trained = models.attach(
+            base, peft_config=peft_config, train_layers=self.args.train_layers, seed=self.args.seed
+        )
+        self._first_layer = models.first_trained_layer(self.model, list(self._trained))
+        self._scorers: dict[str, Scorer] = {}
+        self._names = dict(names or {})
+        self._begin()
+        small = self.weights.elements <= _KEPT_INITIAL
+        self._initial = self.weights.snapshot() if small else None
+
+    def _begin(self) -> None:
+        self.run = RunDirectory(Path(self.args.output_dir))
+        self.weights = assembly.make_weights(self._trained, self.args)
+        self.threshold = 0.0
+        assembly.check_moves(self.weights, self.args)
+        self.header = assembly.transcript_header(
+            self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.pool.units
+        )
+
+    # -- what users call -----------------------------------------------------------------------------------------------
+
+    def train(self, resume_from_checkpoint: bool = False) -> TrainResult:
+        """Runs to the end and publishes RUN/release; an interrupted run goes on where it was.
+
+        Args:
+            resume_from_checkpoint: True goes on with the run in `output_dir`, False begins a new one there.
+
+        Raises:
+            PACZeroError: the directory is in use, not empty, or holds no run to resume.
+            IntegrityError: what is in it does not belong to this pool, model and settings, or was changed.
+        """
+        if resume_from_checkpoint:
+            self.run.require_run()
+        else:
+            self.run.create(self._populate)
+        with self.run.locked():
+            if self.run.finished:
+                raise PACZeroError(f"{str(self.run.root)!r} holds a finished run; choose another output_dir")
+            return self._train()
+
+    def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Accuracy and loss of the weights as they stand, at the run's decision threshold.
+
+        Args:
+            eval_dataset: labelled records of any kind that `train_dataset` takes; the dev set where left out.
+            metric_key_prefix: of the keys that are returned.
+        """
+        records = self.dev if eval_dataset is None else self._read(eval_dataset)
+        if records is None:
+            raise PACZeroError("eval_dataset: none was given here or to the trainer; expected labelled records")
+        scores = self.scorer(records).scores()
+        targets = records.encoded.targets
+        return {
+            f"{metric_key_prefix}_accuracy": accuracy(scores, targets, self.threshold),
+            f"{metric_key_prefix}_loss": float(losses(scores, targets).mean()),
+            f"{metric_key_prefix}_threshold": self.threshold,
+        }
+
+    def predict(self, dataset: Any) -> np.ndarray:
+        """Scores of every label word, float64 (R, C): mean token log-probability up to a constant per record."""
+        return self.scorer(self._read(dataset)).scores()
+
+    def save_model(self, output_dir: str | Path | None = None) -> Path:
+        """Saves the weights as they stand: a PEFT adapter, or the whole model with its tokenizer.
+
+        `train` has already put them into RUN/release; this is for another place. Returns the directory.
+        """
+        folder = Path(output_dir) if output_dir is not None else self.run.root / "saved"
+        save_weights(self.model, self.processing_class, folder, base=self._base["id"])
+        return folder
+
+    def estimate(self) -> Cost:
+        """Tokens, time and memory of the run, from one timed micro-batch."""
+        batches = assembly.make_batches(self.pool, self.args)
+        return estimate(
+            self.model,
+            batches,
+            self.pool.tree,
+            first_layer=self._first_layer,
+            elements=self.weights.elements,
+            args=self.args,
+        )
+
+    def with_args(self, args: PACZeroConfig) -> "PACZeroTrainer":
+        """The same model, records and cached states under other settings; the weights go back to where they began.
+
+        The two trainers share one model: use one at a time.
+
+        Raises:
+            PACZeroError: a setting differs that model, records or caches depend on.
+        """
+        for name in ("task", "dtype", "device", "train_layers", "batch_tokens", "seed"):
+            if getattr(args, name) != getattr(self.args, name):
+                raise PACZeroError(f"{name}: differs from the trainer's; expected the same. Make a new trainer")
+        if self._initial is None:
+            raise PACZeroError("with_args: too many weights train to keep their beginning; make a new trainer")
+        self.weights.load(self._initial)
+        other = copy.copy(self)
+        other.args = args
+        other._begin()
+        return other
+
+    @property
+    def notes(self) -> list[str]:
+        """What should be known about the records before hours are spent, a sentence each."""
+        notes = list(self.pool.pool.notes)
+        if self.pool.encoded.truncated:
+            notes.append(f"{self.pool.encoded.truncated} records of the pool were cut to fit the model's context.")
+        if self.dev is not None:
+            notes += [f"Dev set: {note}" for note in self.dev.pool.notes]
+            known = {tuple(prompt) for prompt in self.pool.encoded.prompts}
+            shared = sum(tuple(prompt) in known for prompt in self.dev.encoded.prompts)
+            if shared:
+                notes.append(
+                    f"{shared} dev records are in the pool too; the dev set must be disjoint to mean anything."
+                )
+        return notes
+
+    # -- one run -------------------------------------------------------------------------------------------------------
+
+    def _train(self) -> TrainResult:
+        started = time.perf_counter()
+        diagnostics = Diagnostics(self.run.diagnostics)
+        callbacks = Callbacks(self._callbacks, self.args, self.model, self.processing_class)
+        trackers = Trackers(
+            self.args.report_to, run=self.run.root.name, directory=self.run.private, settings=asdict(self.args)
+        )
+        with contextlib.closing(diagnostics), contextlib.closing(trackers), callbacks.training():
+            outcome, journal = self._loop(diagnostics, [*self.observers, diagnostics, callbacks, trackers], callbacks)
+            statement = self._publish(outcome)
+        shutil.rmtree(self.run.cache, ignore_errors=True)  # the pool's text in another form; a mapping in use stays
+        flags = [flag for entry in journal.entries for flag in entry["unanimous"]]
+        return TrainResult(
+            output_dir=self.run.root,
+            steps=outcome.done,
+            chosen_step=outcome.chosen,
+            unanimity=float(np.mean(flags)) if flags and self.args.mechanism.name != "none" else None,
+            seconds=time.perf_counter() - started,
+            statement=statement,
+            dev=outcome.dev,
+        )
+
+    def _loop(
+        self, diagnostics: Diagnostics, observers: Sequence[Observer], callbacks: Callbacks
+    ) -> tuple[Outcome, Journal]:
+        args, run = self.args, self.run
+        objective = assembly.make_objective(self.scorer(self.pool, "pool"), self.pool)
+        objective.scorer.check()
+        membership = self._candidates(objective)
+        mechanism = assembly.make_mechanism(args, membership, run.secret)
+        expected = assembly.journal_header(
+            args, self.header, self.pool.pool, membership, None if self.dev is None else self.dev.pool
+        )
+        journal = Journal.open(run.journal, expected) if run.journal.exists() else Journal.create(run.journal, expected)
+        trainer = Trainer(
+            objective,
+            self.weights,
+            mechanism,
+            journal=journal,
+            transcript=Transcript.resume(run.staged_transcript, self.header, [e["y"] for e in journal.entries]),
+            schedule=Schedule(
+                steps=args.steps,
+                directions=args.directions,
+                rate=args.learning_rate_at,
+                seed=args.seed,
+                units_per_step=args.units_per_step,
+                eval_steps=args.eval_steps,
+                select=args.select,
+            ),
+            average=Average(self.weights, args.average) if args.average else None,
+            evaluate=None if self.dev is None else self._dev_evaluation(self.dev, diagnostics),
+            observers=observers,
+            stop=lambda: callbacks.stop,
+        )
+        return trainer.run(), journal
+
+    def _candidates(self, objective: Any) -> np.ndarray | None:
+        if self.args.mechanism.name == "none":
+            return None
+        return assembly.stored_candidates(
+            self.run.candidates,
+            lambda: assembly.draw_candidates(self.args, objective, self._trained, self.pool, self.progress),
+        )
+
+    def _dev_evaluation(self, dev: assembly.Records, diagnostics: Diagnostics) -> Callable[[int], DevResult]:
+        scorer, targets = self.scorer(dev, "dev set"), dev.encoded.targets
+
+        def evaluate(done: int) -> DevResult:
+            if done in diagnostics.dev:
+                return diagnostics.dev[done]
+            scores = scorer.scores()
+            threshold = median_threshold(scores) if self.args.threshold == "median" else 0.0
+            return DevResult(
+                done, accuracy(scores, targets, threshold), float(losses(scores, targets).mean()), threshold
+            )
+
+        return evaluate
+
+    def _publish(self, outcome: Outcome) -> dict[str, Any]:
+        chosen = [result for result in outcome.dev if result.done == outcome.chosen]
+        self.threshold = chosen[0].threshold if chosen else 0.0
+        return publish_release(
+            self.run,
+            self.model,
+            self.processing_class,
+            self.header,
+            chosen_step=outcome.chosen,
+            weights_sha256=self.weights.fingerprint(),
+            development=self._development(outcome),
+            task=self.args.task,
+        )
+
+    def _development(self, outcome: Outcome) -> Development | None:
+        if self.dev is None:
+            return None
+        used = [
+            name
+            for name, on in (
+                ("the served step", self.args.select != "last"),
+                ("the threshold", self.args.threshold != "none"),
+            )
+            if on
+        ]
+        return Development(
+            steps=tuple(result.done for result in outcome.dev),
+            accuracy=tuple(result.accuracy for result in outcome.dev),
+            records=len(self.dev.pool),
+            threshold=self.threshold if self.args.threshold != "none" else None,
+            used_for=tuple(used),
+        )
+
+    def _populate(self, staged: RunDirectory) -> None:
+        """What a run directory holds from its first moment: settings and secret."""
+        write_whole(staged.config, self._settings_yaml())
+        if self._secret is not None:
+            reuse_secret(self._secret, staged.secret, subsets=self.args.mechanism.subsets)
+        else:
+            create_secret(staged.secret, subsets=self.args.mechanism.subsets, test_seed=self.args.test_seed)
+
+    def _settings_yaml(self) -> str:
+        named = {"model": self._base["id"], "data": None, "peft": self._peft, **self._names}
+        settings = asdict(self.args)
+        settings["task"]["labels"] = dict(self.args.task.labels)
+        return yaml.safe_dump({**named, **settings}, sort_keys=False, allow_unicode=True, width=110)
+
+    def _read(self, source: Any) -> assembly.Records:
+        return assembly.read_records(source, self.args.task, self.processing_class, models.plain(self.model))
+
+    def scorer(self, records: assembly.Records, what: str = "records") -> Scorer:
+        """The scorer of these records; what lies below the trained layers is computed once and kept."""
+        key = records.pool.hash()
+        if key not in self._scorers:
+            self._scorers[key] = assembly.make_scorer(
+                self.model,
+                records,
+                self.args,
+                first_layer=self._first_layer,
+                cache=self.run.cache / key[:16] if self.run.private.is_dir() else None,
+                progress=lambda done, of: self.progress(f"hidden states, {what}", done, of),
+            )
+        return self._scorers[key]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device

@@ -1,0 +1,301 @@
+"""Puts a run's parts together: from rows, a model and settings to what the loop needs.
+
+Each function makes one part and knows nothing of the others' insides; `paczero.api` calls them in the order in which
+data flows.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from paczero.baselines.mezo import Mean
+from paczero.config import PACZeroConfig, TaskConfig
+from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.files import canonical
+from paczero.mechanism.release import MI, ZPL, Mechanism
+from paczero.mechanism.secret import coins
+from paczero.mechanism.subsets import draw_subsets
+from paczero.mechanism.transcript import FORMAT, Transcript
+from paczero.records.batches import CandidateTree, MicroBatch, micro_batches
+from paczero.records.pool import Pool, load_rows, make_pool
+from paczero.records.scores import losses
+from paczero.records.tasks import Encoded
+from paczero.records.tasks.classification import encode
+from paczero.zeroth import models
+from paczero.zeroth.adapters import ADAPTER_LAW
+from paczero.zeroth.derivatives import Objective
+from paczero.zeroth.directions import direction_law
+from paczero.zeroth.forward import HiddenCache, Scorer
+from paczero.zeroth.replay import replay
+from paczero.zeroth.updates import Average, Weights
+
+BuildProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Records:
+    """One set of records, read and encoded.
+
+    Attributes:
+        pool: rows, labels and units.
+        encoded: their tokens.
+        tree: the candidates' tokens.
+    """
+
+    pool: Pool
+    encoded: Encoded
+    tree: CandidateTree
+
+
+def read_records(
+    source: Any, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = False
+) -> Records:
+    """Reads, checks and encodes records; raises PACZeroError for whatever cannot be used."""
+    pool = make_pool(load_rows(source), task, training=training)
+    encoded = encode(pool, task, tokenizer, context=context_length(model))
+    return Records(pool, encoded, CandidateTree(encoded.candidates))
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """How many tokens the model takes."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31 - 1)
+
+
+def check_records(source: Any, task: TaskConfig) -> None:
+    """Refuses a pool that cannot train, before a model is loaded."""
+    make_pool(load_rows(source), task, training=True)
+
+
+def make_batches(records: Records, args: PACZeroConfig) -> list[MicroBatch]:
+    """The fixed micro-batches of one set of records."""
+    return micro_batches(records.encoded.prompts, records.tree, batch_tokens=args.batch_tokens)
+
+
+def make_scorer(
+    model: nn.Module,
+    records: Records,
+    args: PACZeroConfig,
+    *,
+    first_layer: int,
+    cache: Path | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Scorer:
+    """The scorer of one set of records, its hidden states cached below `first_layer`."""
+    store = HiddenCache(args.cache_bytes, cache)
+    batches = make_batches(records, args)
+    return Scorer(model, batches, records.tree, first_layer=first_layer, cache=store, progress=progress)
+
+
+def make_objective(scorer: Scorer, records: Records) -> Objective:
+    """The pool's losses as a function of the weights."""
+    return Objective(scorer, records.encoded.targets, records.pool.unit_of_record, losses)
+
+
+def make_weights(trained: dict[str, nn.Parameter], args: PACZeroConfig, *, purpose: str = "direction") -> Weights:
+    """The trained weights under the run's law, seed and μ."""
+    return Weights(
+        trained,
+        law=direction_law(args.direction_law),
+        seed=args.seed,
+        mu=args.mu,
+        restore=args.restore,
+        purpose=purpose,
+    )
+
+
+def check_moves(weights: Weights, args: PACZeroConfig) -> None:
+    """Refuses a run whose steps would mostly round to nothing (they would cost budget and train nothing)."""
+    if args.mechanism.name == "none" or args.force:
+        return
+    for what, move in (("learning_rate", args.learning_rate / args.directions), ("mu", args.mu)):
+        lost = weights.lost_share(move)
+        if lost > 0.5:
+            raise PACZeroError(
+                f"{what}: {move:g} rounds away for {lost:.0%} of the trained weights in their type; expected most to "
+                "move. Train in float32 (dtype), enlarge it, or pass --force true"
+            )
+
+
+def draw_candidates(
+    args: PACZeroConfig,
+    objective: Objective,
+    weights: dict[str, nn.Parameter],
+    records: Records,
+    progress: BuildProgress,
+) -> np.ndarray:
+    """The candidate subsets (N, M) of the run's family, a function of public values and the base model.
+
+    Features are the hidden states at the end of each prompt; `balanced` also measures pilot directions.
+    """
+    family, units = args.mechanism.family, objective.units
+    draw = partial(draw_subsets, units, args.mechanism.subsets, seed=args.seed, family=family)
+    if family == "random":
+        return draw()
+    owners = records.pool.unit_of_record
+    counts = np.bincount(owners, minlength=units)[:, None]
+    per_record = objective.scorer.features()
+    features = np.zeros((units, per_record.shape[1]))
+    np.add.at(features, owners, per_record)
+    labels = np.zeros(units, dtype=np.int64)
+    labels[owners[::-1]] = records.encoded.targets[::-1]  # a unit's first record speaks for it
+    pilots = None
+    if family == "balanced":
+        pilots = _pilots(args, objective, weights, progress)
+    return draw(features=features / counts, labels=labels, pilots=pilots)
+
+
+def _pilots(
+    args: PACZeroConfig, objective: Objective, trained: dict[str, nn.Parameter], progress: BuildProgress
+) -> np.ndarray:
+    """Derivatives of every unit along pilot directions at the base model, clipped as in training (N, P)."""
+    pilot = make_weights(trained, args, purpose="pilot")
+    start = pilot.snapshot()
+    columns = []
+    for index in range(args.mechanism.pilots):
+        columns.append(objective.derivatives(pilot, index, 1).values[:, 0])
+        progress("pilot directions", index + 1, args.mechanism.pilots)
+    pilot.load(start)  # `restore: arithmetic` drifts
+    clip = args.mechanism.clip
+    values = np.stack(columns, axis=1)
+    return values if clip is None else np.clip(values, -clip, clip)
+
+
+def stored_candidates(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """The run's candidates from `private/`, drawn and written there on first use."""
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                return np.unpackbits(stored["packed"], axis=1, count=int(stored["subsets"])).astype(bool)
+        except (OSError, ValueError, KeyError) as error:
+            raise IntegrityError(f"candidates: {str(path)!r} cannot be read; delete it to draw them again") from error
+    membership = compute()
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, packed=np.packbits(membership, axis=1), subsets=membership.shape[1])
+    temporary.chmod(0o600)
+    temporary.replace(path)
+    return membership
+
+
+def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: Path) -> Mechanism:
+    """The release object that the settings name."""
+    chosen = args.mechanism
+    if chosen.name == "none" or membership is None or chosen.clip is None:
+        return Mean(clip=chosen.clip, directions=args.directions)
+    shared: dict[str, Any] = {
+        "clip": chosen.clip,
+        "coins": coins(args.test_seed),
+        "directions": args.directions,
+    }
+    if chosen.name == "zpl":
+        return ZPL(membership, **shared)
+    return MI(
+        membership,
+        **shared,
+        budget=chosen.budget or 0.0,
+        steps=args.steps,
+        channel=chosen.channel,
+        allocation=chosen.allocation,
+        secret=secret,
+    )
+
+
+def transcript_header(
+    args: PACZeroConfig, *, base: dict[str, str], peft: dict[str, Any] | None, weights: Weights, units: int
+) -> dict[str, Any]:
+    """What a replay needs to know beside the base model; public."""
+    chosen = args.mechanism
+    mechanism: dict[str, Any] = {"name": chosen.name, "clip": chosen.clip}
+    if chosen.name == "mi":
+        mechanism |= {"channel": chosen.channel, "allocation": chosen.allocation}
+    started = {"law": ADAPTER_LAW, "seed": args.seed, "sha256": weights.fingerprint()}
+    return {
+        "format": FORMAT,
+        "base": base,
+        "peft": peft,
+        "train_layers": args.train_layers,
+        "adapter": started if peft is not None else None,
+        "parameters": weights.layout(),
+        "direction_law": args.direction_law,
+        "device_kind": next(iter(weights.parameters.values())).device.type,
+        "mu": args.mu,
+        "schedule": {"name": args.schedule, "learning_rate": args.learning_rate},
+        "directions": args.directions,
+        "steps": args.steps,
+        "restore": args.restore,
+        "average": args.average,
+        "seed": args.seed,
+        "mechanism": mechanism,
+        "subsets": chosen.subsets,
+        "family": chosen.family,
+        "pilots": chosen.pilots if chosen.family == "balanced" else None,
+        "budget": {"zpl": 0.0, "mi": chosen.budget, "none": None}[chosen.name],
+        "units": units,
+        "units_per_step": args.units_per_step,
+        "threshold": args.threshold,
+        "test_seed": args.test_seed,
+    }
+
+
+def journal_header(
+    args: PACZeroConfig, header: dict[str, Any], pool: Pool, membership: np.ndarray | None, dev: Pool | None
+) -> dict[str, Any]:
+    """What must be the same when a run is resumed; private."""
+    # Where the run lies and what watches it may change; what it computes may not.
+    settings = {
+        name: value
+        for name, value in asdict(args).items()
+        if name not in ("output_dir", "report_to", "cache_bytes", "force", "device")
+    }
+    members = None if membership is None else hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
+    return {
+        "settings": hashlib.sha256(canonical(settings)).hexdigest(),
+        "transcript": hashlib.sha256(canonical(header)).hexdigest(),
+        "base": header["base"]["sha256"],
+        "pool": pool.hash(),
+        "dev": None if dev is None else dev.hash(),
+        "candidates": members,
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def rebuild(
+    header: dict[str, Any], model: PreTrainedModel, transcript: Transcript, *, until: int
+) -> tuple[nn.Module, Weights]:
+    """The weights of step `until`, from the base model and the transcript alone, put in place.
+
+    Raises:
+        IntegrityError: the base model or the initial adapter is another than the header's.
+    """
+    found = models.base_fingerprint(model)
+    if found != header["base"]["sha256"]:
+        raise IntegrityError(
+            f"base model: its weights have the hash {found[:12]}…, but the run began with "
+            f"{header['base']['sha256'][:12]}…; give the same model and dtype ({header['base']['id']}, "
+            f"{header['base']['dtype']})"
+        )
+    config = None if header["peft"] is None else models.peft_config_from(header["peft"])
+    wrapped, trained = models.attach(
+        model, peft_config=config, train_layers=header["train_layers"], seed=header["seed"]
+    )
+    weights = Weights(
+        trained,
+        law=direction_law(header["direction_law"]),
+        seed=header["seed"],
+        mu=header["mu"],
+        restore=header["restore"],
+    )
+    if header["adapter"] is not None and weights.fingerprint() != header["adapter"]["sha256"]:
+        raise IntegrityError("transcript: the initial adapter does not have the hash in its header; it was changed")
+    average = Average(weights, header["average"]) if header["average"] else None
+    replay(weights, transcript, until=until, average=average)
+    if average is not None:
+        weights.load(average.snapshot())
+    return wrapped, weights

@@ -1,0 +1,103 @@
+"""What a run will take, said before it starts: tokens, time and memory.
+
+>>> estimate(model, batches, tree, first_layer=29, elements=15360, args=args).step_seconds  # doctest: +SKIP
+0.41
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from paczero.config import PACZeroConfig
+from paczero.records.batches import CandidateTree, MicroBatch
+from paczero.zeroth.forward import HiddenCache, Scorer
+from paczero.zeroth.models import find_layers, plain
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate, from one timed micro-batch of middling length.
+
+    Attributes:
+        parameters: of the model.
+        trained: how many of them train.
+        trained_layers: decoder layers that each step runs.
+        layers: decoder layers of the model.
+        tokens: token positions of one pass over the pool, padding included.
+        padding: share of them that is padding, 0 to 1.
+        passes: passes over the pool in all (two a direction and step, and the pilot directions).
+        cache_seconds: to compute what lies below the first trained layer, once.
+        step_seconds: one step.
+        seconds: the whole run without dev evaluations.
+        memory: bytes of weights, copies and cached states.
+    """
+
+    parameters: int
+    trained: int
+    trained_layers: int
+    layers: int
+    tokens: int
+    padding: float
+    passes: int
+    cache_seconds: float
+    step_seconds: float
+    seconds: float
+    memory: int
+
+
+def estimate(
+    model: nn.Module,
+    batches: list[MicroBatch],
+    tree: CandidateTree,
+    *,
+    first_layer: int,
+    elements: int,
+    args: PACZeroConfig,
+) -> Cost:
+    """Times one micro-batch and scales it to the run.
+
+    Args:
+        model: with its adapter attached.
+        batches, tree: the pool's.
+        first_layer: the lowest layer that trains.
+        elements: how many parameters train.
+        args: the run's settings.
+    """
+    probe = batches[len(batches) // 2].take(np.arange(len(batches[len(batches) // 2].records)))
+    probe = MicroBatch(
+        np.arange(len(probe.records)), probe.input_ids, probe.lengths, probe.reads, probe.position_ids, probe.visible
+    )
+    positions = sum(batch.positions for batch in batches)
+    share = positions / probe.positions
+    started = time.perf_counter()
+    scorer = Scorer(model, [probe], tree, first_layer=first_layer, cache=HiddenCache(2**62, None))
+    built = time.perf_counter() - started if first_layer else 0.0
+    scorer.scores()  # the first call also allocates
+    started = time.perf_counter()
+    scorer.scores()
+    once = time.perf_counter() - started
+    directions = args.directions
+    pool_share = 1.0 if args.units_per_step is None else args.units_per_step / sum(len(b.records) for b in batches)
+    step = 2 * directions * once * share * min(1.0, pool_share)
+    pilots = args.mechanism.pilots if args.mechanism.family == "balanced" and args.mechanism.name != "none" else 0
+    base = plain(model)
+    bytes_of = next(base.parameters()).element_size()
+    hidden = positions * base.config.get_text_config().hidden_size * bytes_of if first_layer else 0
+    parameters = sum(p.numel() for p in base.parameters())
+    copies = 8 if args.restore == "copy" else 4
+    layers = len(find_layers(model).layers)
+    return Cost(
+        parameters=parameters,
+        trained=elements,
+        trained_layers=layers - first_layer,
+        layers=layers,
+        tokens=positions,
+        padding=1 - sum(batch.tokens for batch in batches) / positions,
+        passes=2 * directions * args.steps + 2 * pilots,
+        cache_seconds=built * share,
+        step_seconds=step,
+        seconds=built * share + step * args.steps + 2 * pilots * once * share,
+        memory=parameters * bytes_of + elements * copies + min(hidden, args.cache_bytes),
+    )
