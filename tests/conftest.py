@@ -1,6 +1,14 @@
-"""What holds for all tests: one thread, no network, no display, reproducible examples."""
+"""What holds for all tests: one thread, no network, no display, reproducible examples; a tiny model and pool.
 
+The texts say what they mean in one word, so that even a random model of 3 layers can learn something from them, and a
+whole run takes seconds.
+"""
+
+import csv
 import os
+import random
+from collections.abc import Callable
+from pathlib import Path
 
 # Before torch is imported by anything; commands that tests start inherit it.
 os.environ.update(
@@ -13,8 +21,116 @@ os.environ.update(
     COLUMNS="120",
 )
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Two slow cores are no reason for a failure, and a failure must come back when the tests run again.
 settings.register_profile("paczero", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("paczero")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings fail a test, but for one of PEFT's and transformers' between themselves."""
+    config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
+GOOD = ("wonderful", "lovely", "superb", "brilliant")
+BAD = ("awful", "boring", "dreadful", "clumsy")
+THINGS = ("film", "story", "plot", "acting", "ending", "music")
+
+
+def tiny_texts(count: int, seed: int) -> list[tuple[str, str]]:
+    """(text, label "0" or "1") of that many records, both labels equally often, no text twice."""
+    chance = random.Random(seed)
+    return [
+        (
+            f"the {chance.choice(THINGS)} number {seed}-{number} is {chance.choice(GOOD if number % 2 else BAD)}",
+            str(number % 2),
+        )
+        for number in range(count)
+    ]
+
+
+def write_tiny_csv(path: Path, count: int, seed: int) -> Path:
+    """A csv with the columns `text` and `label`; another seed, other texts."""
+    with open(path, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("text", "label"))
+        writer.writerows(tiny_texts(count, seed))
+    return path
+
+
+def save_tiny_model(path: Path, seed: int = 0) -> Path:
+    """A random Llama of 3 layers with a tokenizer, as `save_pretrained` leaves them; another seed, other weights."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.set_num_threads(1)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([f"{text} It was terrible It was great" for text, _ in tiny_texts(64, 1)], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.save_pretrained(path)
+    fast.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_tiny_model() -> Callable[..., Path]:
+    """`save_tiny_model(path, seed=0)`, for a test that needs another model."""
+    return save_tiny_model
+
+
+@pytest.fixture(scope="session")
+def make_tiny_csv() -> Callable[..., Path]:
+    """`write_tiny_csv(path, count, seed)`, for a test that needs other records."""
+    return write_tiny_csv
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory; session-wide, so leave it as it is."""
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_pool_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 records."""
+    return write_tiny_csv(tmp_path_factory.mktemp("data") / "pool.csv", 48, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_dev_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 other records."""
+    return write_tiny_csv(tmp_path_factory.mktemp("data") / "dev.csv", 20, seed=2)
+
+
+@pytest.fixture(scope="session")
+def tiny_test_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 other records."""
+    return write_tiny_csv(tmp_path_factory.mktemp("data") / "test.csv", 24, seed=3)
