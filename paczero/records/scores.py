@@ -17,11 +17,12 @@ def losses(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         targets: the right candidate (R,).
 
     Returns:
-        Nats, float64 (R,).
+        Nats, float64 (R,). Where scores overflowed it is not finite, which whoever takes derivatives counts.
     """
     scores = np.asarray(scores, dtype=np.float64)
     top = scores.max(axis=1)
-    return np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - scores[np.arange(len(scores)), targets]
+    with np.errstate(invalid="ignore"):  # Inf − Inf
+        return np.log(np.exp(scores - top[:, None]).sum(axis=1)) + top - scores[np.arange(len(scores)), targets]
 
 
 def median_threshold(scores: np.ndarray) -> float:
