@@ -11,16 +11,17 @@ as 1, 2, 3* (SC 2011); its published test vectors are in the tests. A block of f
     counter  (block, low word; block, high word; step; k)
 
 and gives 128 signs or 4 normal values, so that any piece of a direction can be made without the rest, and a piece is
-bit for bit the same however a direction is cut. Only integer operations and the correctly rounded float64
-operations + − × ÷ √ are used (no library logarithm or cosine), so both laws give the same bits on any device and for
-any number of threads. Work goes in chunks that stay in the processor's cache.
+bit for bit the same however a direction is cut. Only integer operations and the float64 operations + − × ÷ are used,
+which IEEE 754 defines to the last bit (library logarithms, cosines and even square roots differ between processors, and
+with the place of an element in memory), so both laws give the same bits on any device and for any number of threads.
+Work goes in chunks that stay in the processor's cache.
 """
 
 import functools
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -49,18 +50,21 @@ _BYTE_SIGNS = 1 - 2 * _BYTE_BITS.astype(np.float32)
 # ln u is split at √½ so that what is left for the series lies in [√½, √2); this is its float64 bit pattern, cut.
 _ROOT_HALF_BITS = 0x3FE6A09E00000000
 _ONE_BITS = 0x3FF0000000000000
+# Half the exponent and half the mantissa, by shifting the bits of a float64, is its root to 3.5 %, with this added.
+_ROOT_GUESS_BITS = 0x1FF7A3BEA91D9B1B
 # Terms of the three series, enough for a relative error below 1e-11 before the one rounding to float32 (6e-8).
+_LN2 = 0.6931471805599453
 _ATANH = [1 / (2 * i + 1) for i in range(7)]
 _SINE = [(-1) ** i / math.factorial(2 * i + 1) for i in range(6)]
 _COSINE = [(-1) ** i / math.factorial(2 * i) for i in range(7)]
 
 
-def philox4x32(counter: Words, key: tuple[int, int]) -> Words:
-    """Philox4x32-10 of many counters under one key.
+def philox4x32(counter: Words, key: tuple[int, int] | tuple[Tensor, Tensor]) -> Words:
+    """Philox4x32-10 of many counters.
 
     Args:
         counter: four int64 tensors of one shape, each word in [0, 2^32); they are overwritten.
-        key: two words in [0, 2^32).
+        key: two words in [0, 2^32): integers, or int64 tensors of that shape with a key for each counter.
 
     Returns:
         four int64 tensors of that shape, words in [0, 2^32).
@@ -86,11 +90,17 @@ def _key(purpose: str, seed: int, name: str) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-def _blocks(key: tuple[int, int], first: int, count: int, step: int, k: int, device: torch.device) -> Words:
-    block = torch.arange(first, first + count, dtype=torch.int64, device=device)
+def _words(block: Tensor, key: tuple[int, int] | tuple[Tensor, Tensor], step: int, k: int) -> Words:
+    """The four words of each block, given by number: int64 (B,), overwritten."""
+    for name, value in (("step", step), ("k", k)):
+        if not 0 <= value <= _MASK:
+            raise PACZeroError(f"{name}: {value} was given; expected an integer from 0 to 2^32 - 1")
     high = torch.bitwise_right_shift(block, 32)
-    words = (block.bitwise_and_(_MASK), high, torch.full_like(block, step), torch.full_like(block, k))
-    return philox4x32(words, key)
+    return philox4x32((block.bitwise_and_(_MASK), high, torch.full_like(block, step), torch.full_like(block, k)), key)
+
+
+def _chunk_size(device: torch.device) -> int:
+    return _CPU_BLOCKS if device.type == "cpu" else _DEVICE_BLOCKS
 
 
 def _stream(
@@ -99,16 +109,13 @@ def _stream(
     """Elements [start, stop) of a stream whose blocks give `per_block` elements each, float32 (stop - start,)."""
     if not 0 <= start <= stop:
         raise PACZeroError(f"start, stop: {start}, {stop} were given; expected 0 <= start <= stop")
-    for name, value in (("step", step), ("k", k)):
-        if not 0 <= value <= _MASK:
-            raise PACZeroError(f"{name}: {value} was given; expected an integer from 0 to 2^32 - 1")
     first, last = start // per_block, -(-stop // per_block)
     values = torch.empty((last - first) * per_block, dtype=torch.float32, device=device)
-    size = _CPU_BLOCKS if device.type == "cpu" else _DEVICE_BLOCKS
-    for block in range(first, last, size):
-        count = min(size, last - block)
-        offset = (block - first) * per_block
-        fill(_blocks(key, block, count, step, k, device), values[offset : offset + count * per_block])
+    size = _chunk_size(device)
+    for begin in range(first, last, size):
+        end = min(begin + size, last)
+        block = torch.arange(begin, end, dtype=torch.int64, device=device)
+        fill(_words(block, key, step, k), values[(begin - first) * per_block : (end - first) * per_block])
     return values[start - first * per_block : stop - first * per_block]
 
 
@@ -153,6 +160,41 @@ class DirectionLaw(ABC):
         """
         key = _key(purpose, seed, name)
         return _stream(key, step, k, start, stop, torch.device(device), self.per_block, self.fill)
+
+    def draw_all(
+        self,
+        *,
+        seed: int,
+        step: int,
+        k: int,
+        sizes: Mapping[str, int],
+        device: torch.device | str = "cpu",
+        purpose: str = "direction",
+    ) -> dict[str, Tensor]:
+        """The whole direction of several parameters at once: what `draw` gives for [0, size) of each, bit for bit.
+
+        An adapter has hundreds of small matrices: one pass over all blocks is much faster than one a matrix.
+
+        Args:
+            sizes: canonical name -> number of elements. The rest as for `draw`.
+
+        Returns:
+            name -> float32 (size,), views of one tensor.
+        """
+        device = torch.device(device)
+        counts = torch.tensor([-(-size // self.per_block) for size in sizes.values()], dtype=torch.int64)
+        firsts = counts.cumsum(0) - counts
+        blocks = (torch.arange(int(counts.sum())) - firsts.repeat_interleave(counts)).to(device)
+        keys = torch.tensor([_key(purpose, seed, name) for name in sizes], dtype=torch.int64).view(-1, 2)
+        k0, k1 = keys.repeat_interleave(counts, dim=0).T.contiguous().to(device)
+        values = torch.empty(len(blocks) * self.per_block, dtype=torch.float32, device=device)
+        size = _chunk_size(device)
+        for begin in range(0, len(blocks), size):
+            piece = slice(begin, min(begin + size, len(blocks)))
+            words = _words(blocks[piece], (k0[piece], k1[piece]), step, k)
+            self.fill(words, values[piece.start * self.per_block : piece.stop * self.per_block])
+        starts = (firsts * self.per_block).tolist()
+        return {name: values[at : at + sizes[name]] for name, at in zip(sizes, starts, strict=True)}
 
 
 class Rademacher(DirectionLaw):
@@ -220,7 +262,15 @@ def _radius(word: Tensor) -> Tensor:
     mantissa = bits.bitwise_and_(2**52 - 1).add_(_ROOT_HALF_BITS).view(torch.float64)
     ratio = (mantissa - 1).div_(mantissa + 1)
     logarithm = _polynomial(_ATANH, ratio * ratio).mul_(ratio).mul_(2)
-    return exponent.mul_(math.log(2)).add_(logarithm).mul_(-2).sqrt_()
+    return _root(exponent.mul_(_LN2).add_(logarithm).mul_(-2))
+
+
+def _root(x: Tensor) -> Tensor:
+    """√x, x > 0, by three of Newton's steps, each of which squares the relative error (the last one: 1e-13)."""
+    root = torch.bitwise_right_shift(x.view(torch.int64), 1).add_(_ROOT_GUESS_BITS).view(torch.float64)
+    for _ in range(3):
+        root = (x / root).add_(root).mul_(0.5)
+    return root
 
 
 def _circle(word: Tensor) -> tuple[Tensor, Tensor]:

@@ -112,7 +112,7 @@ class Weights:
         self.elements = sum(parameter.numel() for parameter in self.parameters.values())
         self._saved: dict[str, Tensor] = {}
         self._cached_step = -1
-        self._cached: dict[tuple[int, str], Tensor] = {}
+        self._cached: dict[tuple[int, torch.device], dict[str, Tensor]] = {}
 
     def layout(self) -> list[list]:
         """[name, type, shape] of each parameter in the order of names, as the transcript's header holds it."""
@@ -166,11 +166,11 @@ class Weights:
         rate32 = round32(rate)
         lost = weights = 0
         for _, flat, _ in self._pieces():
-            value = flat[flat != 0]
-            exact = value.float()
-            stuck = ((exact - rate32).to(value.dtype) == value) | ((exact + rate32).to(value.dtype) == value)
-            lost += int(stuck.sum())
-            weights += value.numel()
+            exact = flat.float()
+            stuck = ((exact - rate32).to(flat.dtype) == flat) | ((exact + rate32).to(flat.dtype) == flat)
+            nonzero = flat != 0
+            lost += int((stuck & nonzero).sum())
+            weights += int(nonzero.sum())
         return lost / weights if weights else 0.0
 
     def fingerprint(self) -> str:
@@ -205,27 +205,27 @@ class Weights:
     def _direction(self, step: int, k: int, name: str, like: Tensor, start: int) -> Tensor:
         """z of a piece, float32; not to be written to, since the directions of one step may be kept."""
 
-        def draw(first: int, stop: int) -> Tensor:
+        if self._cached_step != step:
+            self._cached.clear()
+            self._cached_step = step
+        if (k + 1) * self.elements > _CACHED_ELEMENTS:
+            stop = start + like.numel()
             return self.law.draw(
                 seed=self.seed,
                 step=step,
                 k=k,
                 name=name,
-                start=first,
+                start=start,
                 stop=stop,
                 device=like.device,
                 purpose=self.purpose,
             )
-
-        stop = start + like.numel()
-        if self._cached_step != step:
-            self._cached.clear()
-            self._cached_step = step
-        if (k + 1) * self.elements > _CACHED_ELEMENTS:
-            return draw(start, stop)
-        if (k, name) not in self._cached:
-            self._cached[k, name] = draw(0, self.parameters[name].numel())
-        return self._cached[k, name][start:stop]
+        if (k, like.device) not in self._cached:
+            sizes = {n: p.numel() for n, p in self.parameters.items() if p.device == like.device}
+            self._cached[k, like.device] = self.law.draw_all(
+                seed=self.seed, step=step, k=k, sizes=sizes, device=like.device, purpose=self.purpose
+            )
+        return self._cached[k, like.device][name][start : start + like.numel()]
 
     def _combined(self, step: int, factors: Sequence[float], name: str, like: Tensor, start: int) -> Tensor:
         """Σ_k y_k z_k of a piece, float32, k ascending; each product and each sum rounded by itself."""

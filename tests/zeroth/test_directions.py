@@ -104,6 +104,11 @@ def test_normals_are_box_muller_to_the_last_float32_bit():
     assert np.abs(got).max() < 6.8
 
 
+def test_root():
+    x = torch.logspace(-10, 2, 5000, dtype=torch.float64)
+    assert np.abs(directions._root(x).numpy() / np.sqrt(x.numpy()) - 1).max() < 1e-12
+
+
 @LAWS
 @given(cuts=st.lists(st.integers(0, 3000), min_size=2, max_size=8), origin=st.sampled_from([0, 1, 2**20, 2**39 - 2]))
 @settings(max_examples=40, deadline=None)
@@ -112,6 +117,19 @@ def test_any_split_gives_the_same_values(law, cuts, origin):
     whole = draw(law, origin, origin + 3000)
     pieces = [draw(law, origin + a, origin + b) for a, b in itertools.pairwise(cuts)]
     assert torch.equal(torch.cat(pieces), whole[cuts[0] : cuts[-1]])
+
+
+@LAWS
+@given(counts=st.lists(st.integers(0, 700), max_size=6), chunk=st.sampled_from([50, 2**13]))
+@settings(max_examples=20, deadline=None)
+def test_all_parameters_at_once_give_the_same_values(law, counts, chunk):
+    sizes = {f"w{i}": count for i, count in enumerate(counts)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(directions, "_CPU_BLOCKS", chunk)
+        together = law.draw_all(seed=3, step=2**31, k=1, sizes=sizes, purpose="pilot")
+    assert list(together) == list(sizes)
+    for name, count in sizes.items():
+        assert torch.equal(together[name], draw(law, 0, count, seed=3, step=2**31, k=1, name=name, purpose="pilot"))
 
 
 @LAWS
