@@ -79,7 +79,11 @@ def publish(
     )
     files = {name: statement.file_hash(staging / name) for name in statement.released_files(staging)}
     document = statement.statement(
-        transcript.header, chosen_step=chosen_step, weights_sha256=weights_sha256, files=files
+        transcript.header,
+        chosen_step=chosen_step,
+        weights_sha256=weights_sha256,
+        files=files,
+        steps_run=len(transcript.y),
     )
     write_whole(staging / statement.NAME, statement.render(document))
     return document

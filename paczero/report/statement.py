@@ -34,6 +34,7 @@ KEYS = (
     "posterior_success",
     "epsilon",
     "steps",
+    "steps_run",
     "directions",
     "units",
     "chosen_step",
@@ -211,7 +212,12 @@ def _reuse(header: Mapping[str, Any]) -> str:
 
 
 def statement(
-    header: Mapping[str, Any], *, chosen_step: int, weights_sha256: str, files: Mapping[str, str]
+    header: Mapping[str, Any],
+    *,
+    chosen_step: int,
+    weights_sha256: str,
+    files: Mapping[str, str],
+    steps_run: int | None = None,
 ) -> dict[str, Any]:
     """The content of `privacy.json`, sealed.
 
@@ -220,16 +226,20 @@ def statement(
         chosen_step: how many updates the served weights have had (0 to T).
         weights_sha256: fingerprint of the served weights.
         files: relative POSIX path -> SHA-256 of every other released file.
+        steps_run: how many steps the transcript holds, where a run ended before T; all T where left out.
 
     Raises:
-        PACZeroError: a header key is missing, the mechanism is unknown or the step is out of range.
+        PACZeroError: a header key is missing, the mechanism is unknown or a step is out of range.
     """
     needed = ("mechanism", "subsets", "family", "budget", "steps", "directions", "units", "test_seed")
     missing = [key for key in needed if key not in header]
     if missing:
         raise PACZeroError(f"header: the keys {', '.join(missing)} are missing; expected a transcript's header")
-    if not 0 <= chosen_step <= header["steps"]:
-        raise PACZeroError(f"chosen_step: {chosen_step} was given; expected 0 to {header['steps']} updates")
+    steps_run = header["steps"] if steps_run is None else steps_run
+    if not 0 <= steps_run <= header["steps"]:
+        raise PACZeroError(f"steps_run: {steps_run} was given; expected 0 to {header['steps']} steps")
+    if not 0 <= chosen_step <= steps_run:
+        raise PACZeroError(f"chosen_step: {chosen_step} was given; expected 0 to {steps_run} updates")
     return seal(
         {
             "format": FORMAT,
@@ -240,6 +250,7 @@ def statement(
             "posterior_success": success(header),
             "epsilon": epsilon(header),
             "steps": header["steps"],
+            "steps_run": steps_run,
             "directions": header["directions"],
             "units": header["units"],
             "chosen_step": chosen_step,
@@ -354,7 +365,11 @@ def check_release(release: Path, header: Mapping[str, Any] | None = None) -> dic
             raise IntegrityError(f"{release / name}: does not agree with {NAME}; it was changed after it was released")
     if header is not None:
         expected = statement(
-            header, chosen_step=document["chosen_step"], weights_sha256=document["weights_sha256"], files=stated
+            header,
+            chosen_step=document["chosen_step"],
+            weights_sha256=document["weights_sha256"],
+            files=stated,
+            steps_run=document["steps_run"],
         )
         for key in KEYS[:-1]:
             if expected[key] != document[key]:
