@@ -50,7 +50,7 @@ _BYTE_SIGNS = 1 - 2 * _BYTE_BITS.astype(np.float32)
 # ln u is split at √½ so that what is left for the series lies in [√½, √2); this is its float64 bit pattern, cut.
 _ROOT_HALF_BITS = 0x3FE6A09E00000000
 _ONE_BITS = 0x3FF0000000000000
-# Half the exponent and half the mantissa, by shifting the bits of a float64, is its root to 3.5 %, with this added.
+# Half the exponent and half the mantissa, by shifting the bits of a float64, is its root to 5 %, with this added.
 _ROOT_GUESS_BITS = 0x1FF7A3BEA91D9B1B
 # Terms of the three series, enough for a relative error below 1e-11 before the one rounding to float32 (6e-8).
 _LN2 = 0.6931471805599453
