@@ -27,6 +27,15 @@ def _positive(name: str, value: float) -> None:
     _require(math.isfinite(value) and value > 0, name, value, "a finite number above 0")
 
 
+def learning_rate_at(schedule: str, learning_rate: float, steps: int, step: int) -> float:
+    """η_t of `step` (from 0) of `steps`: what training and replay both follow, so to the last bit the same."""
+    if schedule == "linear":
+        return learning_rate * (1 - step / steps)
+    if schedule == "constant":
+        return learning_rate
+    raise PACZeroError(f"schedule: {schedule!r} was given; expected 'linear' or 'constant'")
+
+
 @dataclass(frozen=True)
 class MechanismConfig:
     """How one bit a direction is released.
@@ -199,4 +208,4 @@ class PACZeroConfig:
 
     def learning_rate_at(self, step: int) -> float:
         """η_t: the learning rate of `step` (from 0), a function of public values only."""
-        return self.learning_rate * (1 - step / self.steps) if self.schedule == "linear" else self.learning_rate
+        return learning_rate_at(self.schedule, self.learning_rate, self.steps, step)
