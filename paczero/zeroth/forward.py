@@ -23,8 +23,12 @@ from paczero.records.batches import CandidateTree, MicroBatch
 from paczero.zeroth.models import find_layers, plain
 
 # Decoder layers in which attention's output projection can be narrowed to the positions that are read: the norm that
-# attention starts from, and the projection that it ends in. In others the last layer runs at every position.
-NARROWED = (("input_layernorm", "self_attn.o_proj"), ("self_attn_layer_norm", "self_attn.out_proj"))
+# attention starts from, the projection that it ends in, and the norm that what follows starts from (where there is
+# none, it runs beside attention and sees all positions). In others the last layer runs at every position.
+NARROWED = (
+    ("input_layernorm", "self_attn.o_proj", "post_attention_layernorm"),
+    ("self_attn_layer_norm", "self_attn.out_proj", "final_layer_norm"),
+)
 SELF_CHECK_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 
 
@@ -166,26 +170,28 @@ class Scorer:
 
     @torch.inference_mode()
     def check(self) -> None:
-        """Compares the first record's scores with the model's own forward pass.
+        """Compares two records' scores with the model's own forward pass, a sequence of its own for each candidate.
+
+        They are the longest record (where sliding windows and positions show) and the one most padded beside it.
 
         Raises:
             PACZeroError: they differ; this architecture does something that the shortcuts do not reproduce.
         """
-        batch = self.batches[0].take(np.array([0]))
-        index = int(batch.records[0])
+        batch = self.batches[-1]
         wanted = np.zeros(self.records, dtype=bool)
-        wanted[index] = True
-        got = self.scores(wanted)[index]
-        end = int(batch.reads[0, 0]) + 1
-        prompt = batch.input_ids[0, :end].tolist()
-        slow = np.array([self._slow_score(prompt, candidate) for candidate in range(len(self.tree.terms))])
-        apart = float(np.abs((got - got[0]) - (slow - slow[0])).max())
-        scale = max(1.0, float(np.abs(slow).max()))
-        if not apart <= SELF_CHECK_TOLERANCE[self.model.dtype] * scale:
-            raise PACZeroError(
-                f"model: {type(self.model).__name__} scores a record {apart:.3g} apart from its own forward pass; "
-                "this architecture is not supported"
-            )
+        wanted[batch.records] = True
+        scores = self.scores(wanted)
+        for row in {0, len(batch.records) - 1}:
+            got = scores[batch.records[row]]
+            prompt = batch.input_ids[row, : int(batch.reads[row, 0]) + 1].tolist()
+            slow = np.array([self._slow_score(prompt, candidate) for candidate in range(len(self.tree.terms))])
+            apart = float(np.abs((got - got[0]) - (slow - slow[0])).max())
+            scale = max(1.0, float(np.abs(slow).max()))
+            if not apart <= SELF_CHECK_TOLERANCE[self.model.dtype] * scale:
+                raise PACZeroError(
+                    f"model: {type(self.model).__name__} scores a record {apart:.3g} apart from its own forward pass; "
+                    "this architecture is not supported"
+                )
 
     # -- one pass ------------------------------------------------------------------------------------------------------
 
@@ -307,8 +313,9 @@ def _narrowed_modules(layer: nn.Module, model: nn.Module) -> tuple[nn.Module, nn
     """The norm and the output projection of a pre-norm layer of a known shape; None for others."""
     if getattr(model.config, "do_layer_norm_before", True) is False:
         return None
-    for norm, projection in NARROWED:
+    for norm, projection, following in NARROWED:
         with contextlib.suppress(AttributeError):
+            layer.get_submodule(following)
             return layer.get_submodule(norm), layer.get_submodule(projection)
     return None
 

@@ -140,7 +140,7 @@ def _with_adapter(model: PreTrainedModel, peft_config: Any) -> nn.Module:
     for layer in [chosen] if isinstance(chosen, int) else chosen or []:
         _check_layer("peft.layers_to_transform", layer, count, lowest=0)
     try:
-        return get_peft_model(model, peft_config)
+        return get_peft_model(model, peft_config).eval()  # new modules start in training mode, with LoRA's dropout on
     except (ValueError, TypeError, RuntimeError) as error:
         raise PACZeroError(f"peft: {' '.join(str(error).split())[:300]}") from error
 

@@ -1,0 +1,230 @@
+"""Scores through all shortcuts against one record at a time through the plain model, for five families of decoders."""
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig
+from transformers import LlamaForCausalLM, PreTrainedModel
+
+from paczero.errors import PACZeroError
+from paczero.records.batches import CandidateTree, micro_batches
+from paczero.zeroth.forward import HiddenCache, Scorer
+from paczero.zeroth.models import attach, first_trained_layer, plain
+
+Decoder = Callable[..., PreTrainedModel]
+FAMILIES = ("llama", "opt", "gpt2", "qwen2", "qwen3")
+WORDS = {
+    "two of one token": [[40], [41]],
+    "three of one token": [[40], [41], [42]],
+    "two of several tokens": [[40, 41, 42], [40, 43]],
+    "three, one a prefix of another": [[40], [40, 41], [42, 40, 41, 43]],
+}
+PROMPTS = [
+    np.random.default_rng(length).integers(2, 40, size=length).tolist() for length in (9, 1, 4, 17, 4, 12, 2, 30, 7, 5)
+]
+
+
+def slow_scores(model: torch.nn.Module, words: list[list[int]], prompts: list[list[int]] = PROMPTS) -> np.ndarray:
+    """Mean token log-probability of each candidate, a sequence of its own for each, the model's own forward pass."""
+    out = np.zeros((len(prompts), len(words)))
+    with torch.no_grad():
+        for record, prompt in enumerate(prompts):
+            for place, word in enumerate(words):
+                logits = model(input_ids=torch.tensor([prompt + word])).logits[0]
+                logs = logits[len(prompt) - 1 : -1].double().log_softmax(dim=-1)
+                out[record, place] = logs[torch.arange(len(word)), torch.tensor(word)].mean()
+    return out
+
+
+def centred(scores: np.ndarray) -> np.ndarray:
+    """Scores are up to a constant per record."""
+    return scores - scores.mean(axis=1, keepdims=True)
+
+
+def scorer(model: torch.nn.Module, words: list[list[int]], **settings: Any) -> Scorer:
+    tree = CandidateTree(words)
+    return Scorer(model, micro_batches(PROMPTS, tree, batch_tokens=60), tree, **settings)
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=list(WORDS))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_are_those_of_one_record_at_a_time(decoder: Decoder, family: str, words: list[list[int]]) -> None:
+    model = decoder(family)
+    expected = slow_scores(model, words)
+    assert np.ptp(centred(expected)) > 1, "the oracle tells candidates apart"
+    for first in (0, 1, 2):
+        for limit in (2**30,) if first else (0,):
+            fast = scorer(model, words, first_layer=first, cache=HiddenCache(limit, None))
+            np.testing.assert_allclose(centred(fast.scores()), centred(expected), atol=2e-4, rtol=2e-4)
+            fast.check()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_features_are_the_last_hidden_state_of_the_prompt(decoder: Decoder, family: str) -> None:
+    model = decoder(family)
+    found = scorer(model, WORDS["two of several tokens"], first_layer=2, cache=HiddenCache(2**30, None)).features()
+    with torch.no_grad():
+        for prompt, row in zip(PROMPTS, found, strict=True):
+            hidden = model.base_model(input_ids=torch.tensor([prompt])).last_hidden_state[0, -1]
+            np.testing.assert_allclose(row, hidden.numpy(), atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize("words", list(WORDS.values())[::2])
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_that_has_moved(
+    decoder: Decoder, stirred: Callable[..., None], family: str, layer: int, words: list[list[int]]
+) -> None:
+    """The cache below the adapter's layer is filled before its weights move, and stays right."""
+    targets = ["c_attn"] if family == "gpt2" else ["q_proj", "v_proj"]
+    peft = LoraConfig(
+        r=2, target_modules=targets, layers_to_transform=[layer], lora_dropout=0.5, fan_in_fan_out=family == "gpt2"
+    )
+    model, trained = attach(decoder(family), peft_config=peft)
+    first = first_trained_layer(model, list(trained))
+    assert first == layer
+    fast = scorer(model, words, first_layer=first, cache=HiddenCache(2**30, None))
+    before = fast.scores()
+    stirred(trained)
+    assert np.abs(fast.scores() - before).max() > 1e-2, "the adapter matters"
+    np.testing.assert_allclose(centred(fast.scores()), centred(slow_scores(model, words)), atol=3e-4, rtol=3e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_full_tuning_of_the_last_layer(decoder: Decoder, stirred: Callable[..., None], family: str) -> None:
+    words = WORDS["three, one a prefix of another"]
+    model, trained = attach(decoder(family), train_layers=[-1])
+    first = first_trained_layer(model, list(trained))
+    assert first == 2
+    fast = scorer(model, words, first_layer=first, cache=HiddenCache(2**30, None))
+    stirred(trained, size=0.05)
+    np.testing.assert_allclose(centred(fast.scores()), centred(slow_scores(model, words)), atol=3e-4, rtol=3e-4)
+
+
+@pytest.mark.parametrize("words", WORDS.values(), ids=list(WORDS))
+def test_a_mapped_cache_is_the_same_and_private(decoder: Decoder, tmp_path: Path, words: list[list[int]]) -> None:
+    model, place = decoder("llama"), tmp_path / "private" / "cache"
+    inside = scorer(model, words, first_layer=2, cache=HiddenCache(2**30, place))
+    assert not place.exists()
+    mapped = scorer(model, words, first_layer=2, cache=HiddenCache(0, place))
+    np.testing.assert_array_equal(mapped.scores(), inside.scores())
+    [file] = place.iterdir()
+    assert file.stat().st_size == inside.positions * 16 * 4
+    assert (stat.S_IMODE(place.stat().st_mode), stat.S_IMODE(file.stat().st_mode)) == (0o700, 0o600)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+@pytest.mark.parametrize("words", [WORDS["two of one token"], WORDS["two of several tokens"]])
+def test_some_records_only(decoder: Decoder, first: int, words: list[list[int]]) -> None:
+    fast = scorer(decoder("qwen3"), words, first_layer=first, cache=HiddenCache(2**30, None))
+    whole = fast.scores()
+    for wanted in (np.arange(len(PROMPTS)) % 3 == 0, np.arange(len(PROMPTS)) == 7, np.zeros(len(PROMPTS), dtype=bool)):
+        some = fast.scores(wanted)
+        np.testing.assert_allclose(centred(some[wanted]), centred(whole[wanted]), atol=2e-4)
+        assert not some[~wanted].any()
+
+
+def test_the_model_is_as_it_was_afterwards(decoder: Decoder) -> None:
+    """Also where a pass is given up or fails in the middle."""
+    model = decoder("llama")
+    layers, words = list(model.model.layers), WORDS["two of several tokens"]
+    before = slow_scores(model, words)
+    fast = scorer(model, words, first_layer=1, cache=HiddenCache(2**30, None))
+    fast.scores()
+    given: Iterator[Any] = fast._outputs(None)
+    next(given)
+    given.close()  # type: ignore[attr-defined]
+    with pytest.raises(TypeError):
+        scorer(model, words, first_layer=1, cache=HiddenCache(2**30, None), progress=lambda: None)  # type: ignore
+    assert list(model.model.layers) == layers
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    np.testing.assert_array_equal(slow_scores(model, words), before)
+
+
+def test_the_cost_is_what_is_run(decoder: Decoder) -> None:
+    fast = scorer(decoder("llama"), WORDS["two of several tokens"])
+    rows: list[int] = []
+    plain(fast.model).model.embed_tokens.register_forward_hook(lambda _, args, out: rows.append(args[0].numel()))
+    fast.scores()
+    assert sum(rows) == fast.positions
+    assert fast.tokens == sum(map(len, PROMPTS)) + 2 * len(PROMPTS)  # the tree of the two has the nodes 40 and 40 41
+
+
+class Scaled(LlamaForCausalLM):
+    """Does something between decoder and logits of which nothing in its configuration tells."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits * 0.5
+        return output
+
+
+class Backwards(LlamaForCausalLM):
+    """Its positions count down, so padding and shortcuts that count up do not suit it."""
+
+    def forward(self, input_ids: Any = None, position_ids: Any = None, **kwargs: Any) -> Any:
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1] - 1, -1, -1)[None] * 3
+        return super().forward(input_ids=input_ids, position_ids=position_ids, **kwargs)
+
+
+@pytest.mark.parametrize("kind", [Scaled, Backwards])
+@pytest.mark.parametrize("words", WORDS.values(), ids=list(WORDS))
+def test_a_model_that_does_something_of_its_own_is_refused(
+    decoder: Decoder, kind: type[LlamaForCausalLM], words: list[list[int]]
+) -> None:
+    model = kind(decoder("llama").config).eval()
+    model.load_state_dict(decoder("llama").state_dict())
+    with pytest.raises(PACZeroError, match=f"{kind.__name__} scores a record .* not supported"):
+        scorer(model, words).check()
+
+
+def test_a_window_shorter_than_the_records_is_refused_or_right(decoder: Decoder) -> None:
+    """Sliding attention shows in long records only."""
+    for words in WORDS.values():
+        model = decoder(
+            "qwen2",
+            use_sliding_window=True,
+            sliding_window=4,
+            max_window_layers=0,
+            layer_types=["sliding_attention"] * 3,
+        )
+        fast = scorer(model, words)
+        apart = np.abs(centred(fast.scores()) - centred(slow_scores(model, words))).max()
+        if apart > 1e-2:
+            with pytest.raises(PACZeroError, match="not supported"):
+                fast.check()
+
+
+@pytest.mark.parametrize("name", ["logit_scale", "logits_scaling", "final_logit_softcapping"])
+def test_what_configurations_tell_of_logits(name: str) -> None:
+    """Cohere, Granite and Gemma 2 do more between head and softmax."""
+    import transformers
+
+    kind = {"logit_scale": "Cohere", "logits_scaling": "Granite", "final_logit_softcapping": "Gemma2"}[name]
+    more = {"head_dim": 4} if kind == "Gemma2" else {}
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=60,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        initializer_range=0.4,
+        pad_token_id=0,
+        bos_token_id=0,
+        eos_token_id=0,
+        **{name: 3.0},
+        **more,
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    for words in WORDS.values():
+        fast = scorer(model, words)
+        np.testing.assert_allclose(centred(fast.scores()), centred(slow_scores(model, words)), atol=5e-4, rtol=5e-4)
