@@ -267,9 +267,14 @@ def journal_header(
 
 
 def rebuild(
-    header: dict[str, Any], model: PreTrainedModel, transcript: Transcript, *, until: int
+    header: dict[str, Any],
+    model: PreTrainedModel,
+    transcript: Transcript,
+    *,
+    until: int,
+    on_step: Callable[[int], None] | None = None,
 ) -> tuple[nn.Module, Weights]:
-    """The weights of step `until`, from the base model and the transcript alone, put in place.
+    """The weights that step `until` would serve, from the base model and the transcript alone, put in place.
 
     Raises:
         IntegrityError: the base model or the initial adapter is another than the header's.
@@ -294,8 +299,20 @@ def rebuild(
     )
     if header["adapter"] is not None and weights.fingerprint() != header["adapter"]["sha256"]:
         raise IntegrityError("transcript: the initial adapter does not have the hash in its header; it was changed")
-    average = Average(weights, header["average"]) if header["average"] else None
-    replay(weights, transcript, until=until, average=average)
+    take_steps(weights, transcript, until=until, on_step=on_step)
+    return wrapped, weights
+
+
+def take_steps(
+    weights: Weights, transcript: Transcript, *, until: int, on_step: Callable[[int], None] | None = None
+) -> None:
+    """Moves weights at a run's start to what step `until` serves: the iterate, or the average of them if one is kept.
+
+    Raises:
+        IntegrityError: header and weights disagree, or the transcript has fewer steps.
+    """
+    decay = transcript.header["average"]
+    average = Average(weights, decay) if decay else None
+    replay(weights, transcript, until=until, average=average, on_step=on_step)
     if average is not None:
         weights.load(average.snapshot())
-    return wrapped, weights
