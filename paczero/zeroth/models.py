@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -34,15 +35,20 @@ def load(
         tokenizer: taken as it is where given.
 
     Raises:
-        PACZeroError: the model, its tokenizer or the device cannot be had.
+        PACZeroError: the model, its tokenizer or the device cannot be had, or the model has an adapter already.
     """
     target = pick_device(device)
     name = model if isinstance(model, str) else str(model.config._name_or_path)
     if isinstance(model, str):
         try:
             model = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype], attn_implementation="sdpa")
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise PACZeroError(_cannot_load("model", name, error)) from error
+    if hasattr(model, "peft_config") or any(".base_layer." in part for part, _ in model.named_parameters()):
+        raise PACZeroError(
+            "model: it has an adapter already, so a replay would not find its base; merge it (merge_and_unload) and "
+            "save it, or load the base model again"
+        )
     if tokenizer is None:
         try:
             tokenizer = AutoTokenizer.from_pretrained(name)
@@ -71,7 +77,7 @@ def pick_device(device: str) -> torch.device:
         picked = torch.device(device)
         torch.empty(0, device=picked)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n", 1)[0]
+        reason = " ".join(str(error).split())[:200]
         raise PACZeroError(f"device: {device!r} was given; expected one of {DEVICES} that is here: {reason}") from error
     return picked
 
