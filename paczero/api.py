@@ -33,7 +33,7 @@ from paczero.errors import PACZeroError
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.secret import create_secret, reuse_secret
 from paczero.mechanism.transcript import Transcript
-from paczero.observers import Callbacks, Diagnostics, Trackers
+from paczero.observers import Callbacks, Diagnostics, Trackers, check_callbacks, check_trackers
 from paczero.publish import publish_release, save_weights
 from paczero.records.scores import accuracy, losses, median_threshold
 from paczero.report.figures import Development
@@ -118,6 +118,8 @@ class PACZeroTrainer:
                 f"eval_dataset: none was given, but select is {self.args.select!r} and threshold is "
                 f"{self.args.threshold!r}; give a dev set (data.dev), or set them to 'last' and 'none'"
             )
+        check_callbacks(callbacks)
+        check_trackers(self.args.report_to)
         assembly.check_records(train_dataset, self.args.task)
         self.observers, self.progress = list(observers), progress
         self._callbacks, self._secret = callbacks, secret
@@ -142,6 +144,7 @@ class PACZeroTrainer:
         self._begin()
         small = self.weights.elements <= _KEPT_INITIAL
         self._initial = self.weights.snapshot() if small else None
+        self._moved = False
 
     def _begin(self) -> None:
         self.run = RunDirectory(Path(self.args.output_dir))
@@ -258,7 +261,7 @@ class PACZeroTrainer:
         diagnostics = Diagnostics(self.run.diagnostics)
         callbacks = Callbacks(self._callbacks, self.args, self.model, self.processing_class)
         trackers = Trackers(
-            self.args.report_to, run=self.run.root.name, directory=self.run.private, settings=asdict(self.args)
+            self.args.report_to, run=self.run.root.name, directory=self.run.trackers, settings=asdict(self.args)
         )
         with contextlib.closing(diagnostics), contextlib.closing(trackers), callbacks.training():
             outcome, journal = self._loop(diagnostics, [*self.observers, diagnostics, callbacks, trackers], callbacks)
@@ -279,6 +282,7 @@ class PACZeroTrainer:
         self, diagnostics: Diagnostics, observers: Sequence[Observer], callbacks: Callbacks
     ) -> tuple[Outcome, Journal]:
         args, run = self.args, self.run
+        self._restart()
         objective = assembly.make_objective(self.scorer(self.pool, "pool"), self.pool)
         objective.scorer.check()
         membership = self._candidates(objective)
@@ -308,6 +312,16 @@ class PACZeroTrainer:
             stop=lambda: callbacks.stop,
         )
         return trainer.run(), journal
+
+    def _restart(self) -> None:
+        """Puts the weights where every run begins, which an earlier one on this model has left."""
+        if self._initial is not None:
+            self.weights.load(self._initial)
+        elif self._moved:
+            raise PACZeroError(
+                "train: an earlier call moved the weights, and they are too many to keep their beginning; make a new trainer"
+            )
+        self._moved = True
 
     def _candidates(self, objective: Any) -> np.ndarray | None:
         if self.args.mechanism.name == "none":

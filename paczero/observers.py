@@ -8,7 +8,7 @@ are sent public figures only.
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,19 @@ def _readable(path: Path) -> tuple[list[dict[str, Any]], int]:
     return rows, size
 
 
+Watcher = TrainerCallback | type[TrainerCallback]
+
+
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Raises PACZeroError for what is no `TrainerCallback`, neither object nor class."""
+    for callback in callbacks:
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, TrainerCallback):
+            raise PACZeroError(
+                f"callbacks: a {kind.__name__} was given; expected transformers.TrainerCallback objects or classes"
+            )
+
+
 class Callbacks:
     """Hands the run to transformers' `TrainerCallback` objects.
 
@@ -95,17 +108,12 @@ class Callbacks:
     promise: stopping must depend on public things, such as the dev set, only. So logs hold public figures only.
     """
 
-    def __init__(self, callbacks: Sequence[TrainerCallback], args: PACZeroConfig, model: Any, processing_class: Any):
-        made = [callback() if isinstance(callback, type) else callback for callback in callbacks]
-        for callback in made:
-            if not isinstance(callback, TrainerCallback):
-                raise PACZeroError(
-                    f"callbacks: a {type(callback).__name__} was given; expected transformers.TrainerCallback objects"
-                )
+    def __init__(self, callbacks: Sequence[Watcher], args: PACZeroConfig, model: Any, processing_class: Any):
+        check_callbacks(callbacks)
         self.args = args
         self.state = TrainerState(max_steps=args.steps, num_train_epochs=args.steps, train_batch_size=None)
         self.control = TrainerControl()
-        self._callbacks = made
+        self._callbacks = [callback() if isinstance(callback, type) else callback for callback in callbacks]
         self._context = {"model": model, "processing_class": processing_class}
 
     @contextlib.contextmanager
@@ -143,6 +151,29 @@ class Callbacks:
         return bool(self.control.should_training_stop)
 
 
+def check_trackers(names: Sequence[str]) -> None:
+    """Raises PACZeroError for a tracker that is not installed."""
+    if not names:
+        return
+    from accelerate.tracking import get_available_trackers  # noqa: PLC0415 (only where a tracker was asked for)
+
+    here = {str(tracker) for tracker in get_available_trackers()}
+    for name in names:
+        if name not in here:
+            raise PACZeroError(f"report_to: {name!r} is not installed; `pip install {name}` or leave it out")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Nested settings with dots in their names, in the types that every tracker takes."""
+    flat: dict[str, bool | int | float | str] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
+
+
 class Trackers:
     """Sends public figures to experiment trackers, through accelerate's classes for them.
 
@@ -161,18 +192,16 @@ class Trackers:
         if not names:
             return
         from accelerate import PartialState  # noqa: PLC0415 (only where a tracker was asked for)
-        from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers  # noqa: PLC0415
+        from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # noqa: PLC0415
 
+        check_trackers(names)
         PartialState()
-        here = {str(tracker) for tracker in get_available_trackers()}
         for name in names:
-            if name not in here:
-                raise PACZeroError(f"report_to: {name!r} is not installed; `pip install {name}` or leave it out")
             kind = LOGGER_TYPE_TO_CLASS[name]
             tracker = kind(run, str(directory)) if kind.requires_logging_directory else kind(run)
             tracker.start()
-            tracker.store_init_configuration(settings)
             self._trackers.append(tracker)
+            tracker.store_init_configuration(_flat(settings))
 
     def on_step(self, step: Step) -> None:
         self._log({"learning_rate": step.rate}, step.index + 1)

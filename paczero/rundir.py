@@ -68,6 +68,10 @@ class RunDirectory:
         return self.private / "cache"
 
     @property
+    def trackers(self) -> Path:
+        return self.private / "trackers"
+
+    @property
     def staging(self) -> Path:
         return self.private / "release"
 
