@@ -5,6 +5,8 @@ data flows.
 """
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,12 +31,14 @@ from paczero.records.pool import Pool, load_rows, make_pool
 from paczero.records.scores import losses
 from paczero.records.tasks import Encoded
 from paczero.records.tasks.classification import encode
+from paczero.rundir import write_whole
 from paczero.zeroth import models
 from paczero.zeroth.adapters import ADAPTER_LAW
 from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.directions import direction_law
-from paczero.zeroth.forward import HiddenCache, Scorer
+from paczero.zeroth.forward import Scorer
 from paczero.zeroth.replay import replay
+from paczero.zeroth.standins import HiddenCache
 from paczero.zeroth.updates import Average, Weights
 
 BuildProgress = Callable[[str, int, int], None]
@@ -174,13 +178,12 @@ def stored_candidates(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarr
         try:
             with np.load(path, allow_pickle=False) as stored:
                 return np.unpackbits(stored["packed"], axis=1, count=int(stored["subsets"])).astype(bool)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise IntegrityError(f"candidates: {str(path)!r} cannot be read; delete it to draw them again") from error
     membership = compute()
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, packed=np.packbits(membership, axis=1), subsets=membership.shape[1])
-    temporary.chmod(0o600)
-    temporary.replace(path)
+    stream = io.BytesIO()
+    np.savez(stream, packed=np.packbits(membership, axis=1), subsets=membership.shape[1])
+    write_whole(path, stream.getvalue(), mode=0o600)
     return membership
 
 
