@@ -93,7 +93,7 @@ class Live:
         """Leaves the last text standing and the cursor on a line of its own; may be called again."""
         if self._shown and (self._redraws or self._pending):
             self._write("\n" if self._redraws else f"{self._shown}\n")
-        self._shown, self._pending = "", False
+        self._shown, self._pending, self._next = "", False, -float("inf")
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,122 @@
+"""What a run is, what it promises and what it costs, said before it starts.
+
+>>> announce(trainer, settings)     # doctest: +SKIP
+Model      models/small: 134.5 M parameters, 15,360 of them train (peft, 1 of 30 layers runs in each step)
+Pool       600 units, 600 records of pool.csv; dev 400, test 1,000
+Mechanism  zpl, M = 128 candidates (balanced), budget 0 nats
+Promise    whoever sees the release and knows the pool guesses which half a unit is in …
+Cost       300 steps of 2 passes over 9,800 token positions (12 % of them padding); about 2 min 13 s, 620 MB
+Writes     runs/first (release/ may be published when it is finished; private/ never)
+"""
+
+import sys
+import textwrap
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from paczero.cli.settings import RunSettings
+from paczero.cli.terminal import duration, size, warn
+
+if TYPE_CHECKING:
+    from paczero.api import PACZeroTrainer
+    from paczero.zeroth.cost import Cost
+
+_WIDTH = 110
+
+
+def announce(trainer: "PACZeroTrainer", settings: RunSettings, stream: TextIO | None = None) -> None:
+    """Prints it to standard error (or `stream`), warnings after it."""
+    from paczero.report.statement import verdict
+
+    cost = trainer.estimate()
+    rows = [
+        ("Model", model_line(settings, cost)),
+        ("Pool", _pool(trainer, settings)),
+        ("Mechanism", _mechanism(trainer.header)),
+        ("Promise", promise_line(trainer.header)),
+        ("Cost", cost_line(trainer, cost)),
+        ("Writes", f"{settings.args.output_dir} (release/ may be published when it is finished; private/ never)"),
+    ]
+    rows += [("Note", note) for note in trainer.notes]
+    print(*(_wrapped(name, text) for name, text in rows), sep="\n", file=stream or sys.stderr, flush=True)
+    kind = verdict(trainer.header)
+    if kind == "void":
+        warn("test_seed is set: secret, coins and noise can be computed by anybody; the report is marked VOID")
+    elif kind == "nothing" and trainer.args.mechanism.name == "mi":
+        warn(f"a budget of {trainer.args.mechanism.budget:g} nats (ln 2 = 0.693 or more) promises nothing")
+
+
+def promise_line(header: Mapping[str, Any]) -> str:
+    """What is promised, in one sentence."""
+    from paczero.report.statement import rounded_up, success, verdict
+
+    kind = verdict(header)
+    if kind == "void":
+        return "none: this run is for testing only (test_seed), its report is marked VOID"
+    if kind == "nothing":
+        why = "trains on the pool as it is" if header["mechanism"]["name"] == "none" else "has too large a budget"
+        return f"none: this run {why}, so take it that the release tells everything about the pool"
+    p = rounded_up(success(header))
+    average = ", on average over releases" if header["mechanism"]["name"] == "mi" else ""
+    return (
+        f"whoever sees the release and knows the pool is right about a unit's half with probability {p} at most "
+        f"(a coin: 0.5){average}; it does not hide who is in the pool"
+    )
+
+
+def model_line(settings: RunSettings, cost: "Cost") -> str:
+    """Which model, and how much of it trains."""
+    kind = "full tuning" if settings.peft is None else str(settings.peft.get("peft_type", "LORA"))
+    layers = f"each step runs {cost.trained_layers} of {cost.layers} layers"
+    return f"{settings.model}: {_count(cost.parameters)} parameters, {_count(cost.trained)} train ({kind}; {layers})"
+
+
+def cost_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
+    """Steps, tokens, time and memory."""
+    args = trainer.args
+    return (
+        f"{args.steps:,} steps, each {2 * args.directions} passes over {cost.tokens:,} token positions "
+        f"({100 * cost.padding:.0f} % padding); about {duration(seconds(trainer, cost))}, {size(cost.memory)} for "
+        "weights and cached states"
+    )
+
+
+def seconds(trainer: "PACZeroTrainer", cost: "Cost") -> float:
+    """The estimate with the dev evaluations, each of which is one pass over the dev set."""
+    if trainer.dev is None:
+        return cost.seconds
+    args = trainer.args
+    share = float(trainer.dev.encoded.lengths.sum() / trainer.pool.encoded.lengths.sum())
+    part = 1.0 if args.units_per_step is None else min(1.0, args.units_per_step / trainer.pool.pool.units)
+    one_pass = cost.step_seconds / (2 * args.directions * part)
+    evaluations = args.steps // args.eval_steps + 2
+    return cost.seconds + share * (cost.cache_seconds + evaluations * one_pass)
+
+
+def _pool(trainer: "PACZeroTrainer", settings: RunSettings) -> str:
+    pool = trainer.pool.pool
+    unit = f"units (by {settings.args.task.unit_column})" if settings.args.task.unit_column else "units, one a record"
+    text = f"{pool.units:,} {unit}: {len(pool):,} records of {settings.data.train}"
+    if trainer.dev is not None:
+        text += f"; dev set of {len(trainer.dev.pool):,} (not protected)"
+    return text
+
+
+def _mechanism(header: Mapping[str, Any]) -> str:
+    name = header["mechanism"]["name"]
+    if name == "none":
+        return "none (MeZO): the pool's mean derivative as it is"
+    text = f"{name}, M = {header['subsets']:,} candidates ({header['family']}), budget {header['budget']:g} nats"
+    if name == "mi":
+        text += f", channel {header['mechanism']['channel']}, {header['mechanism']['allocation']} allocation"
+    return text
+
+
+def _wrapped(name: str, text: str) -> str:
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=f"{name:<10} ", subsequent_indent=" " * 11, break_long_words=False
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:,.1f} M" if number >= 1_000_000 else f"{number:,}"

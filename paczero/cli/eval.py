@@ -1,0 +1,191 @@
+"""`paczero eval RUN --data FILE`: the released weights on labelled records.
+
+$ paczero eval runs/first --data test.csv --predictions decided.csv
+$ paczero eval runs/first --text "A film to see twice." --text "I left early."
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import Namespace
+
+from paczero.cli.parsing import CommandParser, command_parser
+from paczero.cli.released import finished_run, released_model
+from paczero.cli.runs import served_threshold
+from paczero.cli.settings import RunSettings
+from paczero.cli.watch import keep_quiet
+from paczero.errors import PACZeroError
+from paczero.rundir import RunDirectory, write_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from paczero.records.pool import Pool
+
+_ABOUT = """
+Scores a finished run's released weights, loaded as anybody would load them, under the run's template, labels and
+decision threshold: accuracy, loss, how often each label is taken for which.
+
+  paczero eval runs/first --data test.csv
+  paczero eval runs/first --data test.csv --base             the untuned model, for comparison
+  paczero eval runs/first --text "A film to see twice."      what it says of a text of yours
+"""
+# A spreadsheet takes a cell that begins so for a formula; what a stranger wrote must not run there.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def parser() -> CommandParser:
+    made: CommandParser = command_parser("eval", _ABOUT, usage="RUN [--data FILE | --text TEXT ...] [OPTIONS]")
+    made.add_argument("run", type=str, metavar="RUN", help="a directory that `paczero train` made")
+    made.add_argument(
+        "--data", type=str, metavar="FILE", help="labelled records, as in training; the run's test set where left out"
+    )
+    made.add_argument("--text", type=str, action="append", metavar="TEXT", help="a text to decide on; may be repeated")
+    made.add_argument("--base", action="store_true", help="score the untuned base model")
+    made.add_argument("--predictions", type=str, metavar="OUT.csv", help="write each record's text, label and decision")
+    made.add_argument("--json", action="store_true", help="print the figures as JSON")
+    return made
+
+
+def run(namespace: Namespace) -> int:
+    directory, settings = finished_run(namespace.run)
+    pool = _records(namespace, settings)
+    out = None if namespace.predictions is None else Path(namespace.predictions)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise PACZeroError(f"--predictions: {str(out)!r} lies in no directory that exists; make it first")
+    threshold = _threshold(directory, settings, base=namespace.base)
+    keep_quiet()
+    scores = _scores(directory, settings, pool, base=namespace.base)
+    from paczero.records.scores import decisions
+
+    decided = decisions(scores, threshold)
+    if out is not None:
+        write_whole(out, predictions_csv(pool, scores, decided))
+    if namespace.text:
+        results = text_results(pool, scores, decided)
+        lines = [f"{row['prediction']}  {100 * row['probability']:.1f} %  {row['text']}" for row in results]
+        print(json.dumps(results, indent=2, ensure_ascii=False) if namespace.json else "\n".join(lines))
+        return 0
+    result = figures(pool, scores, decided, threshold)
+    print(json.dumps(result, indent=2, ensure_ascii=False) if namespace.json else described(result))
+    return 0
+
+
+def figures(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray", threshold: float) -> dict[str, Any]:
+    """What `--json` prints: accuracy, loss (nats), records, majority share, and counts [truth][decision]."""
+    import numpy as np
+
+    from paczero.records.scores import losses
+
+    count = len(pool.label_names)
+    confusion = np.zeros((count, count), dtype=int)
+    np.add.at(confusion, (pool.labels, decided), 1)
+    return {
+        "accuracy": float((decided == pool.labels).mean()),
+        "loss": float(losses(scores, pool.labels).mean()),
+        "records": len(pool),
+        "majority": float(np.bincount(pool.labels, minlength=count).max() / len(pool)),
+        "threshold": threshold,
+        "labels": list(pool.label_names),
+        "confusion": confusion.tolist(),
+    }
+
+
+def described(result: dict[str, Any]) -> str:
+    """The figures as a person reads them, with the counts as a small table."""
+    names = [str(name) for name in result["labels"]]
+    cells = [["label", *(f"as {name}" for name in names)]]
+    cells += [[name, *map(str, row)] for name, row in zip(names, result["confusion"], strict=True)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    moved = f", decided at {result['threshold']:+.4g}" if result["threshold"] else ""
+    return "\n".join(
+        [
+            f"accuracy  {100 * result['accuracy']:.1f} % of {result['records']:,} records{moved}",
+            f"majority  {100 * result['majority']:.1f} %, by always naming the most frequent label",
+            f"loss      {result['loss']:.4f} nats",
+            "",
+            *("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells),
+        ]
+    )
+
+
+def predictions_csv(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> str:
+    """Each record's text, label, decision and each label's probability; cells that a spreadsheet would run are marked.
+
+    A cell that begins with = + - or @ gets an apostrophe before it.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = pool.label_names
+    header = [*pool.columns, "label", "prediction", *(f"probability {name}" for name in names)]
+    writer.writerow([harmless(cell) for cell in header])
+    for row, label, choice, chances in zip(pool.rows, pool.labels, decided, probabilities(scores), strict=True):
+        texts = [row[column] for column in pool.columns]
+        cells = [harmless(text) for text in (*texts, names[label], names[choice])]
+        writer.writerow([*cells, *(f"{chance:.6f}" for chance in chances)])
+    return stream.getvalue()
+
+
+def harmless(cell: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) else cell
+
+
+def probabilities(scores: "np.ndarray") -> "np.ndarray":
+    """The labels' shares (R, C), by the softmax that the loss uses."""
+    import numpy as np
+
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def text_results(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> list[dict[str, Any]]:
+    """Text, decision and its probability, for `--text`."""
+    chances = probabilities(scores)
+    return [
+        {"text": row[pool.columns[0]], "prediction": pool.label_names[choice], "probability": float(chance[choice])}
+        for row, choice, chance in zip(pool.rows, decided, chances, strict=True)
+    ]
+
+
+def _records(namespace: Namespace, settings: RunSettings) -> "Pool":
+    from paczero.records.pool import load_rows, make_pool
+    from paczero.records.template import Template
+
+    task = settings.args.task
+    if not namespace.text:
+        source = namespace.data or settings.data.test
+        if source is None:
+            raise PACZeroError("--data: nothing was given and the run has no test set; expected labelled records")
+        return make_pool(load_rows(source), task, training=False)
+    if namespace.data:
+        raise PACZeroError("--text: given together with --data; expected one of them")
+    columns: Sequence[str] = Template.parse(task.template).columns
+    if len(columns) != 1:
+        raise PACZeroError(f"--text: the template has the columns {', '.join(columns)}; put the texts into a file")
+    placeholder = next(iter(task.labels))  # a record must have a label; this one is never looked at
+    fixed = {task.label_column: placeholder} | ({task.unit_column: "1"} if task.unit_column else {})
+    return make_pool(load_rows([{**fixed, columns[0]: text} for text in namespace.text]), task, training=False)
+
+
+def _threshold(directory: RunDirectory, settings: RunSettings, *, base: bool) -> float:
+    from paczero.report import statement
+
+    chosen = 0 if base else statement.read(directory.release / statement.NAME)["chosen_step"]
+    return served_threshold(directory, settings.args, chosen)
+
+
+def _scores(directory: RunDirectory, settings: RunSettings, pool: "Pool", *, base: bool) -> "np.ndarray":
+    from paczero.assembly import Records, context_length, make_scorer
+    from paczero.records.batches import CandidateTree
+    from paczero.records.tasks.classification import encode
+    from paczero.zeroth.models import plain
+
+    model, tokenizer = released_model(directory, settings, base=base)
+    encoded = encode(pool, settings.args.task, tokenizer, context=context_length(plain(model)))
+    records = Records(pool, encoded, CandidateTree(encoded.candidates))
+    return make_scorer(model, records, settings.args, first_layer=0, cache=None).scores()

@@ -1,0 +1,287 @@
+"""One run from settings to report; `paczero train` and `paczero demo` call the same function.
+
+>>> with Live() as live:
+...     trainer = make_trainer(settings, live=live)
+...     summary = train_run(settings, live=live, trainer=trainer)
+...     other = trainer.with_args(other_settings.args)          # the same model and records, another mechanism
+...     without = train_run(other_settings, live=live, trainer=other)
+"""
+
+import importlib.util
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paczero.cli.announce import announce
+from paczero.cli.settings import RunSettings
+from paczero.cli.summary import Summary, read_summary, summary_path, write_summary
+from paczero.cli.terminal import Live
+from paczero.cli.watch import Watcher, keep_quiet, shown, terminable
+from paczero.config import PACZeroConfig
+from paczero.errors import IntegrityError, PACZeroError
+from paczero.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from paczero.api import PACZeroTrainer
+    from paczero.assembly import Records
+
+
+def make_trainer(
+    settings: RunSettings, *, live: Live, resume: bool = False, secret: str | Path | None = None
+) -> "PACZeroTrainer":
+    """The trainer of these settings. Whatever can be checked without the model is checked before it is loaded.
+
+    Raises:
+        PACZeroError: anything that cannot be used, in one line.
+    """
+    run = RunDirectory(Path(settings.args.output_dir))
+    if resume:
+        with run.locked():  # a run that another process holds is refused now, not after the model is loaded
+            pass
+    else:
+        check_place(run)
+    check_trackers(settings.args)
+    if secret is not None and not Path(secret).is_file():
+        raise PACZeroError(f"--secret: {str(secret)!r} is no file; expected private/secret.json of an earlier run")
+    live.show("reading the records")
+    from paczero.records.pool import load_rows, make_pool
+
+    pool, dev, test = (
+        None if source is None else load_rows(source)
+        for source in (settings.data.train, settings.data.dev, settings.data.test)
+    )
+    for rows, training in ((pool, True), (dev, False), (test, False)):
+        if rows is not None:
+            make_pool(rows, settings.args.task, training=training)
+    keep_quiet()
+    from paczero.api import PACZeroTrainer
+    from paczero.zeroth.models import peft_config_from
+
+    peft = None if settings.peft is None else peft_config_from(settings.peft)
+    live.show(f"loading {settings.model}")
+    return PACZeroTrainer(
+        settings.model,
+        settings.args,
+        pool,
+        dev,
+        peft_config=peft,
+        secret=secret,
+        progress=shown(live),
+        names={"model": settings.model, "data": asdict(settings.data), "peft": settings.peft},
+    )
+
+
+def train_run(
+    settings: RunSettings,
+    *,
+    live: Live,
+    resume: bool = False,
+    secret: str | Path | None = None,
+    trainer: "PACZeroTrainer | None" = None,
+) -> Summary:
+    """Trains to the end, writes `summary.json` and the report; what is finished already is only summed up.
+
+    Args:
+        settings: of the run; with `resume` those in its `config.yaml`.
+        live: where progress is shown.
+        resume: go on with the run that is there.
+        secret: the secret file of an earlier run to use again.
+        trainer: made by `make_trainer` or `with_args`, its weights at the start; made here where left out.
+
+    Raises:
+        PACZeroError: anything that cannot be used, in one line.
+        IntegrityError: the run does not belong to these settings, records or model, or was changed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, with a message that says how to go on.
+    """
+    run = RunDirectory(Path(settings.args.output_dir))
+    if resume and run.finished and summary_path(run).exists():
+        return read_summary(run)
+    if not resume:
+        check_place(run)
+    watcher = Watcher(live, settings.args.mechanism)
+    with terminable(), _resumable(run, watcher), _within_memory(settings.args):
+        if trainer is None:
+            trainer = make_trainer(settings, live=live, resume=resume, secret=secret)
+        trainer.observers, trainer.progress = [watcher], shown(live)
+        live.close()
+        announce(trainer, settings)
+        test = None if settings.data.test is None else _read(trainer, settings.data.test)
+        before = _untuned(trainer, test)
+        earlier = _seconds(run) if resume else 0.0
+        seconds = _train(trainer, run, resume=resume)
+        live.close()  # the last step's line stands
+        summary = _summarise(trainer, run, test, before, earlier + seconds)
+        write_summary(run, summary)
+        live.show("writing the report")
+        from paczero.report.page import write_report
+
+        write_report(run)
+    return summary
+
+
+def check_place(run: RunDirectory) -> None:
+    """Refuses a run directory that is not free or cannot be made, before any long work."""
+    run.require_free()
+    above = run.root.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise PACZeroError(f"output_dir: {str(run.root)!r} cannot be made: {str(above)!r} takes no new directory")
+
+
+def check_trackers(args: PACZeroConfig) -> None:
+    """Refuses trackers that are not installed, before any long work."""
+    for name in args.report_to:
+        if importlib.util.find_spec(name) is None:
+            raise PACZeroError(f"report_to: {name!r} is not installed; `pip install 'paczero[{name}]'` or leave it out")
+
+
+def served_threshold(run: RunDirectory, args: PACZeroConfig, step: int) -> float:
+    """Where a binary decision lies for the weights of `step`, from the run's dev evaluations.
+
+    Raises:
+        PACZeroError: the run moved its threshold, but its diagnostics do not say where to.
+    """
+    if args.threshold == "none":
+        return 0.0
+    lines = run.diagnostics.read_text(encoding="utf-8").splitlines() if run.diagnostics.is_file() else []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and row.get("kind") == "dev" and row.get("t") == step:
+            return float(row["threshold"])
+    raise PACZeroError(
+        f"threshold: the run moved it, but {str(run.diagnostics)!r} has no evaluation of step {step}; restore the file"
+    )
+
+
+def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> float:
+    """Trains and returns the seconds; a run that was killed after its release only gets its weights back."""
+    if not run.finished or not resume:
+        return trainer.train(resume_from_checkpoint=resume).seconds
+    from paczero.assembly import take_steps
+    from paczero.mechanism.transcript import Transcript
+    from paczero.report import statement
+
+    chosen = statement.read(run.release / statement.NAME)["chosen_step"]
+    take_steps(trainer.weights, Transcript.read(run.release / "transcript.jsonl"), until=chosen)
+    trainer.threshold = served_threshold(run, trainer.args, chosen)
+    return 0.0
+
+
+def _untuned(trainer: "PACZeroTrainer", test: "Records | None") -> dict[str, Any]:
+    """Test accuracy of the weights at their start, with the decision at 0 and at the median of the scores."""
+    if test is None:
+        return {}
+    from paczero.records.scores import accuracy, median_threshold
+
+    scores, targets = _scores(trainer, test, "untuned model on the test set"), test.encoded.targets
+    result: dict[str, Any] = {"accuracy_before": accuracy(scores, targets)}
+    if scores.shape[1] == 2:
+        dev = trainer.dev
+        known = scores if dev is None else _scores(trainer, dev, "untuned model on the dev set")
+        result["accuracy_before_median"] = accuracy(scores, targets, median_threshold(known))
+        result["median_of"] = "test" if dev is None else "dev"
+    return result
+
+
+def _read(trainer: "PACZeroTrainer", source: str) -> "Records":
+    from paczero.assembly import read_records
+    from paczero.zeroth.models import plain
+
+    return read_records(source, trainer.args.task, trainer.processing_class, plain(trainer.model))
+
+
+def _scores(trainer: "PACZeroTrainer", records: "Records", what: str) -> "np.ndarray":
+    """Scores with the weights as they stand; hidden states are kept for the next time where memory allows."""
+    from paczero.assembly import make_scorer
+    from paczero.zeroth.models import plain
+
+    trainer.progress(what, 0, len(records.pool))
+    model = plain(trainer.model)
+    tokens = int(records.encoded.lengths.sum())
+    hidden = tokens * model.config.get_text_config().hidden_size * next(model.parameters()).element_size()
+    if hidden <= trainer.args.cache_bytes:
+        return trainer.scorer(records, what).scores()
+    return make_scorer(trainer.model, records, trainer.args, first_layer=0, cache=None).scores()
+
+
+def _summarise(
+    trainer: "PACZeroTrainer", run: RunDirectory, test: "Records | None", before: dict[str, Any], seconds: float
+) -> Summary:
+    """The figures of the finished run; its served weights stand in the model."""
+    import numpy as np
+
+    from paczero.records.scores import accuracy
+    from paczero.report.page import gather
+
+    facts = gather(run)
+    if facts.sealed is None:
+        raise IntegrityError(facts.problem or f"{run.release}: its statement is missing")
+    chosen = facts.sealed["chosen_step"]
+    dev = dict(zip(facts.development.steps, facts.development.accuracy, strict=True)) if facts.development else {}
+    after = majority = None
+    if test is not None:
+        targets = test.encoded.targets
+        after = accuracy(_scores(trainer, test, "trained model on the test set"), targets, trainer.threshold)
+        majority = float(np.bincount(targets).max() / len(targets))
+    return Summary(
+        accuracy_before=before.get("accuracy_before"),
+        accuracy_before_median=before.get("accuracy_before_median"),
+        median_of=before.get("median_of"),
+        accuracy_after=after,
+        test_records=None if test is None else len(test.pool),
+        majority=majority,
+        dev_accuracy_before=dev.get(0),
+        dev_accuracy_after=dev.get(chosen),
+        unanimity=float(np.mean(list(facts.unanimous.values()))) if facts.unanimous else None,
+        spent=facts.spent[max(facts.spent)] if facts.spent else 0.0,
+        steps=len(facts.y),
+        chosen_step=chosen,
+        threshold=trainer.threshold,
+        seconds=round(seconds, 3),
+    )
+
+
+def _seconds(run: RunDirectory) -> float:
+    """What the steps of earlier starts took."""
+    from paczero.report.page import gather
+
+    return sum(gather(run).seconds.values())
+
+
+@contextmanager
+def _resumable(run: RunDirectory, watcher: Watcher) -> Iterator[None]:
+    """Says on Ctrl-C how to go on, if there is something to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not run.private.is_dir():
+            raise KeyboardInterrupt("interrupted before the run began; nothing was written") from error
+        at = f"stopped after {watcher.done:,} steps" if watcher.done else "stopped"
+        raise KeyboardInterrupt(f"{at}; go on with: paczero train --resume {shlex.quote(str(run.root))}") from error
+
+
+@contextmanager
+def _within_memory(args: PACZeroConfig) -> Iterator[None]:
+    """Turns what the host's or the GPU's allocator says into one line; nothing is made smaller silently."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
+            raise
+        smaller = max(1, args.batch_tokens // 2)
+        raise PACZeroError(
+            f"out of memory with batch_tokens {args.batch_tokens}; begin again with --batch_tokens {smaller} (micro-"
+            "batches are fixed for a run), or keep less in memory: --cache_bytes, --dtype bfloat16"
+        ) from error

@@ -1,0 +1,67 @@
+"""`paczero train`: one run, new or resumed.
+
+$ paczero train --config demo --output_dir runs/first
+$ paczero train --resume runs/first
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from paczero.cli.flags import SettingsParser
+from paczero.cli.runs import train_run
+from paczero.cli.settings import RunSettings, dump_settings, load_settings, parser_for_train, settings_from
+from paczero.cli.summary import closing, summary_path
+from paczero.cli.terminal import Live
+from paczero.errors import PACZeroError
+from paczero.rundir import RunDirectory
+
+# What may differ in a resumed run: where the same records lie now, how it is watched, what is kept in memory.
+_NEUTRAL = frozenset({"data.train", "data.dev", "data.test", "report_to", "cache_bytes", "device"})
+
+
+def parser() -> SettingsParser:
+    return parser_for_train()
+
+
+def run(namespace: Namespace) -> int:
+    resume = namespace.resume is not None
+    settings = resumed_settings(namespace) if resume else settings_from(namespace)
+    if namespace.print_settings:
+        print(dump_settings(settings), end="")
+        return 0
+    directory = RunDirectory(Path(settings.args.output_dir))
+    if resume and directory.finished and summary_path(directory).exists():
+        print(f"{directory.root} is finished already; nothing was done.", file=sys.stderr)
+    with Live() as live:
+        summary = train_run(settings, live=live, resume=resume, secret=namespace.secret)
+    print(closing(summary, directory))
+    return 0
+
+
+def resumed_settings(namespace: Namespace) -> RunSettings:
+    """The settings in RUN/config.yaml, with what may differ in a resumed run taken from the flags.
+
+    Raises:
+        PACZeroError: there is no run, or a flag would change what it computes.
+    """
+    directory = RunDirectory(Path(namespace.resume))
+    directory.require_run()
+    if namespace.secret is not None:
+        raise PACZeroError("--secret: given with --resume; a run keeps the secret that it began with. Leave it out")
+    changed = sorted(namespace.given - _NEUTRAL)
+    if changed:
+        raise PACZeroError(
+            f"--{changed[0]}: given with --resume; a run goes on under the settings in {str(directory.config)!r}, "
+            f"of which only {', '.join(sorted(_NEUTRAL))} may be given anew. Leave it out, or begin another run"
+        )
+    settings = load_settings(directory.config)
+    tree = namespace.settings
+    args = {name: tree[name] for name in ("report_to", "cache_bytes", "device") if name in tree}
+    return replace(
+        settings,
+        data=replace(settings.data, **tree.get("data", {})),
+        args=replace(settings.args, output_dir=namespace.resume, **args),
+    )

@@ -1,0 +1,171 @@
+"""Checks a release: files, statement, steps, base model and every released weight.
+
+>>> release = open_release(Path("runs/first"))                                   # doctest: +SKIP
+>>> model, tokenizer, weights = rebuild_release(release, step=300, live=Live())  # doctest: +SKIP
+>>> verify_weights(release, model, weights)     # the number of tensors that agree; IntegrityError otherwise
+
+Whoever holds a release and the base model can do this; nothing private is read.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paczero.cli.terminal import Live
+from paczero.errors import IntegrityError, PACZeroError
+from paczero.rundir import RunDirectory
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from paczero.mechanism.transcript import Transcript
+    from paczero.zeroth.updates import Weights
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release whose files agree with its statement.
+
+    Attributes:
+        folder: where it lies.
+        transcript: header and released values.
+        statement: the content of `privacy.json`.
+    """
+
+    folder: Path
+    transcript: "Transcript"
+    statement: dict[str, Any]
+
+
+def open_release(path: Path) -> Release:
+    """Reads a release and checks its files, its statement and its steps.
+
+    Args:
+        path: a run, or its `release/` by itself.
+
+    Raises:
+        PACZeroError: there is no release here.
+        IntegrityError: a file is missing, added or changed, a step is missing, or statement and transcript disagree.
+    """
+    from paczero.mechanism.transcript import Transcript
+    from paczero.report import statement
+
+    run = RunDirectory(path)
+    folder = run.release if run.release.is_dir() else path
+    if not folder.is_dir():
+        raise PACZeroError(f"{str(path)!r} is no directory; expected a run or its release/")
+    if run.private.is_dir() and not run.release.is_dir():
+        raise PACZeroError(f"{str(path)!r} is not finished and has no release; `paczero train --resume {path}`")
+    if not (folder / statement.NAME).exists() and not (folder / "transcript.jsonl").exists():
+        raise PACZeroError(f"{str(path)!r} holds no release; expected {statement.NAME} and transcript.jsonl in it")
+    if not (folder / "transcript.jsonl").exists():
+        raise IntegrityError(f"{folder / 'transcript.jsonl'}: is missing; restore it")
+    transcript = Transcript.read(folder / "transcript.jsonl")
+    try:
+        document = statement.check_release(folder, transcript.header)
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{folder}: statement or header is none that a run wrote: {error!r}") from error
+    if document["steps_run"] != len(transcript.y):
+        raise IntegrityError(
+            f"{folder / 'transcript.jsonl'}: holds {len(transcript.y)} steps, but {statement.NAME} says that "
+            f"{document['steps_run']} ran; restore the missing ones"
+        )
+    return Release(folder, transcript, document)
+
+
+def rebuild_release(
+    release: Release, *, step: int, live: Live, model: str | None = None
+) -> tuple["nn.Module", "PreTrainedTokenizerBase", "Weights"]:
+    """The weights after `step` steps, in the model.
+
+    Raises:
+        PACZeroError: the base model cannot be loaded.
+        IntegrityError: it is another than the transcript's, or the transcript is none that a run wrote.
+    """
+    from paczero.assembly import rebuild
+    from paczero.zeroth import models
+
+    header = release.transcript.header
+    try:
+        # Rademacher directions are the same bits on any device; others need the kind that the run used.
+        device = "cpu" if header["direction_law"] == "rademacher" else header["device_kind"]
+        name, dtype = str(model or header["base"]["id"]), header["base"]["dtype"]
+        live.show(f"loading {name}")
+        base, tokenizer = models.load(name, dtype=dtype, device=device)
+        done = f"of {step:,} steps again"
+        wrapped, weights = rebuild(
+            header, base, release.transcript, until=step, on_step=lambda index: live.show(f"{index + 1:,} {done}")
+        )
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"transcript: its header is none that a run wrote: {error!r}") from error
+    return wrapped, tokenizer, weights
+
+
+def verify_weights(release: Release, model: "nn.Module", weights: "Weights") -> int:
+    """Compares the rebuilt weights with the stated hash and with each tensor that was released.
+
+    Returns:
+        How many tensors were compared.
+
+    Raises:
+        IntegrityError: something differs, or a tensor is missing or too many.
+    """
+    stated = release.statement["weights_sha256"]
+    found = weights.fingerprint()
+    if found != stated:
+        raise IntegrityError(
+            f"weights: those rebuilt from the transcript have the hash {found[:12]}…, but privacy.json says "
+            f"{str(stated)[:12]}…"
+        )
+    adapter = release.folder / "adapter"
+    if adapter.is_dir():
+        return _compare(_tensors(adapter), {_plain(n): p.detach() for n, p in weights.parameters.items()}, adapter)
+    folder = release.folder / "model"
+    rebuilt = dict(model.state_dict())
+    released = _tensors(folder)
+    # Tied weights are stored once; transformers leaves the others out of the file.
+    stored = {rebuilt[name].data_ptr() for name in released if name in rebuilt}
+    wanted = {n: t for n, t in rebuilt.items() if n in released or t.data_ptr() not in stored}
+    return _compare(released, wanted, folder)
+
+
+def _plain(name: str) -> str:
+    """A tensor's name as in the plain model, whether PEFT wrote it to a file or holds it in memory."""
+    from paczero.zeroth.models import canonical_name
+
+    return canonical_name(name).replace(".modules_to_save.", ".")
+
+
+def _tensors(folder: Path) -> dict[str, "torch.Tensor"]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            found |= {_plain(name): tensor for name, tensor in load_file(path).items()}
+        except (OSError, SafetensorError) as error:
+            raise IntegrityError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+    if not found:
+        raise IntegrityError(f"{folder}: holds no safetensors file; restore it")
+    return found
+
+
+def _compare(released: dict[str, "torch.Tensor"], rebuilt: dict[str, "torch.Tensor"], folder: Path) -> int:
+    import torch
+
+    for problem, names in (
+        ("is missing from the release", rebuilt.keys() - released.keys()),
+        ("is released, but no weight of this model", released.keys() - rebuilt.keys()),
+    ):
+        if names:
+            raise IntegrityError(f"{folder}: {min(names)} {problem} ({len(names)} such tensors)")
+    for name, tensor in released.items():
+        other = rebuilt[name].cpu().contiguous()
+        if tensor.dtype != other.dtype or tensor.shape != other.shape:
+            raise IntegrityError(f"{folder}: {name} has another type or shape than the rebuilt one")
+        if not torch.equal(tensor.flatten().view(torch.uint8), other.flatten().view(torch.uint8)):
+            raise IntegrityError(f"{folder}: {name} differs from the rebuilt weights; it does not follow from the bits")
+    return len(released)

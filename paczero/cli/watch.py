@@ -1,0 +1,116 @@
+"""What a person sees of a run while it trains: the live line, and who keeps quiet meanwhile.
+
+>>> with Live() as live:
+...     trainer.observers.append(Watcher(live, mechanism))
+step 120 of 300 · 1 min 12 s left · unanimous 48 % (last 50: 36 %) · spent 0.12 of 0.33 nats · dev 71.2 % (best 72.0 %)
+
+The owner's to see: which steps were unanimous and what was spent speak of the pool and are not for publication.
+"""
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from paczero.cli.terminal import Live, duration
+from paczero.config import MechanismConfig
+
+if TYPE_CHECKING:
+    from paczero.zeroth.trainer import DevResult, Step
+
+RECENT = 50  # releases in the recent share of unanimous ones
+
+
+class Watcher:
+    """An observer that keeps the live line up to date.
+
+    Args:
+        live: where it is shown.
+        mechanism: decides what there is to say: only some spend a budget or can be unanimous.
+        clock: seconds, monotonic; replaced in tests.
+
+    Attributes:
+        done: steps taken so far.
+    """
+
+    def __init__(self, live: Live, mechanism: MechanismConfig, clock: Callable[[], float] = time.monotonic):
+        self.live, self.mechanism, self.clock = live, mechanism, clock
+        self.done = 0
+        self._releases = self._unanimous = 0
+        self._recent: deque[bool] = deque(maxlen=RECENT)
+        self._dev: list[DevResult] = []
+        self._pace: tuple[int, float] | None = None  # the first step that was measured here, and when it ended
+
+    def on_step(self, step: "Step") -> None:
+        self.done = step.index + 1
+        flags = step.release.unanimous
+        self._releases += len(flags)
+        self._unanimous += sum(flags)
+        self._recent.extend(flags)
+        if step.loss is None:  # from the journal: it says nothing of how long a step takes
+            self.live.show(f"going through step {self.done:,} of {step.steps:,} again, as the journal has it")
+            return
+        self.live.show(self._line(step))
+
+    def on_dev(self, result: "DevResult") -> None:
+        self._dev.append(result)
+
+    def _line(self, step: "Step") -> str:
+        parts = [f"step {self.done:,} of {step.steps:,}", self._left(step)]
+        if self.mechanism.name != "none" and self._releases:
+            share, recent = self._unanimous / self._releases, sum(self._recent) / len(self._recent)
+            parts.append(f"unanimous {share:.0%} (last {len(self._recent)}: {recent:.0%})".replace("%", " %"))
+        if self.mechanism.name == "mi":
+            parts.append(f"spent {step.spent:.3g} of {self.mechanism.budget:g} nats")
+        if self._dev:
+            best = max((r for r in self._dev if r.done), key=lambda r: r.accuracy, default=self._dev[-1])
+            parts.append(f"dev {100 * self._dev[-1].accuracy:.1f} % (best {100 * best.accuracy:.1f} %)")
+        return " · ".join(part for part in parts if part)
+
+    def _left(self, step: "Step") -> str:
+        """Time left at the pace since this call's first own step, dev evaluations included."""
+        now = self.clock()
+        if self._pace is None:
+            self._pace = (step.index, now - step.seconds)
+        first, began = self._pace
+        taken = step.index - first + 1
+        return f"{duration((now - began) / taken * (step.steps - step.index - 1))} left"
+
+
+def shown(live: Live) -> Callable[[str, int, int], None]:
+    """The `progress` of a trainer, on a live line."""
+    return lambda what, done, of: live.show(f"{what}: {done:,} of {of:,}")
+
+
+def keep_quiet() -> None:
+    """Silences the bars and warnings of libraries; ours say all there is to say. Only for the command line."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM ends what runs inside as Ctrl-C does: files are closed and the user is told how to go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
