@@ -319,7 +319,7 @@ class PACZeroTrainer:
             self.weights.load(self._initial)
         elif self._moved:
             raise PACZeroError(
-                "train: an earlier call moved the weights, which are too many to keep their beginning; make a new trainer"
+                "train: an earlier call moved the weights and they are too many to be kept; make a new trainer"
             )
         self._moved = True
 

@@ -9,6 +9,7 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported by anything; commands that tests start inherit it.
 os.environ.update(
@@ -134,3 +135,46 @@ def tiny_dev_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_test_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 other records."""
     return write_tiny_csv(tmp_path_factory.mktemp("data") / "test.csv", 24, seed=3)
+
+
+@pytest.fixture(scope="session")
+def make_trainer(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path) -> Callable[..., Any]:
+    """`make_trainer(output_dir, *, peft={...} | None, mechanism={...}, model, pool, dev, …, **settings)`.
+
+    A `PACZeroTrainer` of six steps on the tiny model, with test coins and LoRA in its last layer unless told otherwise.
+    """
+    import torch
+    from peft import LoraConfig
+
+    from paczero import PACZeroConfig, PACZeroTrainer
+    from paczero.config import MechanismConfig
+
+    torch.set_num_threads(1)
+    lora = {"r": 2, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": [2]}
+
+    def make(
+        output_dir: Path,
+        *,
+        peft: dict[str, Any] | None = lora,
+        mechanism: dict[str, Any] | None = None,
+        model: Any = None,
+        pool: Any = None,
+        dev: Any = tiny_dev_csv,
+        **settings: Any,
+    ) -> PACZeroTrainer:
+        more = {name: settings.pop(name) for name in ("callbacks", "secret", "observers") if name in settings}
+        defaults = {"steps": 6, "eval_steps": 2, "learning_rate": 0.05, "batch_tokens": 256, "test_seed": 7}
+        return PACZeroTrainer(
+            model=model if model is not None else str(tiny_model_dir),
+            args=PACZeroConfig(
+                output_dir=str(output_dir),
+                mechanism=MechanismConfig(**({"subsets": 8} | (mechanism or {}))),
+                **(defaults | settings),
+            ),
+            train_dataset=str(tiny_pool_csv) if pool is None else pool,
+            eval_dataset=None if dev is None else str(dev),
+            peft_config=None if peft is None else LoraConfig(**peft),
+            **more,
+        )
+
+    return make
