@@ -214,7 +214,7 @@ def cut_texts(
                 return text[:end]
         return None
 
-    rows = []
+    rows: list[dict[str, str]] = []
     for length in lengths:
         found = next(((short, label) for text, label in left if (short := cut(text, length))), None)
         if found is None:
