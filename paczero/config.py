@@ -149,7 +149,8 @@ class PACZeroConfig:
         test_seed: makes secret, coins and flips reproducible for testing; the report is marked VOID.
         dtype: type of the model's weights; adapters are float32 whatever it is.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        batch_tokens: token positions of a micro-batch at most.
+        batch_tokens: token positions of a micro-batch at most; beyond some hundreds a CPU gains nothing more and
+            spends time on getting memory again for each layer.
         cache_bytes: hidden states below the first trained layer stay in memory up to this size, in a memory-mapped
             file in `private/` beyond.
         report_to: any of `tensorboard`, `trackio`, `wandb`; they are sent public figures only.
@@ -176,7 +177,7 @@ class PACZeroConfig:
     test_seed: int | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
-    batch_tokens: int = 1024
+    batch_tokens: int = 512
     cache_bytes: int = 2 * 1024**3
     report_to: list[str] = field(default_factory=list)
     force: bool = False
