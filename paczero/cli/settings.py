@@ -115,9 +115,7 @@ def parser_for_train() -> SettingsParser:
     group = parser.add_argument_group("The run itself (flags only)")
     group.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, under its own settings")
     group.add_argument("--secret", metavar="FILE", help="use the secret of another run; the budgets of both add up")
-    group.add_argument(
-        "--print_settings", "--print_config", action="store_true", help="print all settings as YAML and stop"
-    )
+    group.add_argument("--print_settings", action="store_true", help="print all settings as YAML and stop")
     return parser
 
 

@@ -65,8 +65,10 @@ def open_release(path: Path) -> Release:
     transcript = Transcript.read(folder / "transcript.jsonl")
     try:
         document = statement.check_release(folder, transcript.header)
-    except (KeyError, TypeError) as error:
-        raise IntegrityError(f"{folder}: statement or header is none that a run wrote: {error!r}") from error
+    except IntegrityError:
+        raise
+    except (KeyError, TypeError, PACZeroError) as error:  # whatever cannot be stated was not stated by a run
+        raise IntegrityError(f"{folder}: statement or header is none that a run wrote: {error}") from error
     if document["steps_run"] != len(transcript.y):
         raise IntegrityError(
             f"{folder / 'transcript.jsonl'}: holds {len(transcript.y)} steps, but {statement.NAME} says that "
