@@ -1,8 +1,8 @@
 """Scores of every record's candidates, with as few token positions as the model allows.
 
-Nothing is computed twice that stays the same: layers below the first trained one run once per record and their output
-is kept (`HiddenCache`). Nothing is computed that is not read: the last layer is narrowed to the positions whose output
-is needed, and the head to the label words' rows.
+Nothing is computed twice that stays the same: layers below the first trained one, and the frozen modules that take
+their output, run once per record and what they gave is kept (`standins.HiddenCache`). Nothing is computed that is not
+read: the last layer is narrowed to the positions whose output is needed, and the head to the label words' rows.
 
 >>> scorer = Scorer(model, batches, tree, first_layer=29, cache=HiddenCache(2**31, None))  # doctest: +SKIP
 >>> scorer.scores().shape                                                                  # doctest: +SKIP
@@ -10,9 +10,7 @@ is needed, and the head to the label words' rows.
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from torch import nn
 from paczero.errors import PACZeroError
 from paczero.records.batches import CandidateTree, MicroBatch
 from paczero.zeroth.models import find_layers, plain
+from paczero.zeroth.standins import Given, HiddenCache, Site, Skip, constant_modules, kept, replaced
 
 # Decoder layers in which attention's output projection can be narrowed to the positions that are read: the norm that
 # attention starts from, the projection that it ends in, and the norm that what follows starts from (where there is
@@ -30,72 +29,6 @@ NARROWED = (
     ("self_attn_layer_norm", "self_attn.out_proj", "final_layer_norm"),
 )
 SELF_CHECK_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
-
-
-class _Given(nn.Module):
-    """Stands in for the layers below the first trained one: returns the output that they once had."""
-
-    hidden: torch.Tensor
-
-    def forward(self, hidden_states: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        return self.hidden
-
-
-class _Skip(nn.Module):
-    """Stands in for a layer that is not needed; keeps the others' indices as they are."""
-
-    def forward(self, hidden_states: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        return hidden_states
-
-
-class _Kept(_Skip):
-    """Stands in for the first trained layer: keeps what reaches it."""
-
-    hidden: torch.Tensor
-
-    def forward(self, hidden_states: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-        self.hidden = hidden_states
-        return hidden_states
-
-
-class HiddenCache:
-    """Hidden states below the first trained layer, one tensor (B, S, D) a micro-batch.
-
-    Args:
-        limit: bytes that stay in memory; beyond them the states go to a memory-mapped file.
-        directory: where that file lies (private: the states are the pool's text in another form).
-    """
-
-    def __init__(self, limit: int, directory: Path | None):
-        self.limit = limit
-        self.directory = directory
-        self.states: list[torch.Tensor] = []
-
-    def fill(self, batches: list[MicroBatch], compute: Callable[[MicroBatch], torch.Tensor]) -> None:
-        """Computes and keeps the states of all batches, in order."""
-        mapped: torch.Tensor | None = None
-        offset = 0
-        for index, batch in enumerate(batches):
-            state = compute(batch)
-            if index == 0:
-                total = sum(b.positions for b in batches) * state.shape[-1]
-                mapped = self._mapped(total, state) if total * state.element_size() > self.limit else None
-            if mapped is not None:
-                view = mapped[offset : offset + state.numel()].view(state.shape)
-                view.copy_(state)
-                offset += state.numel()
-                state = view
-            self.states.append(state)
-
-    def _mapped(self, elements: int, like: torch.Tensor) -> torch.Tensor | None:
-        if self.directory is None or like.device.type != "cpu":
-            return None
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.directory / "hidden.bin"
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
-        os.ftruncate(descriptor, elements * like.element_size())
-        os.close(descriptor)
-        return torch.from_file(str(path), shared=True, size=elements, dtype=like.dtype)
 
 
 class Scorer:
@@ -131,6 +64,7 @@ class Scorer:
         self._narrow = _narrowed_modules(self.found.layers[-1], self.model)
         self._inputs = [self._on_device(batch) for batch in batches]
         self.cache = cache if first_layer > 0 else None
+        self._constant: list[Site] = []
         if self.cache is not None and batches:
             self._fill_cache(self.cache, progress)
 
@@ -197,30 +131,30 @@ class Scorer:
 
     def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Per micro-batch the records and the model's output at the positions that are read (B, P, D)."""
-        with torch.inference_mode(), self._standing_in() as given:
+        with torch.inference_mode(), self._standing_in() as stand_ins:
             for index, batch in enumerate(self.batches):
                 rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
                 if rows is not None and len(rows) == 0:
                     continue
-                hidden = self.cache.states[index] if self.cache is not None else None
+                states = self.cache.states[index] if self.cache is not None else []
                 inputs = self._inputs[index]
                 if rows is not None and len(rows) < len(batch.records):
                     batch = batch.take(rows)  # noqa: PLW2901
                     inputs = self._on_device(batch)
-                    hidden = None if hidden is None else hidden[torch.from_numpy(rows)]
-                if given is not None:
-                    given.hidden = hidden
+                    states = [state[torch.from_numpy(rows)] for state in states]
+                for stand_in, state in zip(stand_ins, states, strict=True):
+                    stand_in.output = state
                 yield batch.records, self._run(inputs)
 
     def _run(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         reads = inputs["reads"]
-        arguments = {name: value for name, value in inputs.items() if name != "reads"}
         if self._narrow is None:
-            return _gather(self._decode(arguments), reads)
+            return _gather(self._decode(inputs), reads)
         with _narrowed(self.found.layers[-1], *self._narrow, reads):
-            return self._decode(arguments)
+            return self._decode(inputs)
 
-    def _decode(self, arguments: dict[str, torch.Tensor | None]) -> torch.Tensor:
+    def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
+        arguments = {name: value for name, value in inputs.items() if name != "reads"}
         return self.model.base_model(**arguments, use_cache=False).last_hidden_state
 
     def _candidate_scores(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -252,18 +186,17 @@ class Scorer:
     # -- shortcuts -----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _standing_in(self) -> Iterator[_Given | None]:
-        """Puts the cache in the place of the layers below the first trained one, for as long as the context lasts."""
+    def _standing_in(self) -> Iterator[list[Given]]:
+        """Puts the cache in the place of all that stays the same, for as long as the context lasts."""
         if self.cache is None:
-            yield None
+            yield []
             return
-        given = _Given()
-        below = [given, *(_Skip() for _ in range(self.first_layer - 1))]
-        with self._replaced([*below, *self.found.layers[self.first_layer :]]):
-            yield given
+        below = [Given(), *(Skip() for _ in range(self.first_layer - 1))]
+        with self._layers([*below, *self.found.layers[self.first_layer :]]), replaced(self._constant) as constants:
+            yield [below[0], *constants]
 
     @contextlib.contextmanager
-    def _replaced(self, layers: list[nn.Module]) -> Iterator[None]:
+    def _layers(self, layers: list[nn.Module]) -> Iterator[None]:
         setattr(self.found.parent, self.found.attribute, nn.ModuleList(layers))
         try:
             yield
@@ -272,21 +205,21 @@ class Scorer:
 
     @torch.inference_mode()
     def _fill_cache(self, cache: HiddenCache, progress: Callable[[int, int], None] | None) -> None:
-        kept = _Kept()
-        above = (_Skip() for _ in range(len(self.found.layers) - self.first_layer - 1))
+        first = self.found.layers[self.first_layer]
+        self._constant = constant_modules(first, lambda: self._decode(self._inputs[0]))
+        above = (Skip() for _ in range(len(self.found.layers) - self.first_layer - 1))
         done = 0
 
-        def compute(batch: MicroBatch) -> torch.Tensor:
+        def compute(batch: MicroBatch) -> list[torch.Tensor]:
             nonlocal done
-            arguments = self._on_device(batch)
-            del arguments["reads"]
-            self._decode(arguments)
+            with kept(first, self._constant) as states:
+                self._decode(self._on_device(batch))
             done += 1
             if progress is not None:
                 progress(done, len(self.batches))
-            return kept.hidden
+            return states
 
-        with self._replaced([*self.found.layers[: self.first_layer], kept, *above]):
+        with self._layers([*self.found.layers[: self.first_layer], first, *above]):
             cache.fill(self.batches, compute)
 
     def _on_device(self, batch: MicroBatch) -> dict[str, torch.Tensor | None]:
@@ -330,13 +263,13 @@ def _narrowed(layer: nn.Module, norm: nn.Module, projection: nn.Module, reads: t
     full: list[torch.Tensor] = []
 
     def before_layer(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        full.append(args[0] if args else kwargs["hidden_states"])
+        full[:] = [args[0] if args else kwargs["hidden_states"]]
         rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
         return (_gather(full[-1], reads), *args[1:]), rest
 
     handles = [
         layer.register_forward_pre_hook(before_layer, with_kwargs=True),
-        norm.register_forward_pre_hook(lambda _, args: (full.pop(), *args[1:])),
+        norm.register_forward_pre_hook(lambda _, args: (full[0], *args[1:])),
         projection.register_forward_pre_hook(lambda _, args: (_gather(args[0], reads), *args[1:])),
     ]
     try:

@@ -13,8 +13,9 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from paczero.errors import PACZeroError
 from paczero.records.batches import CandidateTree, micro_batches
-from paczero.zeroth.forward import HiddenCache, Scorer
+from paczero.zeroth.forward import Scorer
 from paczero.zeroth.models import attach, first_trained_layer, plain
+from paczero.zeroth.standins import HiddenCache
 
 Decoder = Callable[..., PreTrainedModel]
 FAMILIES = ("llama", "opt", "gpt2", "qwen2", "qwen3")
