@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from paczero.cli.parsing import CommandParser, command_parser
 from paczero.cli.terminal import Live
-from paczero.cli.verify import open_release, rebuild_release, verify_weights
+from paczero.cli.checks import open_release, rebuild_release, verify_weights
 from paczero.cli.watch import keep_quiet
 from paczero.errors import PACZeroError
 
