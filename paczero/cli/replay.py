@@ -9,9 +9,9 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from paczero.cli.checks import open_release, rebuild_release, verify_weights
 from paczero.cli.parsing import CommandParser, command_parser
 from paczero.cli.terminal import Live
-from paczero.cli.checks import open_release, rebuild_release, verify_weights
 from paczero.cli.watch import keep_quiet
 from paczero.errors import PACZeroError
 
