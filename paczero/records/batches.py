@@ -9,6 +9,7 @@ it, so that no prompt is computed twice. Rows are padded on the right, where cau
 6
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -40,11 +41,13 @@ class CandidateTree:
 
     def __init__(self, candidates: Sequence[Sequence[int]]):
         paths = [tuple(candidate) for candidate in candidates]
-        nodes = sorted({path[:end] for path in paths for end in range(1, len(path))}, key=lambda node: (len(node), node))
+        prefixes = {path[:end] for path in paths for end in range(1, len(path))}
+        nodes = sorted(prefixes, key=lambda node: (len(node), node))
         place = {(): 0} | {node: 1 + index for index, node in enumerate(nodes)}
         self.tokens = np.array([node[-1] for node in nodes], dtype=np.int64)
         self.depths = np.array([len(node) - 1 for node in nodes], dtype=np.int64)
-        self.sees = np.array([[a[: len(b)] == b for b in nodes] for a in nodes], dtype=bool).reshape(len(nodes), len(nodes))
+        ancestors = [[node[: len(other)] == other for other in nodes] for node in nodes]
+        self.sees = np.array(ancestors, dtype=bool).reshape(len(nodes), len(nodes))
         self.terms = [[(place[path[:end]], path[end]) for end in range(len(path))] for path in paths]
 
     def __len__(self) -> int:
@@ -112,7 +115,7 @@ def micro_batches(prompts: Sequence[Sequence[int]], tree: CandidateTree, *, batc
         raise PACZeroError(f"record {int(lengths.argmin()) + 1} has a prompt without a token; give it some text")
     order = np.argsort(lengths, kind="stable")
     bounds = _partition(lengths[order], batch_tokens)
-    return [_batch(order[a:b], prompts, tree) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [_batch(order[a:b], prompts, tree) for a, b in itertools.pairwise(bounds)]
 
 
 def _partition(lengths: np.ndarray, batch_tokens: int) -> list[int]:
