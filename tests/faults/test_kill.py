@@ -1,5 +1,6 @@
 """`kill -9` at any moment, then resume: what is released is bit for bit what an uninterrupted run releases."""
 
+import itertools
 import json
 import random
 import subprocess
@@ -102,11 +103,11 @@ def test_a_killed_run_ends_like_one_that_was_not(
     else:
         order(torn)
     assert left(tmp_path / "torn") == expected
-    timed = settings(kind, "timed")
-    while kills < 20:
-        if order(timed, delay=chance.uniform(0.0, whole["seconds"]))["status"] == 0:
-            timed = settings(kind, f"timed{kills}")
-        else:
+    for number in itertools.count():
+        timed = settings(kind, f"timed{number}")
+        while kills < 20 and order(timed, delay=chance.uniform(0.0, whole["seconds"]))["status"] != 0:
             kills += 1
+        if kills == 20:
+            break
     order(timed)
     assert left(Path(timed["output_dir"])) == expected
