@@ -176,7 +176,7 @@ def stored_candidates(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarr
     """The run's candidates from `private/`, drawn and written there on first use."""
     if path.exists():
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
                 return np.unpackbits(stored["packed"], axis=1, count=int(stored["subsets"])).astype(bool)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise IntegrityError(f"candidates: {str(path)!r} cannot be read; delete it to draw them again") from error
