@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,9 +132,9 @@ class PACZeroTrainer:
             "sha256": models.base_fingerprint(base),
             "dtype": str(base.dtype).removeprefix("torch."),
         }
-        read = [self.args.task, self.processing_class, base]
-        self.pool = assembly.read_records(train_dataset, *read, training=True)
-        self.dev = None if eval_dataset is None else assembly.read_records(eval_dataset, *read)
+        read = partial(assembly.read_records, task=self.args.task, tokenizer=self.processing_class, model=base)
+        self.pool = read(train_dataset, training=True)
+        self.dev = None if eval_dataset is None else read(eval_dataset)
         self._peft = None if peft_config is None else models.peft_settings(peft_config)
         self.model, self._trained = models.attach(
             base, peft_config=peft_config, train_layers=self.args.train_layers, seed=self.args.seed

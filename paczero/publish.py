@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -59,11 +60,11 @@ def publish_release(
 
 def save_weights(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, *, base: str) -> None:
     """Saves an adapter as PEFT does, or the whole model with its tokenizer, in a form with one spelling only."""
-    if hasattr(model, "peft_config"):
+    if isinstance(model, PeftModel):
         for config in model.peft_config.values():
             config.base_model_name_or_path = base
         # Whether the embeddings were trained is known here, and asking the hub for the base model may fail.
-        model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(str(folder), save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # PEFT's template; the release has a card of its own
         _sort_lists(folder / "adapter_config.json")
         return

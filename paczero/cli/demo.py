@@ -33,7 +33,7 @@ RECORDS = {"pool": 600, "dev": 400, "test": 800}
 
 
 def parser() -> CommandParser:
-    made = command_parser("demo", _DESCRIPTION, usage="[--restart true]")
+    made: CommandParser = command_parser("demo", _DESCRIPTION, usage="[--restart true]")
     made.add_argument("--restart", type=bool, default=False, help="begin again, forgetting the runs of an earlier demo")
     return made
 
@@ -122,8 +122,8 @@ def _screen(settings: RunSettings, private: Summary, none: Summary) -> str:
     ]
     table = "\n".join(f"  {name:<44}{share(value):>8}   {note}".rstrip() for name, value, note in rows)
     return f"""
-A language model was fine-tuned on {RECORDS["pool"]:,} critics' snippets, forward passes only, in {private.steps:,} steps
-({duration(private.seconds)}). Accuracy on {private.test_records:,} snippets about other films (half are positive):
+A language model was fine-tuned on {RECORDS["pool"]:,} critics' snippets, by forward passes only:
+{private.steps:,} steps in {duration(private.seconds)}. Accuracy on {private.test_records:,} snippets about other films, half of them positive:
 
 {table}
 
@@ -139,5 +139,3 @@ What it does not hide: whether a snippet was in the pool at all. The report says
   Your text  paczero train --config demo --output_dir runs/mine --data.train YOUR.csv --data.dev DEV.csv
              --task.template "{{YOUR_COLUMN}} It was {{label}}" --task.labels "{{VALUE: great, OTHER: terrible}}"
 """
-
-

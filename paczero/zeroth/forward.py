@@ -144,18 +144,16 @@ class Scorer:
                     states = [state[torch.from_numpy(rows)] for state in states]
                 for stand_in, state in zip(stand_ins, states, strict=True):
                     stand_in.output = state
-                yield batch.records, self._run(inputs)
+                yield batch.records, self._run(inputs, torch.from_numpy(batch.reads).to(self.device))
 
-    def _run(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
-        reads = inputs["reads"]
+    def _run(self, inputs: dict[str, torch.Tensor | None], reads: torch.Tensor) -> torch.Tensor:
         if self._narrow is None:
             return _gather(self._decode(inputs), reads)
         with _narrowed(self.found.layers[-1], *self._narrow, reads):
             return self._decode(inputs)
 
     def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
-        arguments = {name: value for name, value in inputs.items() if name != "reads"}
-        return self.model.base_model(**arguments, use_cache=False).last_hidden_state
+        return self.model.base_model(**inputs, use_cache=False).last_hidden_state
 
     def _candidate_scores(self, hidden: torch.Tensor) -> torch.Tensor:
         head = self.model.get_output_embeddings()
@@ -191,9 +189,10 @@ class Scorer:
         if self.cache is None:
             yield []
             return
-        below = [Given(), *(Skip() for _ in range(self.first_layer - 1))]
-        with self._layers([*below, *self.found.layers[self.first_layer :]]), replaced(self._constant) as constants:
-            yield [below[0], *constants]
+        given, skipped = Given(), [Skip() for _ in range(self.first_layer - 1)]
+        layers = [given, *skipped, *self.found.layers[self.first_layer :]]
+        with self._layers(layers), replaced(self._constant) as constants:
+            yield [given, *constants]
 
     @contextlib.contextmanager
     def _layers(self, layers: list[nn.Module]) -> Iterator[None]:
@@ -233,7 +232,6 @@ class Scorer:
             "input_ids": torch.from_numpy(batch.input_ids).to(self.device),
             "attention_mask": mask,
             "position_ids": positions,
-            "reads": torch.from_numpy(batch.reads).to(self.device),
         }
 
 

@@ -8,7 +8,7 @@ Names of trained parameters are canonical: those of the plain model, without wha
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -54,7 +54,8 @@ def load(
             tokenizer = AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise PACZeroError(_cannot_load("tokenizer", name, error)) from error
-    return model.to(target).eval(), tokenizer
+    nn.Module.to(model, target)  # transformers' own `to` has no type for a device
+    return model.eval(), tokenizer
 
 
 def _cannot_load(what: str, name: str, error: Exception) -> str:
@@ -84,7 +85,8 @@ def pick_device(device: str) -> torch.device:
 
 def plain(model: nn.Module) -> PreTrainedModel:
     """The transformers model inside a PEFT wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = getattr(model, "get_base_model", None)
+    return cast(PreTrainedModel, model if inner is None else inner())
 
 
 def base_fingerprint(model: PreTrainedModel) -> str:
@@ -117,16 +119,17 @@ def attach(
     if peft_config is not None:
         if train_layers is not None:
             raise PACZeroError("train_layers: given together with peft; expected one of them. Use layers_to_transform")
-        model = _with_adapter(model, peft_config)
+        attached = _with_adapter(model, peft_config)
     else:
+        attached = model
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(_is_chosen(name, model, train_layers))
-    trained = {canonical_name(name): p for name, p in model.named_parameters() if p.requires_grad}
+    trained = {canonical_name(name): p for name, p in attached.named_parameters() if p.requires_grad}
     if not trained:
         raise PACZeroError("peft: nothing would train; check target_modules and layers_to_transform against the model")
     if peft_config is not None:
         initialise_adapter(trained, seed)
-    return model, trained
+    return attached, trained
 
 
 def _with_adapter(model: PreTrainedModel, peft_config: Any) -> nn.Module:
