@@ -121,9 +121,11 @@ def _screen(settings: RunSettings, private: Summary, none: Summary) -> str:
         ("fine-tuned without privacy (MeZO)", figures["accuracy_none"], f"{none.steps:,} steps, {root}-none"),
     ]
     table = "\n".join(f"  {name:<44}{share(value):>8}   {note}".rstrip() for name, value, note in rows)
+    took = f"{private.steps:,} steps in {duration(private.seconds)}"
+    tested = f"{private.test_records:,} snippets about other films, half of them positive"
     return f"""
 A language model was fine-tuned on {RECORDS["pool"]:,} critics' snippets, by forward passes only:
-{private.steps:,} steps in {duration(private.seconds)}. Accuracy on {private.test_records:,} snippets about other films, half of them positive:
+{took}. Accuracy on {tested}:
 
 {table}
 
