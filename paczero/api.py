@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
@@ -48,7 +47,6 @@ from paczero.zeroth.updates import Average
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-Source = "str | Path | datasets.Dataset | Sequence[Mapping[str, Any]]"
 _KEPT_INITIAL = 2**26  # trained weights up to this many are kept as they began, so that `with_args` can go back
 
 
@@ -409,8 +407,3 @@ class PACZeroTrainer:
                 progress=lambda done, of: self.progress(f"hidden states, {what}", done, of),
             )
         return self._scorers[key]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.model.parameters()).device
