@@ -149,6 +149,7 @@ class PACZeroTrainer:
         self.run = RunDirectory(Path(self.args.output_dir))
         self.weights = assembly.make_weights(self._trained, self.args)
         self.threshold = 0.0
+        assembly.check_fit(self.args, self.pool)
         assembly.check_moves(self.weights, self.args)
         self.header = assembly.transcript_header(
             self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.pool.units

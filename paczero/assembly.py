@@ -28,7 +28,7 @@ from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.records.batches import CandidateTree, MicroBatch, micro_batches
 from paczero.records.pool import Pool, load_rows, make_pool
-from paczero.records.scores import losses
+from paczero.records.scores import losses, median_threshold
 from paczero.records.tasks import Encoded
 from paczero.records.tasks.classification import encode
 from paczero.rundir import write_whole
@@ -76,6 +76,17 @@ def context_length(model: PreTrainedModel) -> int:
 def check_records(source: Any, task: TaskConfig) -> None:
     """Refuses a pool that cannot train, before a model is loaded."""
     make_pool(load_rows(source), task, training=True)
+
+
+def check_fit(args: PACZeroConfig, records: Records) -> None:
+    """Refuses settings that the pool cannot meet."""
+    if args.units_per_step is not None and args.units_per_step > records.pool.units:
+        raise PACZeroError(
+            f"units_per_step: {args.units_per_step} was given; expected at most the pool's {records.pool.units} units, "
+            "or nothing for the whole pool"
+        )
+    if args.threshold == "median":
+        median_threshold(np.zeros((1, len(records.encoded.candidates))))
 
 
 def make_batches(records: Records, args: PACZeroConfig) -> list[MicroBatch]:
