@@ -90,26 +90,32 @@ class RunDirectory:
             PACZeroError: the directory holds files already, or cannot be made.
         """
         self.require_free()
-        staged = RunDirectory(self.root.with_name(f".{self.root.name}.{os.getpid()}"))
+        root = self.root.resolve()
+        staged = RunDirectory(root.with_name(f".{root.name}.{os.getpid()}"))
+        shutil.rmtree(staged.root, ignore_errors=True)  # a killed process of the same number left it
         try:
             staged.root.mkdir(parents=True)
             staged.private.mkdir(mode=0o700)
             staged.private.chmod(0o700)
             populate(staged)
             sync_directory(staged.root)
-            os.rename(staged.root, self.root)
-            sync_directory(self.root.parent)
+            os.rename(staged.root, root)
+            sync_directory(root.parent)
         except OSError as error:
             raise PACZeroError(f"output_dir: {str(self.root)!r} cannot be made: {error.strerror}") from error
         finally:
             shutil.rmtree(staged.root, ignore_errors=True)
 
     def require_free(self) -> None:
-        """Raises PACZeroError where the directory holds something already."""
+        """Raises PACZeroError where the directory holds something already, or this process stands in it."""
         if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             raise PACZeroError(
                 f"output_dir: {str(self.root)!r} exists and is not an empty directory; name another, or go on with "
                 f"the run in it by `paczero train --resume {self.root}`"
+            )
+        if self.root.resolve() == Path.cwd():
+            raise PACZeroError(
+                f"output_dir: {str(self.root)!r} is the current directory; name one in it, such as 'runs/mine'"
             )
 
     def require_run(self) -> None:

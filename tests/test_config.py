@@ -1,0 +1,75 @@
+"""Settings refuse what cannot work, in one line that names the key."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig, learning_rate_at
+from paczero.errors import PACZeroError
+
+BAD: list[tuple[type, dict[str, Any], str]] = [
+    *[(MechanismConfig, {"subsets": value}, "mechanism.subsets") for value in (7, 1, 0, -2)],
+    (MechanismConfig, {"pilots": 0}, "mechanism.pilots"),
+    *[(MechanismConfig, {"clip": value}, "mechanism.clip") for value in (0.0, -1.0, math.nan, math.inf, None)],
+    (MechanismConfig, {"name": "mi"}, "mechanism.budget"),
+    *[
+        (MechanismConfig, {"name": "mi", "budget": value}, "mechanism.budget")
+        for value in (-0.1, math.nan, math.inf, -math.inf)
+    ],
+    (MechanismConfig, {"name": "zpl", "budget": 0.1}, "mechanism.budget"),
+    *[
+        (TaskConfig, {"template": value}, "task.template")
+        for value in ("{text}", "{label} {text}", "{text} {label} {label}", "")
+    ],
+    (TaskConfig, {"labels": {"0": "bad"}}, "task.labels"),
+    (TaskConfig, {"labels": {"0": "bad", "1": "bad"}}, "task.labels"),
+    (TaskConfig, {"max_length": 1}, "task.max_length"),
+    *[
+        (PACZeroConfig, {name: value}, name)
+        for name in ("steps", "directions", "eval_steps", "batch_tokens")
+        for value in (0, -1)
+    ],
+    *[
+        (PACZeroConfig, {name: value}, name)
+        for name in ("learning_rate", "mu")
+        for value in (0.0, -1e-3, math.nan, math.inf)
+    ],
+    *[(PACZeroConfig, {"average": value}, "average") for value in (1.0, -0.1, math.nan)],
+    *[(PACZeroConfig, {"seed": value}, "seed") for value in (-1, 2**63)],
+    (PACZeroConfig, {"cache_bytes": -1}, "cache_bytes"),
+    (PACZeroConfig, {"units_per_step": 31}, "units_per_step"),
+    (PACZeroConfig, {"report_to": ["mlflow"]}, "report_to"),
+    *[
+        (PACZeroConfig, {"mechanism": MechanismConfig(name="mi", budget=value)}, "mechanism.budget")
+        for value in (math.log(2), 1.0)
+    ],
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "name"), BAD)
+def test_what_is_refused(kind: type, settings: dict[str, Any], name: str) -> None:
+    with pytest.raises(PACZeroError) as error:
+        kind(**settings)
+    assert str(error.value).startswith(f"{name}: ") and "\n" not in str(error.value)
+
+
+def test_what_is_taken() -> None:
+    assert PACZeroConfig().mechanism.name == "zpl"
+    assert MechanismConfig(name="none", clip=None).clip is None
+    assert MechanismConfig(name="mi", budget=0.0).budget == 0.0
+    assert PACZeroConfig(mechanism=MechanismConfig(name="mi", budget=5.0), force=True).force
+    assert PACZeroConfig(mechanism=MechanismConfig(name="mi", budget=0.69)).mechanism.budget == 0.69
+
+
+@given(st.floats(1e-9, 1e3), st.integers(1, 1000), st.data())
+def test_schedules(rate: float, steps: int, data: st.DataObject) -> None:
+    step = data.draw(st.integers(0, steps - 1))
+    assert learning_rate_at("constant", rate, steps, step) == rate
+    linear = learning_rate_at("linear", rate, steps, step)
+    assert 0 < linear <= rate and linear == pytest.approx(rate * (steps - step) / steps)
+    assert PACZeroConfig(learning_rate=rate, steps=steps).learning_rate_at(step) == linear
+    with pytest.raises(PACZeroError, match="schedule: 'cosine'"):
+        learning_rate_at("cosine", rate, steps, step)
