@@ -62,7 +62,7 @@ def test_the_current_directory_cannot_become_a_run(tmp_path: Path, monkeypatch: 
     """It would be another directory afterwards than the one that the process stands in."""
     monkeypatch.chdir(tmp_path)
     for name in (".", str(tmp_path)):
-        with pytest.raises(PACZeroError, match="output_dir: .* the current directory"):
+        with pytest.raises(PACZeroError, match=r"output_dir: .* the current directory"):
             RunDirectory(Path(name)).create(populate)
 
 
@@ -74,7 +74,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
         with pytest.raises(PACZeroError, match="exists and is not an empty directory; name another"):
             RunDirectory(tmp_path / name).create(populate)
     assert (tmp_path / "run" / "precious").read_text() == (tmp_path / "file").read_text() == "x"
-    with pytest.raises(PACZeroError, match="output_dir: .* cannot be made: Not a directory"):
+    with pytest.raises(PACZeroError, match=r"output_dir: .* cannot be made: Not a directory"):
         RunDirectory(tmp_path / "file" / "run").create(populate)
 
 
@@ -83,9 +83,8 @@ def test_one_process_holds_it(tmp_path: Path) -> None:
     with pytest.raises(PACZeroError, match="holds no run"), run.locked():
         pass
     run.create(populate)
-    with run.locked():
-        with pytest.raises(PACZeroError, match="is in use by another process"), run.locked():
-            pass
+    with run.locked(), pytest.raises(PACZeroError, match="is in use by another process"), run.locked():
+        pass
     with run.locked():
         assert stat.S_IMODE((run.private / "lock").stat().st_mode) == 0o600
 
