@@ -5,6 +5,7 @@ holds a step's release, that is taken instead of a new one, so a run that was ki
 not.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -208,6 +209,8 @@ class Trainer:
             result = self.evaluate(done)
             self._dev.append(result)
             figure = {"loss": -result.loss, "accuracy": result.accuracy}.get(self.schedule.select)
+            if figure is not None and math.isnan(figure):  # of a model that overflows; nothing would be above it
+                figure = -math.inf
             if done > 0 and figure is not None and (self._best is None or figure > self._best[0]):
                 self._best = (figure, done, self.weights.snapshot())
         for observer in self.observers:
