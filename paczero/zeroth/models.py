@@ -6,6 +6,7 @@
 Names of trained parameters are canonical: those of the plain model, without what PEFT wraps around them.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast
@@ -149,7 +150,11 @@ def _with_adapter(model: PreTrainedModel, peft_config: Any) -> nn.Module:
     for layer in [chosen] if isinstance(chosen, int) else chosen or []:
         _check_layer("peft.layers_to_transform", layer, count, lowest=0)
     try:
-        return get_peft_model(model, peft_config).eval()  # new modules start in training mode, with LoRA's dropout on
+        with warnings.catch_warnings():
+            # PEFT asks for a property that transformers 5 calls by another name; users can do nothing about it.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            attached = get_peft_model(model, peft_config)
+        return attached.eval()  # new modules start in training mode, with LoRA's dropout on
     except (ValueError, TypeError, RuntimeError) as error:
         raise PACZeroError(f"peft: {' '.join(str(error).split())[:300]}") from error
 
