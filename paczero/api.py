@@ -355,6 +355,7 @@ class PACZeroTrainer:
             self.header,
             chosen_step=outcome.chosen,
             weights_sha256=self.weights.fingerprint(),
+            threshold=self.threshold,
             development=self._development(outcome),
             task=self.args.task,
         )
@@ -374,7 +375,6 @@ class PACZeroTrainer:
             steps=tuple(result.done for result in outcome.dev),
             accuracy=tuple(result.accuracy for result in outcome.dev),
             records=len(self.dev.pool),
-            threshold=self.threshold if self.args.threshold != "none" else None,
             used_for=tuple(used),
         )
 

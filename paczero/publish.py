@@ -31,6 +31,7 @@ def publish_release(
     *,
     chosen_step: int,
     weights_sha256: str,
+    threshold: float,
     development: Development | None,
     task: TaskConfig,
 ) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def publish_release(
         header,
         chosen_step=chosen_step,
         weights_sha256=weights_sha256,
+        threshold=threshold,
         development=development,
         task=task,
     )

@@ -173,10 +173,23 @@ def _records(namespace: Namespace, settings: RunSettings) -> "Pool":
 
 
 def _threshold(directory: RunDirectory, settings: RunSettings, *, base: bool) -> float:
-    from paczero.report import statement
-
-    chosen = 0 if base else statement.read(directory.release / statement.NAME)["chosen_step"]
-    return served_threshold(directory, settings.args, chosen)
+    """Of the released weights as their statement says; of the untuned ones as the run's first dev evaluation does."""
+    if not base:
+        return served_threshold(directory.release)
+    if settings.args.threshold == "none":
+        return 0.0
+    path = directory.diagnostics
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:  # a half line of a killed process
+            continue
+        if isinstance(row, dict) and row.get("kind") == "dev" and row.get("t") == 0:
+            return float(row["threshold"])
+    raise PACZeroError(
+        f"--base: the run moves its threshold, but {str(path)!r} has no evaluation of the untuned model; "
+        "restore the file"
+    )
 
 
 def _scores(directory: RunDirectory, settings: RunSettings, pool: "Pool", *, base: bool) -> "np.ndarray":

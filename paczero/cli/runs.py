@@ -8,7 +8,6 @@
 """
 
 import importlib.util
-import json
 import os
 import shlex
 from collections.abc import Iterator
@@ -143,25 +142,15 @@ def check_trackers(args: PACZeroConfig) -> None:
             raise PACZeroError(f"report_to: {name!r} is not installed; `pip install 'paczero[{name}]'` or leave it out")
 
 
-def served_threshold(run: RunDirectory, args: PACZeroConfig, step: int) -> float:
-    """Where a binary decision lies for the weights of `step`, from the run's dev evaluations.
+def served_threshold(release: Path) -> float:
+    """Where the served binary decision lies, as a difference of scores; a release folder by itself says it.
 
     Raises:
-        PACZeroError: the run moved its threshold, but its diagnostics do not say where to.
+        IntegrityError: its statement is missing, unreadable or was changed.
     """
-    if args.threshold == "none":
-        return 0.0
-    lines = run.diagnostics.read_text(encoding="utf-8").splitlines() if run.diagnostics.is_file() else []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and row.get("kind") == "dev" and row.get("t") == step:
-            return float(row["threshold"])
-    raise PACZeroError(
-        f"threshold: the run moved it, but {str(run.diagnostics)!r} has no evaluation of step {step}; restore the file"
-    )
+    from paczero.report import statement
+
+    return float(statement.read(release / statement.NAME)["threshold"])
 
 
 def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> float:
@@ -174,7 +163,7 @@ def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> flo
 
     chosen = statement.read(run.release / statement.NAME)["chosen_step"]
     take_steps(trainer.weights, Transcript.read(run.release / "transcript.jsonl"), until=chosen)
-    trainer.threshold = served_threshold(run, trainer.args, chosen)
+    trainer.threshold = served_threshold(run.release)
     return 0.0
 
 

@@ -36,6 +36,7 @@ def publish(
     *,
     chosen_step: int,
     weights_sha256: str,
+    threshold: float = 0.0,
     development: Development | None = None,
     task: TaskConfig | None = None,
 ) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def publish(
         header: the transcript's header, of which everything said here is a function.
         chosen_step: updates that the served weights have had.
         weights_sha256: their fingerprint.
+        threshold: where the served binary decision lies, as a difference of scores; 0.0 where it was not moved.
         development: the development set's figures, where there was one.
         task: prompt and label words, for the card.
 
@@ -71,6 +73,7 @@ def publish(
             transcript.header,
             chosen_step=chosen_step,
             weights_sha256=weights_sha256,
+            threshold=threshold,
             folder="adapter" if (staging / "adapter").is_dir() else "model",
             pictures=tuple(pictures),
             development=development,
@@ -84,6 +87,7 @@ def publish(
         weights_sha256=weights_sha256,
         files=files,
         steps_run=len(transcript.y),
+        threshold=threshold,
     )
     write_whole(staging / statement.NAME, statement.render(document))
     return document
@@ -122,6 +126,7 @@ def card(
     chosen_step: int,
     weights_sha256: str,
     folder: str,
+    threshold: float = 0.0,
     pictures: tuple[str, ...] = (),
     development: Development | None = None,
     task: TaskConfig | None = None,
@@ -129,7 +134,7 @@ def card(
     """The model card in Markdown with YAML front matter.
 
     Args:
-        header, chosen_step, weights_sha256, development, task: as in `publish`.
+        header, chosen_step, weights_sha256, threshold, development, task: as in `publish`.
         folder: `adapter` or `model`, whichever holds the weights.
         pictures: names of the files in `figures/`.
     """
@@ -152,6 +157,7 @@ def card(
         p=statement.rounded_up(statement.success(header)),
         epsilon=None if verdict != "kept" else statement.rounded_up(statement.epsilon(header) or 0.0),
         header=header,
+        threshold=None if header["threshold"] == "none" else threshold,
         settings=settings(header),
         chosen_step=chosen_step,
         weights=weights_sha256,

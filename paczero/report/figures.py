@@ -67,7 +67,6 @@ class Development:
         untuned: accuracy of the base model as it is.
         untuned_median: accuracy of the base model with its decision moved to the median of the scores.
         records: size of the development set.
-        threshold: the served decision threshold (a difference of scores), where one was moved.
         used_for: what the set decided, such as "the served step" or "the threshold".
     """
 
@@ -76,7 +75,6 @@ class Development:
     untuned: float | None = None
     untuned_median: float | None = None
     records: int | None = None
-    threshold: float | None = None
     used_for: tuple[str, ...] = ()
 
     def completed(self, header: Mapping[str, Any]) -> "Development":

@@ -38,6 +38,7 @@ KEYS = (
     "directions",
     "units",
     "chosen_step",
+    "threshold",
     "void",
     "weights_sha256",
     "promise",
@@ -218,6 +219,7 @@ def statement(
     weights_sha256: str,
     files: Mapping[str, str],
     steps_run: int | None = None,
+    threshold: float = 0.0,
 ) -> dict[str, Any]:
     """The content of `privacy.json`, sealed.
 
@@ -227,11 +229,14 @@ def statement(
         weights_sha256: fingerprint of the served weights.
         files: relative POSIX path -> SHA-256 of every other released file.
         steps_run: how many steps the transcript holds, where a run ended before T; all T where left out.
+        threshold: where the served binary decision lies, as a difference of scores; a function of the served weights
+            and the development set, which is not protected. 0.0 where none was moved.
 
     Raises:
-        PACZeroError: a header key is missing, the mechanism is unknown or a step is out of range.
+        PACZeroError: a header key is missing, the mechanism is unknown, a step is out of range or the threshold is
+            none that the header allows.
     """
-    needed = ("mechanism", "subsets", "family", "budget", "steps", "directions", "units", "test_seed")
+    needed = ("mechanism", "subsets", "family", "budget", "steps", "directions", "units", "threshold", "test_seed")
     missing = [key for key in needed if key not in header]
     if missing:
         raise PACZeroError(f"header: the keys {', '.join(missing)} are missing; expected a transcript's header")
@@ -240,6 +245,10 @@ def statement(
         raise PACZeroError(f"steps_run: {steps_run} was given; expected 0 to {header['steps']} steps")
     if not 0 <= chosen_step <= steps_run:
         raise PACZeroError(f"chosen_step: {chosen_step} was given; expected 0 to {steps_run} updates")
+    if not isinstance(threshold, float) or not math.isfinite(threshold):
+        raise PACZeroError(f"threshold: {threshold!r} was given; expected a finite number (float)")
+    if threshold and header["threshold"] == "none":
+        raise PACZeroError(f"threshold: {threshold:g} was given; expected 0.0, for this run moves none")
     return seal(
         {
             "format": FORMAT,
@@ -254,6 +263,7 @@ def statement(
             "directions": header["directions"],
             "units": header["units"],
             "chosen_step": chosen_step,
+            "threshold": threshold,
             "void": verdict(header) == "void",
             "weights_sha256": weights_sha256,
             "promise": promise(header).strip(),
@@ -370,6 +380,7 @@ def check_release(release: Path, header: Mapping[str, Any] | None = None) -> dic
             weights_sha256=document["weights_sha256"],
             files=stated,
             steps_run=document["steps_run"],
+            threshold=document["threshold"],
         )
         for key in KEYS[:-1]:
             if expected[key] != document[key]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from paczero.cli.eval import harmless
+from paczero.cli.runs import served_threshold
 
 
 def test_the_release_scores_as_the_summary_says(paczero, finished_once):
@@ -86,6 +87,17 @@ def test_an_unfinished_run(refusal, finished):
     assert "not finished" in refusal("eval", finished)
 
 
-def test_a_threshold_that_is_lost(refusal, finished):
-    (finished / "private" / "diagnostics.jsonl").unlink()
-    assert "threshold" in refusal("eval", finished)
+def test_the_threshold_is_the_released_one(paczero, refusal, finished, finished_once):
+    stated = json.loads((finished / "release" / "privacy.json").read_text())["threshold"]
+    assert stated != 0 and served_threshold(finished_once / "release") == stated
+    assert f"more than {stated}" in (finished / "release" / "README.md").read_text()
+    (finished / "private" / "diagnostics.jsonl").unlink()  # the owner's; whoever has the release has not
+    assert json.loads(paczero("eval", finished, "--json")[1])["threshold"] == stated
+    assert "no evaluation of the untuned model" in refusal("eval", finished, "--base")
+
+
+def test_a_changed_threshold_is_refused(refusal, finished):
+    path = finished / "release" / "privacy.json"
+    stated = json.loads(path.read_text())["threshold"]
+    path.write_text(path.read_text().replace(f'"threshold": {stated}', '"threshold": 0.0'))
+    assert "sha256" in refusal("eval", finished, code=1)

@@ -62,7 +62,6 @@ def development(steps: int) -> Development:
         untuned=0.57,
         untuned_median=0.6,
         records=400,
-        threshold=0.0,
         used_for=("the served step", "the threshold"),
     )
 
@@ -129,7 +128,14 @@ def stage(run: RunDirectory, dev: Development | None, header: dict[str, Any]) ->
     (run.staging / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
     (run.staging / "adapter" / "adapter_config.json").write_text("{}")
     (run.staging / "transcript.jsonl").write_bytes(run.staged_transcript.read_bytes())
-    return publish(run.staging, header, chosen_step=header["steps"], weights_sha256="0f" * 32, development=dev)
+    return publish(
+        run.staging,
+        header,
+        chosen_step=header["steps"],
+        weights_sha256="0f" * 32,
+        threshold=0.0 if header["threshold"] == "none" else 0.1,
+        development=dev,
+    )
 
 
 @pytest.fixture(scope="session")

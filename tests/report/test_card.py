@@ -78,6 +78,8 @@ def test_changes_are_found(finished: Build) -> None:
     (run.release / "more.txt").unlink()
     with pytest.raises(IntegrityError, match="budget"):
         statement.check_release(run.release, make_header(budget=0.1, mechanism={"name": "zpl", "clip": 25.0}))
+    with pytest.raises(PACZeroError, match="this run moves none"):
+        statement.check_release(run.release, make_header(threshold="none"))
     (run.release / "link").symlink_to(run.journal)
     with pytest.raises(IntegrityError, match="link"):
         statement.check_release(run.release)

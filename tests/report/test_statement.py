@@ -149,6 +149,20 @@ def test_a_run_that_ended_early_says_so() -> None:
         st.statement(make_header(), steps_run=8, **early)
 
 
+def test_the_served_threshold_is_stated() -> None:
+    given = {"chosen_step": 10, "weights_sha256": "", "files": {}}
+    assert st.statement(make_header(), **given)["threshold"] == 0.0
+    document = st.statement(make_header(), threshold=-0.25, **given)
+    assert document["threshold"] == -0.25
+    with pytest.raises(IntegrityError, match="sha256"):
+        st.check(document | {"threshold": 0.25})
+    for wrong in (math.nan, math.inf, "0.1", None, 1):
+        with pytest.raises(PACZeroError, match="expected a finite number"):
+            st.statement(make_header(), threshold=wrong, **given)
+    with pytest.raises(PACZeroError, match="this run moves none"):
+        st.statement(make_header(threshold="none"), threshold=0.1, **given)
+
+
 @pytest.mark.parametrize(
     ("value", "text"), [(0.5, "0.5"), (0.88188757, "0.8819"), (0.0, "0"), (1.0, "1"), (0.50002, "0.5001")]
 )
