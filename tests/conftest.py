@@ -31,7 +31,7 @@ settings.load_profile("paczero")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings fail a test, but for one of PEFT's and transformers' between themselves (`PeftModel.from_pretrained`)."""
+    """Warnings fail a test, but for one of PEFT's and transformers' between themselves (on loading)."""
     config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
