@@ -5,12 +5,14 @@
 """
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
+
+if TYPE_CHECKING:
+    import rich.live
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -51,6 +53,8 @@ def size(count: float) -> str:
 class Live:
     """One line that is redrawn in place; plain lines, now and then, where the output is no terminal.
 
+    What is longer than a terminal is wide goes on in the next row, so that nothing is missing in a narrow one.
+
     >>> with Live(every=30) as live:
     ...     live.show("step 10 of 300")           # replaces what was shown before
     ...     live.note("dev accuracy 68.8 %")      # stays
@@ -68,16 +72,17 @@ class Live:
         self._redraws = self._stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
         self._every, self._clock = every, clock
         self._next = -float("inf")
+        self._drawn: rich.live.Live | None = None  # on a terminal, while something is shown
         self._shown = ""  # the last text given
         self._pending = False  # whether that text still has to be written as a plain line
 
     def show(self, text: str) -> None:
         """Shows where things stand now; `text` has one line."""
-        self._shown = text
         if self._redraws:
-            width = shutil.get_terminal_size().columns - 1
-            self._write(f"\r\x1b[K{text[:width]}")
-        elif (now := self._clock()) >= self._next:
+            self._redraw(text)
+            return
+        self._shown = text
+        if (now := self._clock()) >= self._next:
             self._next, self._pending = now + self._every, False
             self._write(f"{text}\n")
         else:
@@ -85,14 +90,18 @@ class Live:
 
     def note(self, text: str) -> None:
         """Prints a line that stays, above the live one."""
-        self._write(f"\r\x1b[K{text}\n" if self._redraws else f"{text}\n")
-        if self._redraws and self._shown:
-            self.show(self._shown)
+        if self._drawn is None:
+            self._write(f"{text}\n")
+        else:
+            self._drawn.console.print(text, soft_wrap=True)
 
     def close(self) -> None:
         """Leaves the last text standing and the cursor on a line of its own; may be called again."""
-        if self._shown and (self._redraws or self._pending):
-            self._write("\n" if self._redraws else f"{self._shown}\n")
+        if self._drawn is not None:
+            self._drawn.stop()
+            self._drawn = None
+        elif self._pending:
+            self._write(f"{self._shown}\n")
         self._shown, self._pending, self._next = "", False, -float("inf")
 
     def __enter__(self) -> Self:
@@ -102,6 +111,26 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _redraw(self, text: str) -> None:
+        from rich.text import Text
+
+        if self._drawn is None:
+            self._drawn = self._begin()
+        self._drawn.update(Text(text), refresh=True)
+
+    def _begin(self) -> "rich.live.Live":
+        """A display that draws when it is told to, without a thread; standard output stays what it is, for results."""
+        from rich.console import Console
+        from rich.live import Live as Drawn
+
+        console = Console(file=self._stream, force_terminal=True, force_interactive=True, markup=False, highlight=False)
+        # What a library prints to standard error meanwhile appears above the line.
+        ours = self._stream is sys.stderr
+        drawn = Drawn(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=ours)
+        drawn.start()
+        console.show_cursor(True)  # a run that is killed outright must not leave a terminal without a cursor
+        return drawn
 
     def _write(self, text: str) -> None:
         self._stream.write(text)

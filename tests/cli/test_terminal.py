@@ -1,10 +1,29 @@
 """The live line: redrawn on a terminal, plain lines elsewhere; times and sizes as a person says them."""
 
 import io
+import re
+import subprocess
+import sys
 
 import pytest
 
 from paczero.cli.terminal import Live, complain, duration, size, warn
+
+
+def screen(written):
+    """The lines that a terminal of any width would show at the end; knows the few codes that are used."""
+    lines, row = [""], 0
+    for part in re.split(r"(\x1b\[[?0-9;]*[A-Za-z]|\r|\n)", written):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part.endswith("A") and part.startswith("\x1b"):
+            row -= int(part[2:-1])
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif part and not part.startswith(("\x1b", "\r")):
+            lines[row] += part
+    return lines
 
 
 class Terminal(io.StringIO):
@@ -44,12 +63,40 @@ def test_a_terminal_is_redrawn_within_its_width(monkeypatch):
     monkeypatch.setenv("COLUMNS", "21")
     stream = Terminal()
     live = Live(stream)
-    live.show("step 1 " + "." * 40)
-    live.note("kept")
+    live.show("step 1 of 300 · 12 % unanimous · dev 70 %")
+    live.note("kept [not markup], longer than the line is wide")
+    live.show("step 2")
     live.close()
     live.close()
-    line = "\r\x1b[Kstep 1 " + "." * 13
-    assert stream.getvalue() == f"{line}\r\x1b[Kkept\n{line}\n"
+    assert screen(stream.getvalue()) == ["kept [not markup], longer than the line is wide", "step 2", ""]
+    assert "step 1 of 300 · 12 % \nunanimous · dev 70 %" in stream.getvalue()
+    assert stream.getvalue().rfind("\x1b[?25h") > stream.getvalue().rfind("\x1b[?25l")  # the cursor is there again
+
+
+def test_a_cursor_is_never_missing_for_long(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    live = Live(stream)
+    live.show("step 1")
+    text = stream.getvalue()  # all that there is when the process is killed now
+    live.close()
+    assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l")
+
+
+def test_standard_output_is_left_alone(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    out, err = sys.stdout, sys.stderr
+    with Live(Terminal()) as live:
+        live.show("step 1")
+        assert sys.stdout is out
+        print("a result")
+    assert (sys.stdout, sys.stderr) == (out, err)
+    assert capsys.readouterr().out == "a result\n"
+
+
+def test_rich_is_loaded_for_terminals_only():
+    code = "import sys; from paczero.cli.terminal import Live; Live().show('x'); sys.exit('rich' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.PIPE)
 
 
 def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
@@ -65,7 +112,7 @@ def test_an_error_inside_still_ends_the_line(monkeypatch):
     with pytest.raises(KeyError), Live(stream) as live:
         live.show("x")
         raise KeyError
-    assert stream.getvalue().endswith("\n")
+    assert screen(stream.getvalue()) == ["x", ""]
 
 
 @pytest.mark.parametrize(
