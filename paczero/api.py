@@ -88,7 +88,8 @@ class PACZeroTrainer:
         secret: the secret file of an earlier run to use again; the budgets of both then add up.
         observers: told of each step and evaluation; they see what must stay with the owner.
         progress: called with (what, done, of) during long work before the first step.
-        names: what RUN/config.yaml says of model, data and peft, where those were named on a command line.
+        names: what RUN/config.yaml says of model, data and peft, where those were named on a command line; the base
+            model is released under the name given here, wherever it lies now.
 
     Raises:
         PACZeroError: anything that cannot be used, in one line, before any long work.
@@ -125,8 +126,10 @@ class PACZeroTrainer:
         base, self.processing_class = models.load(
             model, dtype=self.args.dtype, device=self.args.device, tokenizer=processing_class
         )
+        self._names = dict(names or {})
+        given = model if isinstance(model, str) else str(base.config._name_or_path or type(base).__name__)
         self._base = {
-            "id": model if isinstance(model, str) else str(base.config._name_or_path or type(base).__name__),
+            "id": self._names.get("model", given),
             "sha256": models.base_fingerprint(base),
             "dtype": str(base.dtype).removeprefix("torch."),
         }
@@ -139,7 +142,6 @@ class PACZeroTrainer:
         )
         self._first_layer = models.first_trained_layer(self.model, list(self._trained))
         self._scorers: dict[str, Scorer] = {}
-        self._names = dict(names or {})
         self._begin()
         small = self.weights.elements <= _KEPT_INITIAL
         self._initial = self.weights.snapshot() if small else None

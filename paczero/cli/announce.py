@@ -5,7 +5,7 @@ Model      models/small: 134.5 M parameters, 15,360 of them train (peft, 1 of 30
 Pool       600 units, 600 records of pool.csv; dev 400, test 1,000
 Mechanism  zpl, M = 128 candidates (balanced), budget 0 nats
 Promise    whoever sees the release and knows the pool guesses which half a unit is in …
-Cost       300 steps of 2 passes over 9,800 token positions (12 % of them padding); about 2 min 13 s, 620 MB
+Cost       300 steps, each 2 passes over 9,800 token positions (12 % padding); about 2 min 13 s, 620 MB for …
 Writes     runs/first (release/ may be published when it is finished; private/ never)
 """
 
@@ -30,20 +30,27 @@ def announce(trainer: "PACZeroTrainer", settings: RunSettings, stream: TextIO | 
 
     cost = trainer.estimate()
     rows = [
-        ("Model", model_line(settings, cost)),
-        ("Pool", _pool(trainer, settings)),
-        ("Mechanism", _mechanism(trainer.header)),
-        ("Promise", promise_line(trainer.header)),
+        *run_lines(trainer, settings, cost),
         ("Cost", cost_line(trainer, cost)),
         ("Writes", f"{settings.args.output_dir} (release/ may be published when it is finished; private/ never)"),
+        *(("Note", note) for note in trainer.notes),
     ]
-    rows += [("Note", note) for note in trainer.notes]
-    print(*(_wrapped(name, text) for name, text in rows), sep="\n", file=stream or sys.stderr, flush=True)
+    print(*(wrapped(f"{name:<10} ", text) for name, text in rows), sep="\n", file=stream or sys.stderr, flush=True)
     kind = verdict(trainer.header)
     if kind == "void":
         warn("test_seed is set: secret, coins and noise can be computed by anybody; the report is marked VOID")
     elif kind == "nothing" and trainer.args.mechanism.name == "mi":
         warn(f"a budget of {trainer.args.mechanism.budget:g} nats (ln 2 = 0.693 or more) promises nothing")
+
+
+def run_lines(trainer: "PACZeroTrainer", settings: RunSettings, cost: "Cost") -> list[tuple[str, str]]:
+    """What the run is and promises, a name and a sentence each."""
+    return [
+        ("Model", model_line(settings, cost)),
+        ("Pool", _pool(trainer, settings)),
+        ("Mechanism", _mechanism(trainer.header)),
+        ("Promise", promise_line(trainer.header)),
+    ]
 
 
 def promise_line(header: Mapping[str, Any]) -> str:
@@ -73,12 +80,22 @@ def model_line(settings: RunSettings, cost: "Cost") -> str:
 
 def cost_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
     """Steps, tokens, time and memory."""
+    return f"{steps_line(trainer, cost)}; about {duration(seconds(trainer, cost))}, {memory_line(cost)}"
+
+
+def steps_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
+    """How many steps, and what each of them reads."""
     args = trainer.args
+    part = "" if args.units_per_step is None else f" a part ({args.units_per_step:,} units) of"
     return (
-        f"{args.steps:,} steps, each {2 * args.directions} passes over {cost.tokens:,} token positions "
-        f"({100 * cost.padding:.0f} % padding); about {duration(seconds(trainer, cost))}, {size(cost.memory)} for "
-        "weights and cached states"
+        f"{args.steps:,} steps, each {2 * args.directions} passes over{part} {cost.tokens:,} token positions "
+        f"({100 * cost.padding:.0f} % padding)"
     )
+
+
+def memory_line(cost: "Cost") -> str:
+    """How much memory, and what for."""
+    return f"{size(cost.memory)} for weights and cached states"
 
 
 def seconds(trainer: "PACZeroTrainer", cost: "Cost") -> float:
@@ -112,10 +129,9 @@ def _mechanism(header: Mapping[str, Any]) -> str:
     return text
 
 
-def _wrapped(name: str, text: str) -> str:
-    return textwrap.fill(
-        text, _WIDTH, initial_indent=f"{name:<10} ", subsequent_indent=" " * 11, break_long_words=False
-    )
+def wrapped(name: str, text: str) -> str:
+    """The text beside its name, in lines that begin below each other."""
+    return textwrap.fill(text, _WIDTH, initial_indent=name, subsequent_indent=" " * len(name), break_long_words=False)
 
 
 def _count(number: int) -> str:

@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
+from paczero.cli.announce import memory_line, run_lines, seconds, steps_line, wrapped
 from paczero.cli.parsing import CommandParser
+from paczero.cli.runs import build_trainer, check_place, within_memory
 from paczero.cli.settings import RunSettings, settings_from, settings_parser
-from paczero.cli.terminal import size
+from paczero.cli.terminal import Live, duration, size
+from paczero.errors import PACZeroError
+from paczero.rundir import RunDirectory
 
 if TYPE_CHECKING:
     import torch
@@ -45,11 +49,13 @@ def parser() -> CommandParser:
 
 def run(namespace: Namespace) -> int:
     settings = settings_from(namespace) if namespace.given else None  # refuses before anything is measured
-    print(_table("This machine", machine_facts()), flush=True)
+    machine = machine_facts()
+    needed = None if settings is None else run_facts(settings)  # refuses before anything is printed
+    print(_table("This machine", machine), flush=True)
     print(_table("Number types", speed_facts()), flush=True)
     print(_table("Optional packages", package_facts()), flush=True)
-    if settings is not None:
-        print(_table("This run", run_facts(settings)))
+    if needed is not None:
+        print(_table("This run", needed))
     return 0
 
 
@@ -100,8 +106,65 @@ def package_facts() -> Facts:
 
 
 def run_facts(settings: RunSettings) -> Facts:
-    """What a run of these settings would need."""
-    return [("model", settings.model)]
+    """What a run of these settings would need, from its own records and model; writes nothing.
+
+    Raises:
+        PACZeroError: the settings, records or model cannot be used, in one line.
+    """
+    from paczero.zeroth.models import pick_device
+
+    room = _room(pick_device(settings.args.device))  # before the model takes its part of it
+    with Live() as live, within_memory(settings.args):
+        trainer = build_trainer(settings, live=live)
+        live.show("timing a micro-batch")
+        cost = trainer.estimate()
+    pilots = cost.passes - 2 * trainer.args.directions * trainer.args.steps
+    passes = f"{cost.passes:,} over the pool in all" + (
+        f", {pilots:,} of them along pilot directions" if pilots else ""
+    )
+    step = duration(cost.step_seconds) if cost.step_seconds >= 1 else f"{cost.step_seconds:.2g} s"
+    below = cost.layers - cost.trained_layers
+    return [
+        *((name.lower(), text) for name, text in run_lines(trainer, settings, cost)),
+        ("steps", steps_line(trainer, cost)),
+        ("passes", passes),
+        ("a step", f"about {step}"),
+        (
+            "cache",
+            f"about {duration(cost.cache_seconds)}, once, for {below} layers" if below else "none, all layers run",
+        ),
+        ("in all", f"about {duration(seconds(trainer, cost))}, evaluations on the dev set included"),
+        ("memory", f"{memory_line(cost)}; {_fits(cost.memory, room)}"),
+        ("output_dir", _place(settings)),
+        *(("note", note) for note in trainer.notes),
+    ]
+
+
+def _fits(needed: int, room: float | None) -> str:
+    if room is None:
+        return "how much is available here is not known"
+    if needed <= room:
+        return f"fits into the {size(room)} available here"
+    return f"DOES NOT FIT into the {size(room)} available here: try --dtype bfloat16, an adapter or a smaller model"
+
+
+def _place(settings: RunSettings) -> str:
+    """Whether the run could begin in its place."""
+    run = RunDirectory(Path(settings.args.output_dir))
+    try:
+        check_place(run)
+    except PACZeroError as error:
+        return f"NOT FREE: {str(error).removeprefix('output_dir: ')}"
+    return f"{str(run.root)!r} is free"
+
+
+def _room(device: "torch.device") -> float | None:
+    """Bytes that are available on this device now; None where the system does not say."""
+    import torch
+
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return _memory_bytes()[1]
 
 
 def _products_per_second(dtype: "torch.dtype", device: "torch.device") -> float:
@@ -127,14 +190,20 @@ def _cores() -> int:
 
 
 def _memory() -> str:
+    total, available = _memory_bytes()
+    return size(total) if available is None else f"{size(total)}, {size(available)} available"
+
+
+def _memory_bytes() -> tuple[int, int | None]:
+    """All and available memory of this machine or container."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if _CGROUP_LIMIT.is_file() and (text := _CGROUP_LIMIT.read_text().strip()).isdigit():
         total = min(total, int(text))
     table = Path("/proc/meminfo")
     rows = dict(line.split(":", 1) for line in table.read_text().splitlines()) if table.is_file() else {}
     if "MemAvailable" not in rows:
-        return size(total)
-    return f"{size(total)}, {size(min(total, int(rows['MemAvailable'].split()[0]) * 1024))} available"
+        return total, None
+    return total, min(total, int(rows["MemAvailable"].split()[0]) * 1024)
 
 
 def _is_installed(name: str) -> bool:
@@ -148,4 +217,4 @@ def _is_installed(name: str) -> bool:
 def _table(title: str, facts: Iterable[tuple[str, str]]) -> str:
     rows = list(facts)
     width = max(len(name) for name, _ in rows)
-    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in rows), ""])
+    return "\n".join([title, *(wrapped(f"  {name:<{width}}  ", value) for name, value in rows), ""])

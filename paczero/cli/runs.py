@@ -33,19 +33,41 @@ if TYPE_CHECKING:
 
 
 def make_trainer(
-    settings: RunSettings, *, live: Live, resume: bool = False, secret: str | Path | None = None
+    settings: RunSettings,
+    *,
+    live: Live,
+    resume: bool = False,
+    secret: str | Path | None = None,
+    model: str | None = None,
 ) -> "PACZeroTrainer":
-    """The trainer of these settings. Whatever can be checked without the model is checked before it is loaded.
+    """The trainer of these settings, for a place that is free or a run that can go on.
+
+    Args:
+        settings, live, resume, secret, model: as in `train_run`.
 
     Raises:
         PACZeroError: anything that cannot be used, in one line.
     """
     run = RunDirectory(Path(settings.args.output_dir))
-    if resume:
-        with run.locked():  # a run that another process holds is refused now, not after the model is loaded
-            pass
-    else:
+    if not resume:
         check_place(run)
+        return build_trainer(settings, live=live, secret=secret)
+    with run.locked():  # a run that another process holds is refused now, not after the model is loaded
+        pass
+    with _paths_explained(settings, model):
+        return build_trainer(settings, live=live, secret=secret, model=model)
+
+
+def build_trainer(
+    settings: RunSettings, *, live: Live, secret: str | Path | None = None, model: str | None = None
+) -> "PACZeroTrainer":
+    """The trainer of these settings, wherever its run will be; writes nothing.
+
+    Whatever can be checked without the model is checked before it is loaded.
+
+    Raises:
+        PACZeroError: anything that cannot be used, in one line.
+    """
     check_trackers(settings.args)
     if secret is not None and not Path(secret).is_file():
         raise PACZeroError(f"--secret: {str(secret)!r} is no file; expected private/secret.json of an earlier run")
@@ -64,9 +86,9 @@ def make_trainer(
     from paczero.zeroth.models import peft_config_from
 
     peft = None if settings.peft is None else peft_config_from(settings.peft)
-    live.show(f"loading {settings.model}")
+    live.show(f"loading {model or settings.model}")
     return PACZeroTrainer(
-        settings.model,
+        model or settings.model,
         settings.args,
         pool,
         dev,
@@ -83,6 +105,7 @@ def train_run(
     live: Live,
     resume: bool = False,
     secret: str | Path | None = None,
+    model: str | None = None,
     trainer: "PACZeroTrainer | None" = None,
 ) -> Summary:
     """Trains to the end, writes `summary.json` and the report; what is finished already is only summed up.
@@ -92,6 +115,7 @@ def train_run(
         live: where progress is shown.
         resume: go on with the run that is there.
         secret: the secret file of an earlier run to use again.
+        model: where the base model of a resumed run lies now, where that is not where it was begun.
         trainer: made by `make_trainer` or `with_args`, its weights at the start; made here where left out.
 
     Raises:
@@ -105,9 +129,9 @@ def train_run(
     if not resume:
         check_place(run)
     watcher = Watcher(live, settings.args.mechanism)
-    with terminable(), _resumable(run, watcher), _within_memory(settings.args):
+    with terminable(), _resumable(run, watcher), within_memory(settings.args):
         if trainer is None:
-            trainer = make_trainer(settings, live=live, resume=resume, secret=secret)
+            trainer = make_trainer(settings, live=live, resume=resume, secret=secret, model=model)
         trainer.observers, trainer.progress = [watcher], shown(live)
         live.close()
         announce(trainer, settings)
@@ -261,7 +285,24 @@ def _resumable(run: RunDirectory, watcher: Watcher) -> Iterator[None]:
 
 
 @contextmanager
-def _within_memory(args: PACZeroConfig) -> Iterator[None]:
+def _paths_explained(settings: RunSettings, model: str | None) -> Iterator[None]:
+    """Says where a relative path in config.yaml leads to, where a run that goes on does not find what it needs."""
+    try:
+        yield
+    except PACZeroError as error:
+        named = {"model": model or settings.model}
+        named |= {f"data.{key}": value for key, value in asdict(settings.data).items() if value is not None}
+        lost = [key for key, value in named.items() if not Path(value).is_absolute() and not Path(value).exists()]
+        if isinstance(error, IntegrityError) or not lost:
+            raise
+        raise PACZeroError(
+            f"{error}. The run's config.yaml names {', '.join(f'{key} {named[key]!r}' for key in lost)}; a relative "
+            f"path leads from where the run was begun, which it does not know: cd there, or add --{lost[0]} PATH"
+        ) from error
+
+
+@contextmanager
+def within_memory(args: PACZeroConfig) -> Iterator[None]:
     """Turns what the host's or the GPU's allocator says into one line; nothing is made smaller silently."""
     try:
         yield

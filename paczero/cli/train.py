@@ -18,8 +18,8 @@ from paczero.cli.terminal import Live
 from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
 
-# What may differ in a resumed run: where the same records lie now, how it is watched, what is kept in memory.
-_NEUTRAL = frozenset({"data.train", "data.dev", "data.test", "report_to", "cache_bytes", "device"})
+# What may differ in a resumed run: where the same model and records lie now, how it is watched, what is kept in memory.
+_NEUTRAL = frozenset({"model", "data.train", "data.dev", "data.test", "report_to", "cache_bytes", "device"})
 
 
 def parser() -> SettingsParser:
@@ -36,7 +36,8 @@ def run(namespace: Namespace) -> int:
     if resume and directory.finished and summary_path(directory).exists():
         print(f"{directory.root} is finished already; nothing was done.", file=sys.stderr)
     with Live() as live:
-        summary = train_run(settings, live=live, resume=resume, secret=namespace.secret)
+        moved = namespace.settings.get("model") if resume else None
+        summary = train_run(settings, live=live, resume=resume, secret=namespace.secret, model=moved)
     print(closing(summary, directory))
     return 0
 

@@ -143,6 +143,36 @@ def test_moved_records_are_named_anew(paczero, refusal, arguments, tmp_path, mon
     assert paczero("train", "--resume", run, "--data.train", moved)[0] == 0
 
 
+def test_a_run_goes_on_from_elsewhere(
+    paczero, refusal, arguments, tmp_path, monkeypatch, tiny_model_dir, make_tiny_model, finished_once
+):
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(tiny_model_dir, here / "models" / "tiny")
+    there.mkdir()
+    monkeypatch.chdir(here)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, control_c)
+        refusal(*arguments("run", "--model", "models/tiny", "--threshold", "median"), code=130)
+    shutil.copytree(here / "run", there / "run")
+    monkeypatch.chdir(there)
+    line = refusal("train", "--resume", "run")
+    assert "cannot be loaded" in line and "model 'models/tiny'" in line and "add --model PATH" in line
+    shutil.move(here / "models", here / "moved")
+    another = make_tiny_model(tmp_path / "another", seed=5)
+    assert "journal" in refusal("train", "--resume", "run", "--model", another, code=1)
+    assert paczero("train", "--resume", "run", "--model", here / "moved" / "tiny")[0] == 0
+    header = json.loads((there / "run" / "release" / "transcript.jsonl").read_text().splitlines()[0])
+    assert header["base"]["id"] == "models/tiny", "what was begun under this name ends under it"
+    assert (
+        json.loads((there / "run" / "release" / "adapter" / "adapter_config.json").read_text())[
+            "base_model_name_or_path"
+        ]
+        == "models/tiny"
+    )
+    weights = "adapter/adapter_model.safetensors"
+    assert (there / "run/release" / weights).read_bytes() == (finished_once / "release" / weights).read_bytes()
+
+
 def test_printed_settings_are_a_config(paczero, arguments, tmp_path):
     code, out, _ = paczero(*arguments(tmp_path / "run", "--print_settings"))
     assert code == 0
