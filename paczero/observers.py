@@ -9,8 +9,9 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState
@@ -110,7 +111,7 @@ class Callbacks:
 
     def __init__(self, callbacks: Sequence[Watcher], args: PACZeroConfig, model: Any, processing_class: Any):
         check_callbacks(callbacks)
-        self.args = args
+        self.args = _arguments(args)
         self.state = TrainerState(max_steps=args.steps, num_train_epochs=args.steps, train_batch_size=None)
         self.control = TrainerControl()
         self._callbacks = [callback() if isinstance(callback, type) else callback for callback in callbacks]
@@ -135,6 +136,9 @@ class Callbacks:
         self.state.global_step = result.done
         self._call("on_evaluate", metrics=metrics)
         self._log(metrics)
+        figure, best = metrics[self.args.metric_for_best_model], self.state.best_metric
+        if best is None or (figure > best if self.args.greater_is_better else figure < best):
+            self.state.best_metric = figure
 
     def _log(self, logs: dict[str, float]) -> None:
         self.state.log_history.append({**logs, "step": self.state.global_step})
@@ -172,6 +176,20 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int
         else:
             flat[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
     return flat
+
+
+def _arguments(args: PACZeroConfig) -> SimpleNamespace:
+    """The settings, with those names of `TrainingArguments` beside them that ready-made callbacks ask for."""
+    by_accuracy = args.select == "accuracy"
+    return SimpleNamespace(
+        **{field.name: getattr(args, field.name) for field in fields(args)},
+        load_best_model_at_end=args.select != "last",
+        metric_for_best_model="eval_accuracy" if by_accuracy else "eval_loss",
+        greater_is_better=by_accuracy,
+        eval_strategy="steps",
+        logging_strategy="steps",
+        save_strategy="no",
+    )
 
 
 class Trackers:

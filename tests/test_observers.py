@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
@@ -107,3 +107,15 @@ def test_a_callback_may_answer_with_another_control() -> None:
     callbacks.on_step(step(4))
     assert callbacks.stop
     assert (callbacks.state.global_step, callbacks.state.log_history) == (5, [{"learning_rate": 0.01, "step": 5}])
+
+
+@pytest.mark.parametrize("select", ["loss", "accuracy"])
+def test_the_early_stopping_of_transformers(select: str) -> None:
+    stopping = EarlyStoppingCallback(early_stopping_patience=2)
+    callbacks = Callbacks([stopping], PACZeroConfig(select=select), model=None, processing_class=None)
+    stops = []
+    with callbacks.training():
+        for done, (accuracy, loss) in enumerate([(0.5, 0.7), (0.6, 0.6), (0.6, 0.6), (0.55, 0.65)]):
+            callbacks.on_dev(DevResult(done, accuracy, loss, 0.0))
+            stops.append(callbacks.stop)
+    assert stops == [False, False, False, True]

@@ -11,6 +11,7 @@ read: the last layer is narrowed to the positions whose output is needed, and th
 
 import contextlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -19,15 +20,9 @@ from torch import nn
 from paczero.errors import PACZeroError
 from paczero.records.batches import CandidateTree, MicroBatch
 from paczero.zeroth.models import find_layers, plain
+from paczero.zeroth.narrowing import GivenAttention, find_narrowing, gather, narrowed
 from paczero.zeroth.standins import Given, HiddenCache, Site, Skip, constant_modules, kept, replaced
 
-# Decoder layers in which attention's output projection can be narrowed to the positions that are read: the norm that
-# attention starts from, the projection that it ends in, and the norm that what follows starts from (where there is
-# none, it runs beside attention and sees all positions). In others the last layer runs at every position.
-NARROWED = (
-    ("input_layernorm", "self_attn.o_proj", "post_attention_layernorm"),
-    ("self_attn_layer_norm", "self_attn.out_proj", "final_layer_norm"),
-)
 SELF_CHECK_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 
 
@@ -61,9 +56,11 @@ class Scorer:
         self.found = find_layers(model)
         self.device = next(self.model.parameters()).device
         self.label_rows = torch.tensor([path[0][1] for path in tree.terms], device=self.device)
-        self._narrow = _narrowed_modules(self.found.layers[-1], self.model)
+        self._narrowing = find_narrowing(self.found.layers[-1], self.model)
         self._inputs = [self._on_device(batch) for batch in batches]
         self.cache = cache if first_layer > 0 else None
+        alone = first_layer == len(self.found.layers) - 1
+        self._still = alone and self._narrowing is not None and self._narrowing.still  # all of attention is kept
         self._constant: list[Site] = []
         if self.cache is not None and batches:
             self._fill_cache(self.cache, progress)
@@ -147,9 +144,11 @@ class Scorer:
                 yield batch.records, self._run(inputs, torch.from_numpy(batch.reads).to(self.device))
 
     def _run(self, inputs: dict[str, torch.Tensor | None], reads: torch.Tensor) -> torch.Tensor:
-        if self._narrow is None:
-            return _gather(self._decode(inputs), reads)
-        with _narrowed(self.found.layers[-1], *self._narrow, reads):
+        if self._narrowing is None:
+            return gather(self._decode(inputs), reads)
+        if self._still and self.cache is not None:
+            return self._decode(inputs)
+        with narrowed(self.found.layers[-1], self._narrowing, reads):
             return self._decode(inputs)
 
     def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
@@ -191,8 +190,12 @@ class Scorer:
             return
         given, skipped = Given(), [Skip() for _ in range(self.first_layer - 1)]
         layers = [given, *skipped, *self.found.layers[self.first_layer :]]
-        with self._layers(layers), replaced(self._constant) as constants:
-            yield [given, *constants]
+        sites = self._constant
+        stand_ins: list[Given] = [Given() for _ in sites]
+        if self._still and self._narrowing is not None:
+            sites, stand_ins = [self._narrowing.attention], [GivenAttention(self._narrowing.projection)]
+        with self._layers(layers), replaced(sites, stand_ins):
+            yield [given, *stand_ins]
 
     @contextlib.contextmanager
     def _layers(self, layers: list[nn.Module]) -> Iterator[None]:
@@ -205,21 +208,25 @@ class Scorer:
     @torch.inference_mode()
     def _fill_cache(self, cache: HiddenCache, progress: Callable[[int, int], None] | None) -> None:
         first = self.found.layers[self.first_layer]
-        self._constant = constant_modules(first, lambda: self._decode(self._inputs[0]))
+        if not self._still:
+            self._constant = constant_modules(first, lambda: self._decode(self._inputs[0]))
         above = (Skip() for _ in range(len(self.found.layers) - self.first_layer - 1))
-        done = 0
 
-        def compute(batch: MicroBatch) -> list[torch.Tensor]:
-            nonlocal done
-            with kept(first, self._constant) as states:
-                self._decode(self._on_device(batch))
-            done += 1
+        def compute(index: int) -> list[torch.Tensor]:
+            with self._keeping(first, self.batches[index]) as states:
+                self._decode(self._inputs[index])
             if progress is not None:
-                progress(done, len(self.batches))
+                progress(index + 1, len(self.batches))
             return states
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
-            cache.fill(self.batches, compute)
+            cache.fill([batch.reads.size if self._still else batch.positions for batch in self.batches], compute)
+
+    def _keeping(self, first: nn.Module, batch: MicroBatch) -> AbstractContextManager[list[torch.Tensor]]:
+        """A list of what stays the same, filled by a forward pass: first what stands in for the layers below."""
+        if self._still and self._narrowing is not None:
+            return narrowed(first, self._narrowing, torch.from_numpy(batch.reads).to(self.device))
+        return kept(first, self._constant)
 
     def _on_device(self, batch: MicroBatch) -> dict[str, torch.Tensor | None]:
         mask = None
@@ -233,45 +240,3 @@ class Scorer:
             "attention_mask": mask,
             "position_ids": positions,
         }
-
-
-def _gather(hidden: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
-    """hidden (B, S, D) at positions reads (B, P) -> (B, P, D)."""
-    return hidden.gather(1, reads[:, :, None].expand(-1, -1, hidden.shape[-1]))
-
-
-def _narrowed_modules(layer: nn.Module, model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """The norm and the output projection of a pre-norm layer of a known shape; None for others."""
-    if getattr(model.config, "do_layer_norm_before", True) is False:
-        return None
-    for norm, projection, following in NARROWED:
-        with contextlib.suppress(AttributeError):
-            layer.get_submodule(following)
-            return layer.get_submodule(norm), layer.get_submodule(projection)
-    return None
-
-
-@contextlib.contextmanager
-def _narrowed(layer: nn.Module, norm: nn.Module, projection: nn.Module, reads: torch.Tensor) -> Iterator[None]:
-    """Lets the layer's keys and values see every position, and everything after attention only those in `reads`.
-
-    The layer is handed the read positions as its residual stream, its first norm is handed all of them, and what
-    attention returns is cut to the read positions before the output projection.
-    """
-    full: list[torch.Tensor] = []
-
-    def before_layer(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        full[:] = [args[0] if args else kwargs["hidden_states"]]
-        rest = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-        return (_gather(full[-1], reads), *args[1:]), rest
-
-    handles = [
-        layer.register_forward_pre_hook(before_layer, with_kwargs=True),
-        norm.register_forward_pre_hook(lambda _, args: (full[0], *args[1:])),
-        projection.register_forward_pre_hook(lambda _, args: (_gather(args[0], reads), *args[1:])),
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

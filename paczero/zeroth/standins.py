@@ -7,15 +7,13 @@ by watching one forward pass; `kept` records what they give, `replaced` puts sta
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-
-from paczero.records.batches import MicroBatch
 
 
 class Given(nn.Module):
@@ -107,14 +105,13 @@ def kept(layer: nn.Module, sites: list[Site]) -> Iterator[list[torch.Tensor]]:
 
 
 @contextlib.contextmanager
-def replaced(sites: list[Site]) -> Iterator[list[Given]]:
+def replaced(sites: Sequence[Site], stand_ins: Sequence[nn.Module]) -> Iterator[None]:
     """Puts a stand-in in the place of each site's module, for as long as the context lasts."""
     originals = [site.module for site in sites]
-    stand_ins = [Given() for _ in sites]
     try:
         for site, stand_in in zip(sites, stand_ins, strict=True):
             setattr(site.parent, site.name, stand_in)
-        yield stand_ins
+        yield
     finally:
         for site, original in zip(sites, originals, strict=True):
             setattr(site.parent, site.name, original)
@@ -133,14 +130,19 @@ class HiddenCache:
         self.directory = directory
         self.states: list[list[torch.Tensor]] = []
 
-    def fill(self, batches: list[MicroBatch], compute: Callable[[MicroBatch], list[torch.Tensor]]) -> None:
-        """Computes and keeps the states of all batches, in order."""
+    def fill(self, rows: list[int], compute: Callable[[int], list[torch.Tensor]]) -> None:
+        """Computes and keeps the states of all micro-batches, in order.
+
+        Args:
+            rows: vectors that each state of a micro-batch has.
+            compute: number of the micro-batch -> its states.
+        """
         mapped: torch.Tensor | None = None
         offset = 0
-        for index, batch in enumerate(batches):
-            states = compute(batch)
+        for index in range(len(rows)):
+            states = compute(index)
             if index == 0:
-                total = sum(b.positions for b in batches) * sum(state.shape[-1] for state in states)
+                total = sum(rows) * sum(state.shape[-1] for state in states)
                 mapped = self._mapped(total, states[0]) if total * states[0].element_size() > self.limit else None
             if mapped is not None:
                 for place, state in enumerate(states):

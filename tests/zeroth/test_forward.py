@@ -96,6 +96,43 @@ def test_an_adapter_that_has_moved(
     np.testing.assert_allclose(centred(fast.scores()), centred(slow_scores(model, words)), atol=3e-4, rtol=3e-4)
 
 
+@pytest.mark.parametrize("words", list(WORDS.values())[::2])
+@pytest.mark.parametrize(
+    ("family", "targets", "kept"),
+    [
+        ("llama", ["o_proj", "down_proj"], True),
+        ("llama", ["down_proj"], True),
+        ("llama", ["v_proj", "down_proj"], False),
+        ("qwen3", ["o_proj", "up_proj"], True),
+        ("opt", ["out_proj", "fc1"], True),
+        ("gpt2", ["c_proj"], False),
+    ],
+)
+def test_attention_that_never_changes_is_kept(
+    decoder: Decoder,
+    stirred: Callable[..., None],
+    tmp_path: Path,
+    family: str,
+    targets: list[str],
+    kept: bool,
+    words: list[list[int]],
+) -> None:
+    """Where nothing before attention's output projection trains, the states are one vector a reading place."""
+    peft = LoraConfig(r=2, target_modules=targets, layers_to_transform=[2], fan_in_fan_out=family == "gpt2")
+    model, trained = attach(decoder(family), peft_config=peft)
+    cache = HiddenCache(0, tmp_path)
+    fast = scorer(model, words, first_layer=2, cache=cache)
+    assert all(
+        (state.shape[1] == batch.reads.shape[1]) == kept
+        for state, batch in zip([states[0] for states in cache.states], fast.batches, strict=True)
+    )
+    stirred(trained)
+    fast.check()
+    np.testing.assert_allclose(centred(fast.scores()), centred(slow_scores(model, words)), atol=3e-4, rtol=3e-4)
+    wanted = np.arange(fast.records) % 3 == 0
+    np.testing.assert_allclose(centred(fast.scores(wanted)[wanted]), centred(fast.scores()[wanted]), atol=1e-5)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_full_tuning_of_the_last_layer(decoder: Decoder, stirred: Callable[..., None], family: str) -> None:
     words = WORDS["three, one a prefix of another"]
