@@ -75,17 +75,13 @@ def estimate(
     started = time.perf_counter()
     scorer = Scorer(model, [probe], tree, first_layer=first_layer, cache=HiddenCache(2**62, None))
     built = time.perf_counter() - started if first_layer else 0.0
-    scorer.scores()  # the first call also allocates
-    started = time.perf_counter()
-    scorer.scores()
-    once = time.perf_counter() - started
+    kept = 0 if scorer.cache is None else sum(t.numel() * t.element_size() for s in scorer.cache.states for t in s)
+    once = _seconds_of_a_pass(scorer)
     directions = args.directions
     pool_share = 1.0 if args.units_per_step is None else args.units_per_step / sum(len(b.records) for b in batches)
     step = 2 * directions * once * share * min(1.0, pool_share)
     pilots = args.mechanism.pilots if args.mechanism.family == "balanced" and args.mechanism.name != "none" else 0
     base = plain(model)
-    bytes_of = next(base.parameters()).element_size()
-    hidden = positions * base.config.get_text_config().hidden_size * bytes_of if first_layer else 0
     parameters = sum(p.numel() for p in base.parameters())
     copies = 8 if args.restore == "copy" else 4
     layers = len(find_layers(model).layers)
@@ -100,5 +96,16 @@ def estimate(
         cache_seconds=built * share,
         step_seconds=step,
         seconds=built * share + step * args.steps + 2 * pilots * once * share,
-        memory=parameters * bytes_of + elements * copies + min(hidden, args.cache_bytes),
+        memory=parameters * next(base.parameters()).element_size()
+        + elements * copies
+        + min(round(kept * share), args.cache_bytes),
     )
+
+
+def _seconds_of_a_pass(scorer: Scorer) -> float:
+    """Of the scorer's rows; where many more would go through the last layer together, of as many, per row."""
+    times = scorer.fill_up()
+    scorer.scores()  # the first call also allocates
+    started = time.perf_counter()
+    scorer.scores()
+    return (time.perf_counter() - started) / times

@@ -23,6 +23,7 @@ from paczero.zeroth.models import find_layers, plain
 from paczero.zeroth.narrowing import GivenAttention, find_narrowing, gather, narrowed
 from paczero.zeroth.standins import Given, HiddenCache, Site, Skip, constant_modules, kept, replaced
 
+KEPT_ROWS = 512  # vectors that go through the last layer together where attention is kept
 SELF_CHECK_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 
 
@@ -57,10 +58,13 @@ class Scorer:
         self.device = next(self.model.parameters()).device
         self.label_rows = torch.tensor([path[0][1] for path in tree.terms], device=self.device)
         self._narrowing = find_narrowing(self.found.layers[-1], self.model)
-        self._inputs = [self._on_device(batch) for batch in batches]
         self.cache = cache if first_layer > 0 else None
-        alone = first_layer == len(self.found.layers) - 1
-        self._still = alone and self._narrowing is not None and self._narrowing.still  # all of attention is kept
+        # Attention is kept whole where nothing in it changes; the cache then has the read positions only.
+        alone = self.cache is not None and first_layer == len(self.found.layers) - 1
+        self._still = alone and self._narrowing is not None and self._narrowing.still
+        self._members = _grouped(batches) if self._still else [[batch] for batch in batches]
+        self._passes = [_merged(members) if self._still else members[0] for members in self._members]
+        self._inputs = [self._on_device(batch) for batch in self._passes]
         self._constant: list[Site] = []
         if self.cache is not None and batches:
             self._fill_cache(self.cache, progress)
@@ -99,6 +103,19 @@ class Scorer:
         """The same without padding."""
         return sum(batch.tokens for batch in self.batches)
 
+    def fill_up(self) -> int:
+        """Repeats a lone micro-batch until a pass is full, so that its time says what a large pool's takes.
+
+        Returns:
+            How many times the rows are there now; 1 where a pass holds no more than a micro-batch.
+        """
+        times = KEPT_ROWS // self.batches[0].reads.size if self._still else 1
+        if times > 1 and self.cache is not None:
+            self._passes = [_merged(self.batches * times)]
+            self._inputs = [self._on_device(self._passes[0])]
+            self.cache.states = [[torch.cat([state] * times) for state in self.cache.states[0]]]
+        return max(times, 1)
+
     @torch.inference_mode()
     def check(self) -> None:
         """Compares two records' scores with the model's own forward pass, a sequence of its own for each candidate.
@@ -129,7 +146,7 @@ class Scorer:
     def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Per micro-batch the records and the model's output at the positions that are read (B, P, D)."""
         with torch.inference_mode(), self._standing_in() as stand_ins:
-            for index, batch in enumerate(self.batches):
+            for index, batch in enumerate(self._passes):
                 rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
                 if rows is not None and len(rows) == 0:
                     continue
@@ -146,7 +163,7 @@ class Scorer:
     def _run(self, inputs: dict[str, torch.Tensor | None], reads: torch.Tensor) -> torch.Tensor:
         if self._narrowing is None:
             return gather(self._decode(inputs), reads)
-        if self._still and self.cache is not None:
+        if self._still:
             return self._decode(inputs)
         with narrowed(self.found.layers[-1], self._narrowing, reads):
             return self._decode(inputs)
@@ -211,16 +228,22 @@ class Scorer:
         if not self._still:
             self._constant = constant_modules(first, lambda: self._decode(self._inputs[0]))
         above = (Skip() for _ in range(len(self.found.layers) - self.first_layer - 1))
+        done = 0
 
         def compute(index: int) -> list[torch.Tensor]:
-            with self._keeping(first, self.batches[index]) as states:
-                self._decode(self._inputs[index])
-            if progress is not None:
-                progress(index + 1, len(self.batches))
-            return states
+            nonlocal done
+            parts = []
+            for batch in self._members[index]:
+                with self._keeping(first, batch) as states:
+                    self._decode(self._on_device(batch))
+                parts.append(states)
+                done += 1
+                if progress is not None:
+                    progress(done, len(self.batches))
+            return parts[0] if len(parts) == 1 else [torch.cat(same) for same in zip(*parts, strict=True)]
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
-            cache.fill([batch.reads.size if self._still else batch.positions for batch in self.batches], compute)
+            cache.fill([batch.positions for batch in self._passes], compute)
 
     def _keeping(self, first: nn.Module, batch: MicroBatch) -> AbstractContextManager[list[torch.Tensor]]:
         """A list of what stays the same, filled by a forward pass: first what stands in for the layers below."""
@@ -240,3 +263,28 @@ class Scorer:
             "attention_mask": mask,
             "position_ids": positions,
         }
+
+
+def _grouped(batches: list[MicroBatch]) -> list[list[MicroBatch]]:
+    """Micro-batches whose read positions are few enough to go through the last layer together."""
+    groups: list[list[MicroBatch]] = []
+    room = 0
+    for batch in batches:
+        if batch.reads.size > room:
+            groups.append([])
+            room = max(KEPT_ROWS, batch.reads.size)
+        groups[-1].append(batch)
+        room -= batch.reads.size
+    return groups
+
+
+def _merged(members: list[MicroBatch]) -> MicroBatch:
+    """The read positions of several micro-batches as one; tokens no longer matter."""
+    records = np.concatenate([batch.records for batch in members])
+    places = members[0].reads.shape[1]
+    return MicroBatch(
+        records,
+        input_ids=np.zeros((len(records), places), dtype=np.int64),
+        lengths=np.full(len(records), places),
+        reads=np.tile(np.arange(places), (len(records), 1)),
+    )

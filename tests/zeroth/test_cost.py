@@ -39,8 +39,9 @@ def test_what_is_counted(decoder: Decoder) -> None:
     assert (found.layers, found.trained_layers, found.trained) == (3, 1, 2 * 16 + 16 * 2)
     assert found.parameters == sum(p.numel() for p in model.parameters()) + found.trained
     assert found.passes == 60
-    hidden = found.tokens * 16 * 4
-    assert found.memory == found.parameters * 4 + found.trained * 8 + hidden
+    # What reaches the layer, what its norm makes of it, and the frozen parts of q (16 wide), k and v (8 wide each).
+    kept = found.tokens * (16 + 16 + 16 + 8 + 8) * 4
+    assert found.memory == found.parameters * 4 + found.trained * 8 + kept
 
 
 def test_times_scale_with_the_settings(decoder: Decoder) -> None:
@@ -62,7 +63,17 @@ def test_pilots_are_counted_where_they_are_measured(decoder: Decoder) -> None:
 def test_limits_and_copies_change_the_memory(decoder: Decoder) -> None:
     whole = cost(decoder)
     assert cost(decoder, restore="arithmetic").memory == whole.memory - 4 * whole.trained
-    assert cost(decoder, cache_bytes=100).memory == whole.memory - whole.tokens * 64 + 100
+    assert cost(decoder, cache_bytes=100).memory == whole.memory - whole.tokens * 64 * 4 + 100
+
+
+def test_kept_attention_leaves_the_read_positions_to_pay_for(decoder: Decoder) -> None:
+    peft = LoraConfig(r=2, target_modules=["o_proj"], layers_to_transform=[2])
+    model, trained = attach(decoder("llama"), peft_config=peft)
+    batches = micro_batches(PROMPTS, TREE, batch_tokens=40)
+    elements = sum(p.numel() for p in trained.values())
+    found = estimate(model, batches, TREE, first_layer=2, elements=elements, args=PACZeroConfig(steps=10))
+    assert found.memory < found.parameters * 4 + found.trained * 8 + found.tokens * 16 * 4
+    assert found.seconds == pytest.approx(found.cache_seconds + 10 * found.step_seconds)
 
 
 def test_the_model_scores_as_before(decoder: Decoder) -> None:
