@@ -243,18 +243,7 @@ class PACZeroTrainer:
     @property
     def notes(self) -> list[str]:
         """What should be known about the records before hours are spent, a sentence each."""
-        notes = list(self.pool.pool.notes)
-        if self.pool.encoded.truncated:
-            notes.append(f"{self.pool.encoded.truncated} records of the pool were cut to fit the model's context.")
-        if self.dev is not None:
-            notes += [f"Dev set: {note}" for note in self.dev.pool.notes]
-            known = {tuple(prompt) for prompt in self.pool.encoded.prompts}
-            shared = sum(tuple(prompt) in known for prompt in self.dev.encoded.prompts)
-            if shared:
-                notes.append(
-                    f"{shared} dev records are in the pool too; the dev set must be disjoint to mean anything."
-                )
-        return notes
+        return assembly.notes_on(self.pool, self.dev)
 
     # -- one run -------------------------------------------------------------------------------------------------------
 

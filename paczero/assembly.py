@@ -68,6 +68,20 @@ def read_records(
     return Records(pool, encoded, CandidateTree(encoded.candidates))
 
 
+def notes_on(pool: Records, dev: Records | None) -> list[str]:
+    """What should be known about the records before hours are spent, a sentence each."""
+    notes = list(pool.pool.notes)
+    if pool.encoded.truncated:
+        notes.append(f"{pool.encoded.truncated} records of the pool were cut to fit the model's context.")
+    if dev is not None:
+        notes += [f"Dev set: {note}" for note in dev.pool.notes]
+        known = {tuple(prompt) for prompt in pool.encoded.prompts}
+        shared = sum(tuple(prompt) in known for prompt in dev.encoded.prompts)
+        if shared:
+            notes.append(f"{shared} dev records are in the pool too; the dev set must be disjoint to mean anything.")
+    return notes
+
+
 def context_length(model: PreTrainedModel) -> int:
     """How many tokens the model takes."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31 - 1)
