@@ -34,9 +34,8 @@ from paczero.mechanism.journal import Journal
 from paczero.mechanism.secret import create_secret, reuse_secret
 from paczero.mechanism.transcript import Transcript
 from paczero.observers import Callbacks, Diagnostics, Trackers, check_callbacks, check_trackers
-from paczero.publish import publish_release, save_weights
+from paczero.publish import development, publish_release, save_weights
 from paczero.records.scores import accuracy, losses, median_threshold
-from paczero.report.figures import Development
 from paczero.rundir import RunDirectory, write_whole
 from paczero.zeroth import models
 from paczero.zeroth.cost import Cost, estimate
@@ -347,26 +346,8 @@ class PACZeroTrainer:
             chosen_step=outcome.chosen,
             weights_sha256=self.weights.fingerprint(),
             threshold=self.threshold,
-            development=self._development(outcome),
+            development=None if self.dev is None else development(outcome, len(self.dev.pool), self.args),
             task=self.args.task,
-        )
-
-    def _development(self, outcome: Outcome) -> Development | None:
-        if self.dev is None:
-            return None
-        used = [
-            name
-            for name, on in (
-                ("the served step", self.args.select != "last"),
-                ("the threshold", self.args.threshold != "none"),
-            )
-            if on
-        ]
-        return Development(
-            steps=tuple(result.done for result in outcome.dev),
-            accuracy=tuple(result.accuracy for result in outcome.dev),
-            records=len(self.dev.pool),
-            used_for=tuple(used),
         )
 
     def _populate(self, staged: RunDirectory) -> None:

@@ -15,12 +15,13 @@ from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from paczero.config import TaskConfig
+from paczero.config import PACZeroConfig, TaskConfig
 from paczero.mechanism.files import sync_directory
 from paczero.report.card import publish
 from paczero.report.figures import Development
 from paczero.rundir import RunDirectory
 from paczero.zeroth.models import plain
+from paczero.zeroth.trainer import Outcome
 
 
 def publish_release(
@@ -58,6 +59,17 @@ def publish_release(
     os.rename(run.staging, run.release)
     sync_directory(run.root)
     return statement
+
+
+def development(outcome: Outcome, records: int, args: PACZeroConfig) -> Development:
+    """What the release says of the dev set, whose records are not protected."""
+    uses = {"the served step": args.select != "last", "the threshold": args.threshold != "none"}
+    return Development(
+        steps=tuple(result.done for result in outcome.dev),
+        accuracy=tuple(result.accuracy for result in outcome.dev),
+        records=records,
+        used_for=tuple(use for use, on in uses.items() if on),
+    )
 
 
 def save_weights(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, *, base: str) -> None:
