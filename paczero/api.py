@@ -102,7 +102,7 @@ class PACZeroTrainer:
         eval_dataset: Any = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         peft_config: "PeftConfig | None" = None,
-        callbacks: Sequence[TrainerCallback | type[TrainerCallback]] = (),
+        callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
         *,
         secret: str | Path | None = None,
         observers: Sequence[Observer] = (),
@@ -117,15 +117,18 @@ class PACZeroTrainer:
                 f"eval_dataset: none was given, but select is {self.args.select!r} and threshold is "
                 f"{self.args.threshold!r}; give a dev set (data.dev), or set them to 'last' and 'none'"
             )
-        check_callbacks(callbacks)
+        self._callbacks = list(callbacks or ())
+        check_callbacks(self._callbacks)
         check_trackers(self.args.report_to)
         assembly.check_records(train_dataset, self.args.task)
         self.observers, self.progress = list(observers), progress
-        self._callbacks, self._secret = callbacks, secret
+        self._secret = secret
         base, self.processing_class = models.load(
             model, dtype=self.args.dtype, device=self.args.device, tokenizer=processing_class
         )
-        self._names = dict(names or {})
+        sources = {"train": train_dataset, "dev": eval_dataset, "test": None}
+        named = {key: str(value) if isinstance(value, str | Path) else None for key, value in sources.items()}
+        self._names = {"data": named, **(names or {})}
         given = model if isinstance(model, str) else str(base.config._name_or_path or type(base).__name__)
         self._base = {
             "id": self._names.get("model", given),
@@ -354,12 +357,14 @@ class PACZeroTrainer:
         """What a run directory holds from its first moment: settings and secret."""
         write_whole(staged.config, self._settings_yaml())
         if self._secret is not None:
-            reuse_secret(self._secret, staged.secret, subsets=self.args.mechanism.subsets)
+            reuse_secret(
+                self._secret, staged.secret, subsets=self.args.mechanism.subsets, test_seed=self.args.test_seed
+            )
         else:
             create_secret(staged.secret, subsets=self.args.mechanism.subsets, test_seed=self.args.test_seed)
 
     def _settings_yaml(self) -> str:
-        named = {"model": self._base["id"], "data": None, "peft": self._peft, **self._names}
+        named = {"model": self._base["id"], "peft": self._peft, **self._names}
         settings = asdict(self.args)
         settings["task"]["labels"] = dict(self.args.task.labels)
         return yaml.safe_dump({**named, **settings}, sort_keys=False, allow_unicode=True, width=110)

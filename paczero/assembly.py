@@ -215,8 +215,10 @@ def stored_candidates(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarr
 def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: Path) -> Mechanism:
     """The release object that the settings name."""
     chosen = args.mechanism
-    if chosen.name == "none" or membership is None or chosen.clip is None:
+    if chosen.name == "none":
         return Mean(clip=chosen.clip, directions=args.directions)
+    if membership is None or chosen.clip is None:
+        raise PACZeroError(f"mechanism.name: {chosen.name!r} needs candidates and a clip; expected both")
     shared: dict[str, Any] = {
         "clip": chosen.clip,
         "coins": coins(args.test_seed),
@@ -227,7 +229,7 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
     return MI(
         membership,
         **shared,
-        budget=chosen.budget or 0.0,
+        budget=chosen.budget if chosen.budget is not None else 0.0,
         steps=args.steps,
         channel=chosen.channel,
         allocation=chosen.allocation,

@@ -11,7 +11,7 @@ Paper: arXiv 2605.06505. The defaults are those of its SST-2 recipes where it st
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from paczero.errors import PACZeroError
 
@@ -25,6 +25,14 @@ def _require(condition: bool, name: str, value: object, expected: str) -> None:
 
 def _positive(name: str, value: float) -> None:
     _require(math.isfinite(value) and value > 0, name, value, "a finite number above 0")
+
+
+def _chosen(settings: Any, prefix: str = "") -> None:
+    """Refuses a word that is none of those a setting has: a misspelt mechanism must never pass for another one."""
+    for name, kind in get_type_hints(type(settings)).items():
+        if get_origin(kind) is Literal:
+            value = getattr(settings, name)
+            _require(value in get_args(kind), prefix + name, value, f"one of {', '.join(get_args(kind))}")
 
 
 def learning_rate_at(schedule: str, learning_rate: float, steps: int, step: int) -> float:
@@ -62,6 +70,7 @@ class MechanismConfig:
     clip: float | None = 25.0
 
     def __post_init__(self) -> None:
+        _chosen(self, "mechanism.")
         _require(
             self.subsets >= 2 and self.subsets % 2 == 0,
             "mechanism.subsets",
@@ -111,6 +120,7 @@ class TaskConfig:
     max_length: int | None = None
 
     def __post_init__(self) -> None:
+        _chosen(self, "task.")
         _require(
             self.template.endswith("{label}") and self.template.count("{label}") == 1,
             "task.template",
@@ -183,6 +193,9 @@ class PACZeroConfig:
     force: bool = False
 
     def __post_init__(self) -> None:
+        _chosen(self)
+        _require(isinstance(self.task, TaskConfig), "task", self.task, "a TaskConfig")
+        _require(isinstance(self.mechanism, MechanismConfig), "mechanism", self.mechanism, "a MechanismConfig")
         for name in ("steps", "directions", "eval_steps", "batch_tokens"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "1 or more")

@@ -13,6 +13,12 @@ from paczero.errors import PACZeroError
 BAD: list[tuple[type, dict[str, Any], str]] = [
     *[(MechanismConfig, {"subsets": value}, "mechanism.subsets") for value in (7, 1, 0, -2)],
     (MechanismConfig, {"pilots": 0}, "mechanism.pilots"),
+    *[(MechanismConfig, {name: "zlp"}, f"mechanism.{name}") for name in ("name", "family", "channel", "allocation")],
+    (TaskConfig, {"too_long": "cut"}, "task.too_long"),
+    *[
+        (PACZeroConfig, {name: "other"}, name)
+        for name in ("schedule", "direction_law", "restore", "threshold", "select", "dtype", "task", "mechanism")
+    ],
     *[(MechanismConfig, {"clip": value}, "mechanism.clip") for value in (0.0, -1.0, math.nan, math.inf, None)],
     (MechanismConfig, {"name": "mi"}, "mechanism.budget"),
     *[

@@ -59,8 +59,11 @@ class RunSettings:
     args: PACZeroConfig = field(default_factory=PACZeroConfig)
 
 
-def settings_from(namespace: Namespace) -> RunSettings:
+def settings_from(namespace: Namespace, *, pool: bool = True) -> RunSettings:
     """The settings that were parsed, validated.
+
+    Args:
+        pool: whether a pool must be named.
 
     Raises:
         PACZeroError: no model or no pool was named, or a value that cannot work, in one line.
@@ -70,9 +73,16 @@ def settings_from(namespace: Namespace) -> RunSettings:
     args = _build(PACZeroConfig, tree)
     if not model:
         raise PACZeroError("model: none was given; expected a model directory or hub id; add --model")
-    if not data.train:
+    settings = RunSettings(model=model, data=data, peft=peft, args=args)
+    if pool:
+        require_pool(settings)
+    return settings
+
+
+def require_pool(settings: RunSettings) -> None:
+    """Raises PACZeroError where no pool is named, as in the config.yaml of a run that was given a dataset in Python."""
+    if not settings.data.train:
         raise PACZeroError("data.train: none was given; expected the pool's file or hub name; add --data.train")
-    return RunSettings(model=model, data=data, peft=peft, args=args)
 
 
 def dump_settings(settings: RunSettings) -> str:
@@ -89,12 +99,12 @@ def save_settings(settings: RunSettings, path: Path) -> None:
 
 
 def load_settings(path: Path) -> RunSettings:
-    """Reads a file of settings, such as RUN/config.yaml.
+    """Reads a file of settings, such as RUN/config.yaml; one of a run begun in Python may name no pool.
 
     Raises:
         PACZeroError: no such file, or something in it that is no setting or cannot work.
     """
-    return settings_from(settings_parser("train", "").parse_args([f"--config={path.absolute()}"]))
+    return settings_from(settings_parser("train", "").parse_args([f"--config={path.absolute()}"]), pool=False)
 
 
 _TRAIN = """

@@ -12,7 +12,14 @@ from jsonargparse import Namespace
 
 from paczero.cli.flags import SettingsParser
 from paczero.cli.runs import train_run
-from paczero.cli.settings import RunSettings, dump_settings, load_settings, parser_for_train, settings_from
+from paczero.cli.settings import (
+    RunSettings,
+    dump_settings,
+    load_settings,
+    parser_for_train,
+    require_pool,
+    settings_from,
+)
 from paczero.cli.summary import closing, summary_path
 from paczero.cli.terminal import Live
 from paczero.errors import PACZeroError
@@ -61,8 +68,10 @@ def resumed_settings(namespace: Namespace) -> RunSettings:
     settings = load_settings(directory.config)
     tree = namespace.settings
     args = {name: tree[name] for name in ("report_to", "cache_bytes", "device") if name in tree}
-    return replace(
+    settings = replace(
         settings,
         data=replace(settings.data, **tree.get("data", {})),
         args=replace(settings.args, output_dir=namespace.resume, **args),
     )
+    require_pool(settings)
+    return settings

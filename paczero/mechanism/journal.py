@@ -134,7 +134,13 @@ def _compare(found: dict[str, Any], expected: Mapping[str, Any], path: Path) -> 
         if (key in found) != (key in expected) or canonical(found.get(key)) != canonical(expected.get(key))
     ]
     if differing:
+        what = ", ".join(_described(key, found, expected) for key in differing)
         raise IntegrityError(
-            f"journal {str(path)!r}: it belongs to another run, which differs in {', '.join(differing)}; "
-            "resume with the settings, pool and model that the run began with"
+            f"journal {str(path)!r}: it belongs to another run, which differs in {what}; resume with the settings, "
+            "pool, model, device and number of threads (OMP_NUM_THREADS) that the run began with"
         )
+
+
+def _described(key: str, found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    then, now = found.get(key), expected.get(key)
+    return f"{key} ({then} then, {now} now)" if isinstance(then, int) and isinstance(now, int) else key

@@ -120,23 +120,34 @@ def open_secret(path: Path | str) -> Secret:
     return Secret(content["index"], subsets=content["subsets"], test_seed=content.get("test_seed"))
 
 
-def reuse_secret(source: Path | str, path: Path | str, *, subsets: int) -> None:
+def reuse_secret(source: Path | str, path: Path | str, *, subsets: int, test_seed: int | None = None) -> None:
     """Takes the secret of an earlier run into a new one, unseen; what both runs leak about it adds up.
 
     Args:
         source: the earlier run's file.
         path: the new file (mode 0600, durable).
         subsets: M of the new run.
+        test_seed: of the new run. A test's secret is for tests alone, since anybody can compute it; a real one is for
+            real runs alone, since test coins would give it away.
 
     Raises:
-        PACZeroError: the earlier run had another M, or a file cannot be read or written.
+        PACZeroError: the earlier run had another M, only one of the two is a test, or a file cannot be read or written.
         IntegrityError: the source is not what `create_secret` writes.
     """
-    found = open_secret(source).subsets
-    if found != subsets:
+    found = open_secret(source)
+    if found.subsets != subsets:
         raise PACZeroError(
-            f"secret: {str(source)!r} was drawn from {found} candidates, but mechanism.subsets is {subsets}; "
+            f"secret: {str(source)!r} was drawn from {found.subsets} candidates, but mechanism.subsets is {subsets}; "
             "expected the same number"
+        )
+    if found.test_seed is not None and test_seed is None:
+        raise PACZeroError(
+            f"secret: {str(source)!r} came from a test seed, so anybody can compute it and nothing could be promised; "
+            "expected one of a run without test_seed"
+        )
+    if found.test_seed is None and test_seed is not None:
+        raise PACZeroError(
+            f"secret: {str(source)!r} is a real one, which a run with test coins would give away; leave test_seed out"
         )
     create_whole(Path(path), _read_private(Path(source)), mode=0o600)
 

@@ -24,7 +24,7 @@ import yaml
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.files import read_lines
 from paczero.report import figures, statement
-from paczero.report.card import percent, settings
+from paczero.report.card import CARD, percent, settings
 from paczero.report.figures import Development
 from paczero.rundir import RunDirectory, write_whole
 
@@ -234,10 +234,17 @@ def render(run: RunDirectory, facts: Facts, pictures: Mapping[str, bytes]) -> st
         settings=settings(header) if header else [],
         config=_flat(facts.config),
         sealed=facts.sealed,
+        card=_card(run),
         pictures=[
             (name, _PICTURES[name], base64.b64encode(pictures[name]).decode()) for name in _PICTURES if name in pictures
         ],
     )
+
+
+def _card(run: RunDirectory) -> str | None:
+    """The released model card as it was written."""
+    path = run.release / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if run.finished and path.is_file() else None
 
 
 def _epsilon(header: Mapping[str, Any] | None) -> str | None:

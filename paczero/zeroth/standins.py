@@ -158,6 +158,12 @@ class HiddenCache:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.directory / "hidden.bin"
         descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
-        os.ftruncate(descriptor, elements * like.element_size())
-        os.close(descriptor)
+        try:
+            os.ftruncate(descriptor, elements * like.element_size())
+            if hasattr(
+                os, "posix_fallocate"
+            ):  # a full disk is refused here; met while writing it would kill the process
+                os.posix_fallocate(descriptor, 0, elements * like.element_size())
+        finally:
+            os.close(descriptor)
         return torch.from_file(str(path), shared=True, size=elements, dtype=like.dtype)

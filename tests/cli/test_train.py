@@ -263,3 +263,28 @@ def test_several_labels_and_people(paczero, tmp_path, tiny_model_dir):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["accuracy_before_median"] is None and summary["dev_accuracy_after"] is None
     assert main(["eval", str(tmp_path / "run"), "--json"]) == 0
+
+
+def test_a_run_begun_in_python_goes_on_and_is_scored_here(
+    paczero, refusal, tmp_path, tiny_model_dir, tiny_pool_csv, tiny_dev_csv, monkeypatch
+):
+    from paczero import PACZeroConfig, PACZeroTrainer
+    from paczero.records.pool import load_rows
+
+    for name, pool in (("path", str(tiny_pool_csv)), ("rows", load_rows(str(tiny_pool_csv)))):
+        run = tmp_path / name
+        args = PACZeroConfig(output_dir=str(run), steps=2, train_layers=[-1], learning_rate=1e-2)
+        trainer = PACZeroTrainer(str(tiny_model_dir), args, pool)
+        with monkeypatch.context() as patched:
+            patched.setattr(trainer, "_publish", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                trainer.train()
+        if name == "rows":
+            assert "data.train: none was given" in refusal("train", "--resume", run)
+        more = () if name == "path" else ("--data.train", tiny_pool_csv)
+        assert paczero("train", "--resume", run, *more)[0] == 0
+        assert paczero("eval", run, "--data", tiny_dev_csv)[0] == 0
+
+
+def interrupted(outcome):
+    raise KeyboardInterrupt

@@ -171,3 +171,15 @@ def test_an_earlier_runs_secret_may_be_used_again_unseen(tmp_path):
     with pytest.raises(PACZeroError, match="expected 0600"):
         reuse_secret(first, tmp_path / "third.json", subsets=4)
     assert sorted(os.listdir(tmp_path)) == ["first.json", "second.json"]
+
+
+def test_a_tests_secret_and_a_real_one_are_kept_apart(tmp_path):
+    real, tested = tmp_path / "real.json", tmp_path / "tested.json"
+    create_secret(real, subsets=4)
+    create_secret(tested, subsets=4, test_seed=1)
+    with pytest.raises(PACZeroError, match="came from a test seed"):
+        reuse_secret(tested, tmp_path / "new.json", subsets=4)
+    with pytest.raises(PACZeroError, match="would give away"):
+        reuse_secret(real, tmp_path / "new.json", subsets=4, test_seed=1)
+    assert not (tmp_path / "new.json").exists()
+    reuse_secret(tested, tmp_path / "new.json", subsets=4, test_seed=2)
