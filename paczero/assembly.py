@@ -287,6 +287,7 @@ def journal_header(
     members = None if membership is None else hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
     return {
         "settings": hashlib.sha256(canonical(settings)).hexdigest(),
+        "device_kind": header["device_kind"],
         "transcript": hashlib.sha256(canonical(header)).hexdigest(),
         "base": header["base"]["sha256"],
         "pool": pool.hash(),

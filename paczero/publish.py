@@ -77,9 +77,11 @@ def save_weights(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: P
     if isinstance(model, PeftModel):
         for config in model.peft_config.values():
             config.base_model_name_or_path = base
+        had_card = (folder / "README.md").exists()
         # Whether the embeddings were trained is known here, and asking the hub for the base model may fail.
         model.save_pretrained(str(folder), save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)  # PEFT's template; the release has a card of its own
+        if not had_card:
+            (folder / "README.md").unlink(missing_ok=True)  # PEFT's template; the release has a card of its own
         _sort_lists(folder / "adapter_config.json")
         return
     plain(model).save_pretrained(folder)

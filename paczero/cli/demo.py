@@ -22,19 +22,19 @@ Fine-tunes SmolLM2-135M on critics' snippets so that nobody can tell which half 
 once more without privacy, for comparison. A finished demo is shown again, an interrupted one goes on.
 
   paczero demo                 in an empty directory; writes models/, data/ and runs/ there
-  paczero demo --restart true  forgets what is in runs/demo and runs/demo-none first
+  paczero demo --restart       forgets what is in runs/demo and runs/demo-none first
 
 What it does can be done step by step with `paczero train --config demo`; its recipe says how each value was found.
 """
-# The same recipe without privacy: the released value is a mean derivative and not a sign, so η is another matter. Chosen
+# The same recipe without privacy: the released value is a mean derivative and not a sign, so η has another size. Chosen
 # on the dev films, one run each: 5e-3 69.0 %, 1e-2 76.8 %, 1.5e-2 78.8 %, 3e-2 68.4 %, 1e-1 60.2 %.
 NONE_LEARNING_RATE = 1.5e-2
-RECORDS = {"pool": 1200, "dev": 400, "test": 800}
+RECORDS = {"pool": 1000, "dev": 300, "test": 800}
 
 
 def parser() -> CommandParser:
-    made: CommandParser = command_parser("demo", _DESCRIPTION, usage="[--restart true]")
-    made.add_argument("--restart", type=bool, default=False, help="begin again, forgetting the runs of an earlier demo")
+    made: CommandParser = command_parser("demo", _DESCRIPTION, usage="[--restart]")
+    made.add_argument("--restart", action="store_true", help="begin again, forgetting the runs of an earlier demo")
     return made
 
 
@@ -113,7 +113,9 @@ def _screen(settings: RunSettings, private: Summary, none: Summary) -> str:
     """What a newcomer should take away, and what to type next."""
     root = settings.args.output_dir
     subsets = settings.args.mechanism.subsets
-    figures = json.loads(summary_path(RunDirectory(Path(root))).read_text())
+    directory = RunDirectory(Path(root))
+    figures = json.loads(summary_path(directory).read_text())
+    units = json.loads((directory.release / "privacy.json").read_text())["units"]
     rows = [
         ("untuned", private.accuracy_before, ""),
         ("untuned, its threshold moved to the median", private.accuracy_before_median, ""),
@@ -124,7 +126,7 @@ def _screen(settings: RunSettings, private: Summary, none: Summary) -> str:
     took = f"{private.steps:,} steps in {duration(private.seconds)}"
     tested = f"{private.test_records:,} snippets about other films, half of them positive"
     return f"""
-A language model was fine-tuned on {RECORDS["pool"]:,} critics' snippets, by forward passes only:
+A language model was fine-tuned on {units:,} critics' snippets, by forward passes only:
 {took}. Accuracy on {tested}:
 
 {table}

@@ -10,6 +10,7 @@
 import importlib.util
 import os
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from paczero.cli.announce import announce
 from paczero.cli.settings import RunSettings
 from paczero.cli.summary import Summary, read_summary, summary_path, write_summary
-from paczero.cli.terminal import Live
+from paczero.cli.terminal import Live, warn
 from paczero.cli.watch import Watcher, keep_quiet, shown, terminable
 from paczero.config import PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
@@ -135,6 +136,8 @@ def train_run(
         trainer.observers, trainer.progress = [watcher], shown(live)
         live.close()
         announce(trainer, settings)
+        if secret is not None:
+            warn(f"the secret of {str(secret)!r} is used again: what this run leaks adds to what that one leaked")
         test = None if settings.data.test is None else _read(trainer, settings.data.test)
         before = _untuned(trainer, test)
         earlier = _seconds(run) if resume else 0.0
@@ -185,6 +188,7 @@ def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> flo
     from paczero.mechanism.transcript import Transcript
     from paczero.report import statement
 
+    shutil.rmtree(run.cache, ignore_errors=True)
     chosen = statement.read(run.release / statement.NAME)["chosen_step"]
     take_steps(trainer.weights, Transcript.read(run.release / "transcript.jsonl"), until=chosen)
     trainer.threshold = served_threshold(run.release)

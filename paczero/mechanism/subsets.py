@@ -13,6 +13,7 @@ the family changes is how often the candidates agree, and so what a step costs (
   Harshaw, Sävje, Spielman & Zhang 2024, "Balancing covariates in randomized experiments with the Gram–Schmidt walk").
 
 All are functions of public values: the seed, features of the base model, and the pool, which is known to everyone here.
+So the candidates are fixed before the secret is drawn, also where they are computed after its file was written.
 """
 
 import operator
