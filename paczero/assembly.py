@@ -70,16 +70,19 @@ def read_records(
 
 def notes_on(pool: Records, dev: Records | None) -> list[str]:
     """What should be known about the records before hours are spent, a sentence each."""
-    notes = list(pool.pool.notes)
-    if pool.encoded.truncated:
-        notes.append(f"{pool.encoded.truncated} records of the pool were cut to fit the model's context.")
+    notes = [*pool.pool.notes, *_cut(pool)]
     if dev is not None:
-        notes += [f"Dev set: {note}" for note in dev.pool.notes]
+        notes += [f"Dev set: {note}" for note in (*dev.pool.notes, *_cut(dev))]
         known = {tuple(prompt) for prompt in pool.encoded.prompts}
         shared = sum(tuple(prompt) in known for prompt in dev.encoded.prompts)
         if shared:
             notes.append(f"{shared} dev records are in the pool too; the dev set must be disjoint to mean anything.")
     return notes
+
+
+def _cut(records: Records) -> list[str]:
+    count = records.encoded.truncated
+    return [f"{count} records were cut to fit the model's context."] if count else []
 
 
 def context_length(model: PreTrainedModel) -> int:
