@@ -1,0 +1,1 @@
+"""Other releases for the same loop: MeZO, without privacy. Imports no torch."""

@@ -1,0 +1,1 @@
+"""Text in: files, units, prompts, tokens, micro-batches, scores. Imports no torch."""
