@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from paczero.errors import PACZeroError
 
 MINIMUM_UNITS = 32
+MAXIMUM_SUBSETS = 2**16  # more would need gigabytes, and agree on next to nothing
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -72,10 +73,10 @@ class MechanismConfig:
     def __post_init__(self) -> None:
         _chosen(self, "mechanism.")
         _require(
-            self.subsets >= 2 and self.subsets % 2 == 0,
+            2 <= self.subsets <= MAXIMUM_SUBSETS and self.subsets % 2 == 0,
             "mechanism.subsets",
             self.subsets,
-            "an even number of candidates, 2 or more (each record is in exactly half of them)",
+            f"an even number of candidates from 2 to {MAXIMUM_SUBSETS:,} (each record is in exactly half of them)",
         )
         _require(self.pilots >= 1, "mechanism.pilots", self.pilots, "1 or more")
         if self.clip is not None:
@@ -139,7 +140,7 @@ class PACZeroConfig:
     """A run: where it goes, what is released, how far each step moves.
 
     Attributes:
-        output_dir: the run directory (DESIGN: `release/` may be published, `private/` never).
+        output_dir: the run directory; its `release/` may be published, its `private/` never.
         task: prompt, labels and units.
         mechanism: what is released and at what cost.
         steps: T, how many updates.

@@ -53,7 +53,10 @@ def run(namespace: Namespace) -> int:
         _forget(private, none)
     with Live() as live:
         _fetch(private, live)
-        summaries = _train_both(private, none, live)
+        try:
+            summaries = _train_both(private, none, live)
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(f"{error}; for the rest of the demo too: paczero demo (make demo)") from error
     print(_screen(private, *summaries))
     return 0
 

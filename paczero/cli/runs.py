@@ -50,6 +50,11 @@ def make_trainer(
         PACZeroError: anything that cannot be used, in one line.
     """
     run = RunDirectory(Path(settings.args.output_dir))
+    if settings.data.dev is None and (settings.args.select, settings.args.threshold) != ("last", "none"):
+        raise PACZeroError(
+            f"data.dev: none was given, but select is {settings.args.select!r} and threshold is "
+            f"{settings.args.threshold!r}; name records that are not in the pool, or set them to 'last' and 'none'"
+        )
     if not resume:
         check_place(run)
         return build_trainer(settings, live=live, secret=secret)
@@ -284,7 +289,7 @@ def _resumable(run: RunDirectory, watcher: Watcher) -> Iterator[None]:
     except KeyboardInterrupt as error:
         if not run.private.is_dir():
             raise KeyboardInterrupt("interrupted before the run began; nothing was written") from error
-        at = f"stopped after {watcher.done:,} steps" if watcher.done else "stopped"
+        at = f"stopped after {watcher.done:,} steps" if watcher.done else "stopped before the first step"
         raise KeyboardInterrupt(f"{at}; go on with: paczero train --resume {shlex.quote(str(run.root))}") from error
 
 

@@ -157,7 +157,8 @@ def not_promised(header: Mapping[str, Any]) -> list[str]:
         "may be right 3 times out of 4 from that one step, and there are many steps.",
         _AVERAGE if kept and name == "mi" else "",
         _company(header),
-        "A person with several records is one unit only where a unit_id column says so. Otherwise each record goes its "
+        "A person with several records is one unit only where a unit column (task.unit_column) says so. Otherwise "
+        "each record goes its "
         "own way: of k records that are assigned independently, at least one is in the secret half with probability "
         "1 - 2^-k before anything is released.",
         _reuse(header),

@@ -9,9 +9,11 @@ Names of trained parameters are canonical: those of the plain model, without wha
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -41,6 +43,7 @@ def load(
     target = pick_device(device)
     name = model if isinstance(model, str) else str(model.config._name_or_path)
     if isinstance(model, str):
+        _require_there(model)
         try:
             model = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype], attn_implementation="sdpa")
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
@@ -57,6 +60,22 @@ def load(
             raise PACZeroError(_cannot_load("tokenizer", name, error)) from error
     nn.Module.to(model, target)  # transformers' own `to` has no type for a device
     return model.eval(), tokenizer
+
+
+def _require_there(model: str) -> None:
+    """One short question before transformers asks the hub for a minute: is this a directory, cached, or on the hub?"""
+    if Path(model).is_dir() or constants.HF_HUB_OFFLINE:
+        return
+    try:
+        if try_to_load_from_cache(model, "config.json") is None:
+            HfApi().model_info(model, timeout=10)
+    # hub and network fail in dozens of ways, all of them the user's to know in one line
+    except Exception as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PACZeroError(
+            f"model: there is no directory {model!r} in {str(Path.cwd())!r}, and no such model can be had from the hub "
+            f"({type(error).__name__}: {said}); expected a hub id or a directory that save_pretrained() wrote"
+        ) from error
 
 
 def _cannot_load(what: str, name: str, error: Exception) -> str:

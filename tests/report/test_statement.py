@@ -70,7 +70,7 @@ def test_everything_not_promised_is_said(name: str, family: str) -> None:
         "coin flip",
         "3 times out of 4",
         "development set",
-        "unit_id",
+        "unit column",
         "1 - 2^-k",
         "budgets add up",
         "log2 M = 7",
