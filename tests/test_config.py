@@ -11,7 +11,7 @@ from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig, learning_
 from paczero.errors import PACZeroError
 
 BAD: list[tuple[type, dict[str, Any], str]] = [
-    *[(MechanismConfig, {"subsets": value}, "mechanism.subsets") for value in (7, 1, 0, -2)],
+    *[(MechanismConfig, {"subsets": value}, "mechanism.subsets") for value in (7, 1, 0, -2, 2**16 + 2)],
     (MechanismConfig, {"pilots": 0}, "mechanism.pilots"),
     *[(MechanismConfig, {name: "zlp"}, f"mechanism.{name}") for name in ("name", "family", "channel", "allocation")],
     (TaskConfig, {"too_long": "cut"}, "task.too_long"),

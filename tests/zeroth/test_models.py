@@ -258,3 +258,19 @@ def test_peft_settings_that_are_refused(settings: dict[str, Any], message: str) 
     with pytest.raises(PACZeroError, match=message) as error:
         models.peft_config_from(settings)
     one_line(error)
+
+
+def test_a_name_that_is_nowhere_is_one_short_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def model_info(self: object, name: str, **options: object) -> None:
+        asked.append((name, options))
+        raise ConnectionError("no route to the hub\nand more")
+
+    monkeypatch.setattr(models.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(models.HfApi, "model_info", model_info)
+    with pytest.raises(PACZeroError, match=r"no directory 'models/none' in .*ConnectionError: no route to the hub\)"):
+        models.load("models/none", dtype="float32", device="cpu")
+    assert asked == [("models/none", {"timeout": 10})]
+    with pytest.raises(PACZeroError, match=r"no directory '/nowhere/at/all'"):
+        models.load("/nowhere/at/all", dtype="float32", device="cpu")
