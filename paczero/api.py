@@ -120,7 +120,8 @@ class PACZeroTrainer:
         self._callbacks = list(callbacks or ())
         check_callbacks(self._callbacks)
         check_trackers(self.args.report_to)
-        assembly.check_records(train_dataset, self.args.task)
+        pool = assembly.read_pool(train_dataset, self.args.task, training=True)
+        dev = None if eval_dataset is None else assembly.read_pool(eval_dataset, self.args.task)
         self.observers, self.progress = list(observers), progress
         self._secret = secret
         base, self.processing_class = models.load(
@@ -135,9 +136,9 @@ class PACZeroTrainer:
             "sha256": models.base_fingerprint(base),
             "dtype": str(base.dtype).removeprefix("torch."),
         }
-        read = partial(assembly.read_records, task=self.args.task, tokenizer=self.processing_class, model=base)
-        self.pool = read(train_dataset, training=True)
-        self.dev = None if eval_dataset is None else read(eval_dataset)
+        encoded = partial(assembly.encode_records, task=self.args.task, tokenizer=self.processing_class, model=base)
+        self.pool = encoded(pool)
+        self.dev = None if dev is None else encoded(dev)
         self._peft = None if peft_config is None else models.peft_settings(peft_config)
         self.model, self._trained = models.attach(
             base, peft_config=peft_config, train_layers=self.args.train_layers, seed=self.args.seed

@@ -63,7 +63,16 @@ def read_records(
     source: Any, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = False
 ) -> Records:
     """Reads, checks and encodes records; raises PACZeroError for whatever cannot be used."""
-    pool = make_pool(load_rows(source), task, training=training)
+    return encode_records(read_pool(source, task, training=training), task, tokenizer, model)
+
+
+def read_pool(source: Any, task: TaskConfig, *, training: bool = False) -> Pool:
+    """Reads and checks records: all that can be said of them before a model is loaded."""
+    return make_pool(load_rows(source), task, training=training)
+
+
+def encode_records(pool: Pool, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Records:
+    """Prompts and candidates of a pool, as the model takes them."""
     encoded = encode(pool, task, tokenizer, context=context_length(model))
     return Records(pool, encoded, CandidateTree(encoded.candidates))
 
@@ -88,11 +97,6 @@ def _cut(records: Records) -> list[str]:
 def context_length(model: PreTrainedModel) -> int:
     """How many tokens the model takes."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31 - 1)
-
-
-def check_records(source: Any, task: TaskConfig) -> None:
-    """Refuses a pool that cannot train, before a model is loaded."""
-    make_pool(load_rows(source), task, training=True)
 
 
 def check_fit(args: PACZeroConfig, records: Records) -> None:

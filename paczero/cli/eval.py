@@ -193,12 +193,9 @@ def _threshold(directory: RunDirectory, settings: RunSettings, *, base: bool) ->
 
 
 def _scores(directory: RunDirectory, settings: RunSettings, pool: "Pool", *, base: bool) -> "np.ndarray":
-    from paczero.assembly import Records, context_length, make_scorer
-    from paczero.records.batches import CandidateTree
-    from paczero.records.tasks.classification import encode
+    from paczero.assembly import encode_records, make_scorer
     from paczero.zeroth.models import plain
 
     model, tokenizer = released_model(directory, settings, base=base)
-    encoded = encode(pool, settings.args.task, tokenizer, context=context_length(plain(model)))
-    records = Records(pool, encoded, CandidateTree(encoded.candidates))
+    records = encode_records(pool, settings.args.task, tokenizer, plain(model))
     return make_scorer(model, records, settings.args, first_layer=0, cache=None).scores()
