@@ -8,14 +8,22 @@ Implements *PACZero: PAC-Private Fine-Tuning of Language Models via Sign Quantiz
 
 from typing import TYPE_CHECKING, Any
 
-from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
+from paczero.config import EngineConfig, MechanismConfig, PACZeroConfig, TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
 
 if TYPE_CHECKING:
     from paczero.api import PACZeroTrainer
 
 __version__ = "0.1.0"
-__all__ = ["IntegrityError", "MechanismConfig", "PACZeroConfig", "PACZeroError", "PACZeroTrainer", "TaskConfig"]
+__all__ = [
+    "EngineConfig",
+    "IntegrityError",
+    "MechanismConfig",
+    "PACZeroConfig",
+    "PACZeroError",
+    "PACZeroTrainer",
+    "TaskConfig",
+]
 
 
 def __getattr__(name: str) -> Any:

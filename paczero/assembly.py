@@ -37,6 +37,7 @@ from paczero.zeroth.adapters import ADAPTER_LAW
 from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.directions import direction_law
 from paczero.zeroth.forward import Scorer
+from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.replay import replay
 from paczero.zeroth.standins import HiddenCache
 from paczero.zeroth.updates import Average, Weights
@@ -123,11 +124,12 @@ def make_scorer(
     first_layer: int,
     cache: Path | None,
     progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Scorer:
     """The scorer of one set of records, its hidden states cached below `first_layer`."""
     store = HiddenCache(args.cache_bytes, cache)
     batches = make_batches(records, args)
-    return Scorer(model, batches, records.tree, first_layer=first_layer, cache=store, progress=progress)
+    return Scorer(model, batches, records.tree, first_layer=first_layer, cache=store, progress=progress, ranks=ranks)
 
 
 def make_objective(scorer: Scorer, records: Records) -> Objective:
@@ -289,7 +291,7 @@ def journal_header(
     settings = {
         name: value
         for name, value in asdict(args).items()
-        if name not in ("output_dir", "report_to", "cache_bytes", "force", "device")
+        if name not in ("output_dir", "report_to", "cache_bytes", "force", "device", "engine")
     }
     members = None if membership is None else hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
     return {

@@ -136,6 +136,42 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """How the same derivatives are computed: fast paths, each of which can be switched off, and where the work is done.
+
+    Nothing here changes what a run means; derivatives agree to float tolerance, and a run may be resumed under other
+    values.
+
+    Attributes:
+        packing: records lie end to end without padding, each seeing itself only; false pads rows to a common length.
+        prefix: tokens with which all prompts begin are computed once a micro-batch instead of once a record.
+        narrowing: the last layer is computed only where its output is read.
+        cache: layers below the first trained one are computed once and kept.
+        merge: an adapter is added to the weights beside it before each pass, instead of running beside them.
+        kernel: `auto` makes directions by a compiled kernel where numba is installed, `off` by torch; the same bits.
+        offload: where frozen layers wait for their turn: `none` (on the device), `cpu` or `disk`.
+        max_memory: bytes of the device that weights may take; `offload` says where the rest waits.
+        check_steps: with several processes, they compare their weights every so many steps.
+    """
+
+    packing: bool = True
+    prefix: bool = True
+    narrowing: bool = True
+    cache: bool = True
+    merge: bool = True
+    kernel: Literal["auto", "off"] = "auto"
+    offload: Literal["none", "cpu", "disk"] = "none"
+    max_memory: int | None = None
+    check_steps: int = 100
+
+    def __post_init__(self) -> None:
+        _chosen(self, "engine.")
+        _require(self.check_steps >= 1, "engine.check_steps", self.check_steps, "1 or more")
+        if self.max_memory is not None:
+            _require(self.max_memory >= 1, "engine.max_memory", self.max_memory, "bytes, 1 or more")
+
+
+@dataclass(frozen=True)
 class PACZeroConfig:
     """A run: where it goes, what is released, how far each step moves.
 
@@ -164,6 +200,7 @@ class PACZeroConfig:
             spends time on getting memory again for each layer.
         cache_bytes: hidden states below the first trained layer stay in memory up to this size, in a memory-mapped
             file in `private/` beyond.
+        engine: fast paths and where the work is done; they change how long a run takes, not what it computes.
         report_to: any of `tensorboard`, `trackio`, `wandb`; they are sent public figures only.
         force: go on where a warning would stop the run (a budget of ln 2 or more, weights that round away).
     """
@@ -190,6 +227,7 @@ class PACZeroConfig:
     device: str = "auto"
     batch_tokens: int = 512
     cache_bytes: int = 2 * 1024**3
+    engine: EngineConfig = field(default_factory=EngineConfig)
     report_to: list[str] = field(default_factory=list)
     force: bool = False
 
@@ -197,6 +235,7 @@ class PACZeroConfig:
         _chosen(self)
         _require(isinstance(self.task, TaskConfig), "task", self.task, "a TaskConfig")
         _require(isinstance(self.mechanism, MechanismConfig), "mechanism", self.mechanism, "a MechanismConfig")
+        _require(isinstance(self.engine, EngineConfig), "engine", self.engine, "an EngineConfig")
         for name in ("steps", "directions", "eval_steps", "batch_tokens"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "1 or more")

@@ -21,6 +21,7 @@ from paczero.errors import PACZeroError
 from paczero.records.batches import CandidateTree, MicroBatch
 from paczero.zeroth.models import find_layers, plain
 from paczero.zeroth.narrowing import GivenAttention, find_narrowing, gather, narrowed
+from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.standins import Given, HiddenCache, Site, Skip, constant_modules, kept, replaced
 
 KEPT_ROWS = 512  # vectors that go through the last layer together where attention is kept
@@ -37,6 +38,7 @@ class Scorer:
         first_layer: the lowest layer that training can change; what lies below is cached.
         cache: where the hidden states below it stay.
         progress: called with (batches done, batches in all) while the cache is built.
+        ranks: the processes that share the work; every one of them gets all results.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Scorer:
         first_layer: int = 0,
         cache: HiddenCache | None = None,
         progress: Callable[[int, int], None] | None = None,
+        ranks: Ranks = ALONE,
     ):
         self.model = plain(model)
         self.batches = batches
@@ -64,9 +67,13 @@ class Scorer:
         self._still = alone and self._narrowing is not None and self._narrowing.still
         self._members = _grouped(batches) if self._still else [[batch] for batch in batches]
         self._passes = [_merged(members) if self._still else members[0] for members in self._members]
+        self.ranks = ranks
+        mine = ranks.mine([sum(batch.positions for batch in members) for members in self._members])
+        self._members = [self._members[index] for index in mine]
+        self._passes = [self._passes[index] for index in mine]
         self._inputs = [self._on_device(batch) for batch in self._passes]
         self._constant: list[Site] = []
-        if self.cache is not None and batches:
+        if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
 
     # -- what callers ask for ------------------------------------------------------------------------------------------
@@ -83,15 +90,14 @@ class Scorer:
         out = np.zeros((self.records, len(self.tree.terms)))
         for records, hidden in self._outputs(wanted):
             out[records] = self._candidate_scores(hidden).double().cpu().numpy()
-        return out
+        return self.ranks.sum(out)
 
     def features(self) -> np.ndarray:
         """Output of the last layer at the end of each prompt, after the final norm: float32 (R, D)."""
-        rows: list[np.ndarray | None] = [None] * self.records
+        out = np.zeros((self.records, self.model.config.get_text_config().hidden_size), dtype=np.float32)
         for records, hidden in self._outputs(None):
-            for record, row in zip(records, hidden[:, 0].float().cpu().numpy(), strict=True):
-                rows[record] = row
-        return np.stack([row for row in rows if row is not None])
+            out[records] = hidden[:, 0].float().cpu().numpy()
+        return self.ranks.sum(out)
 
     @property
     def positions(self) -> int:
@@ -239,7 +245,7 @@ class Scorer:
                 parts.append(states)
                 done += 1
                 if progress is not None:
-                    progress(done, len(self.batches))
+                    progress(done, sum(map(len, self._members)))
             return parts[0] if len(parts) == 1 else [torch.cat(same) for same in zip(*parts, strict=True)]
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
