@@ -149,8 +149,9 @@ class EngineConfig:
         cache: layers below the first trained one are computed once and kept.
         merge: an adapter is added to the weights beside it before each pass, instead of running beside them.
         kernel: `auto` makes directions by a compiled kernel where numba is installed, `off` by torch; the same bits.
-        offload: where frozen layers wait for their turn: `none` (on the device), `cpu` or `disk`.
-        max_memory: bytes of the device that weights may take; `offload` says where the rest waits.
+        devices: `one`, or `all` GPUs of the machine, over which one process lays the layers.
+        offload: where frozen layers that do not fit wait for their turn: `cpu`, `disk`, or `none` if all must fit.
+        max_memory: bytes of each device that weights may take; four fifths of what is free where left out.
         check_steps: with several processes, they compare their weights every so many steps.
     """
 
@@ -160,6 +161,7 @@ class EngineConfig:
     cache: bool = True
     merge: bool = True
     kernel: Literal["auto", "off"] = "auto"
+    devices: Literal["one", "all"] = "one"
     offload: Literal["none", "cpu", "disk"] = "none"
     max_memory: int | None = None
     check_steps: int = 100

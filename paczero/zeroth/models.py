@@ -6,8 +6,13 @@
 Names of trained parameters are canonical: those of the plain model, without what PEFT wraps around them.
 """
 
+import contextlib
+import logging
+import shutil
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
@@ -16,10 +21,12 @@ import torch
 from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
 from paczero.zeroth.adapters import initialise_adapter
+from paczero.zeroth.offload import WholeState, device_map, is_placed, settle
 from paczero.zeroth.updates import fingerprint_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -27,7 +34,13 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def load(
-    model: str | PreTrainedModel, *, dtype: str, device: str, tokenizer: PreTrainedTokenizerBase | None = None
+    model: str | PreTrainedModel,
+    *,
+    dtype: str,
+    device: str,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    engine: EngineConfig | None = None,
+    keep: Sequence[int] = (),
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model in evaluation mode, and its tokenizer.
 
@@ -36,18 +49,32 @@ def load(
         dtype: `float32`, `bfloat16` or `float16`; for a model that is loaded here.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         tokenizer: taken as it is where given.
+        engine: over which devices the model may be spread, and where frozen layers may wait.
+        keep: decoder layers whose own weights train, so they do not wait (negative indices count from the last).
 
     Raises:
-        PACZeroError: the model, its tokenizer or the device cannot be had, or the model has an adapter already.
+        PACZeroError: the model, its tokenizer or the device cannot be had, the model has an adapter already, or it
+            does not fit.
     """
     target = pick_device(device)
     name = model if isinstance(model, str) else str(model.config._name_or_path)
     if isinstance(model, str):
         _require_there(model)
         try:
-            model = AutoModelForCausalLM.from_pretrained(model, dtype=DTYPES[dtype], attn_implementation="sdpa")
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-            raise PACZeroError(_cannot_load("model", name, error)) from error
+            model = _from_pretrained(model, DTYPES[dtype], target, engine or EngineConfig(), keep)
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
+            if not out_of_memory(error):
+                raise PACZeroError(_cannot_load("model", name, error)) from error
+            raise PACZeroError(
+                f"model: {name!r} does not fit into memory as {dtype}; let its layers wait elsewhere (--engine.offload "
+                "disk, or cpu beside a GPU), or use --dtype bfloat16"
+            ) from error
+    elif engine is not None and (engine.offload, engine.devices) != ("none", "one") and not is_placed(model):
+        raise PACZeroError(
+            f"model: a loaded {type(model).__name__} was given with engine.offload {engine.offload!r} and "
+            f"engine.devices {engine.devices!r}; expected a directory or hub id, so that layers find their places while "
+            "it is loaded"
+        )
     if hasattr(model, "peft_config") or any(".base_layer." in part for part, _ in model.named_parameters()):
         raise PACZeroError(
             "model: it has an adapter already, so a replay would not find its base; merge it (merge_and_unload) and "
@@ -58,8 +85,49 @@ def load(
             tokenizer = AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise PACZeroError(_cannot_load("tokenizer", name, error)) from error
-    nn.Module.to(model, target)  # transformers' own `to` has no type for a device
+    if not is_placed(model):
+        nn.Module.to(model, target)  # transformers' own `to` has no type for a device
     return model.eval(), tokenizer
+
+
+def _from_pretrained(
+    name: str, dtype: torch.dtype, device: torch.device, engine: EngineConfig, keep: Sequence[int]
+) -> PreTrainedModel:
+    """Loads a model, each layer to its place; what waits on disk is not read, but for what no safetensors file has."""
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
+    if (engine.offload, engine.devices) == ("none", "one"):
+        return AutoModelForCausalLM.from_pretrained(name, **options)
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name), dtype=dtype)
+    found = find_layers(empty)
+    kept = {index % len(found.layers) for index in keep}
+    places = device_map(empty, found.path, engine, device, kept)
+    if places is None:
+        return AutoModelForCausalLM.from_pretrained(name, **options)
+    folder = tempfile.mkdtemp(prefix="paczero-")
+    with _no_note_of_meta():
+        model = AutoModelForCausalLM.from_pretrained(name, device_map=places, offload_folder=folder, **options)
+    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return model
+
+
+@contextlib.contextmanager
+def _no_note_of_meta() -> Iterator[None]:
+    """Keeps accelerate from saying on every start that layers wait, which was asked for."""
+    logger = logging.getLogger("accelerate.big_modeling")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what the host's or the GPU's allocator says where there is no memory left."""
+    said = str(error)
+    words = ("out of memory", "can't allocate memory", "Cannot allocate memory", "unable to mmap")
+    return isinstance(error, MemoryError) or any(word in said for word in words)
 
 
 def _require_there(model: str) -> None:
@@ -110,14 +178,11 @@ def plain(model: nn.Module) -> PreTrainedModel:
 
 
 def base_fingerprint(model: PreTrainedModel) -> str:
-    """SHA-256 of the base model's weights (names, types, shapes, values); taken before an adapter is attached."""
-    seen: set[int] = set()
-    weights = {}
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen:  # tied weights count once
-            seen.add(tensor.data_ptr())
-            weights[name] = tensor
-    return fingerprint_tensors(weights)
+    """SHA-256 of the base model's weights (names, types, shapes, values); taken before an adapter is attached.
+
+    Tied weights count once. It is the same wherever the weights are; what waits on disk is read piece by piece.
+    """
+    return fingerprint_tensors(WholeState(model))
 
 
 def attach(
@@ -144,6 +209,7 @@ def attach(
         attached = model
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(_is_chosen(name, model, train_layers))
+    settle(attached)
     trained = {canonical_name(name): p for name, p in attached.named_parameters() if p.requires_grad}
     if not trained:
         raise PACZeroError("peft: nothing would train; check target_modules and layers_to_transform against the model")
