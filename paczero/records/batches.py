@@ -1,17 +1,19 @@
-"""Micro-batches: records of like length side by side, so that hardly a token position is wasted.
+"""Micro-batches: records that go through the model together, and no token position more than they need.
 
-Each record is one row: its prompt and, where label words have several tokens, the tree of their inner tokens behind
-it, so that no prompt is computed twice. Rows are padded on the right, where causal attention never looks.
+A record is its prompt and, where label words have several tokens, the tree of their inner tokens behind it, so that no
+prompt is computed twice. Records lie end to end (`packing`), and tokens with which all prompts begin, such as an
+instruction, are there once a micro-batch (`prefix`). Without packing each record is a row, padded on the right, where
+causal attention never looks.
 
 >>> tree = CandidateTree([[7], [8]])
->>> batches = micro_batches([[1, 2, 3], [4, 5]], tree, batch_tokens=1024)
->>> sum(batch.positions for batch in batches)
-6
+>>> batches = micro_batches([[1, 2, 3], [1, 5]], tree, batch_tokens=1024)
+>>> sum(batch.positions for batch in batches)        # 1, once; 2, 3; 5
+4
 """
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -56,15 +58,17 @@ class CandidateTree:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows that go through the model together.
+    """Records that go through the model together, a row each.
 
     Attributes:
         records: which record each row is (B,).
-        input_ids: tokens, padded on the right (B, S).
-        lengths: tokens of each row that are not padding (B,).
-        reads: positions whose output is needed, the prompt's end first (B, P).
+        input_ids: tokens, filled up on the right (B, S).
+        lengths: tokens of each row that are not filling (B,).
+        reads: positions in the row whose output is needed, the prompt's end first (B, P).
         position_ids: (B, S), or None where they simply count.
         visible: which positions each position attends to (B, S, S), or None where plain causal attention is right.
+        prefix: how many tokens all rows begin with are computed once, for all of them.
+        packed: whether rows are laid end to end for the model, so that filling is never computed.
     """
 
     records: np.ndarray
@@ -73,36 +77,54 @@ class MicroBatch:
     reads: np.ndarray
     position_ids: np.ndarray | None = None
     visible: np.ndarray | None = field(default=None, repr=False)
+    prefix: int = 0
+    packed: bool = False
 
     @property
     def positions(self) -> int:
         """Token positions computed, padding included."""
-        return int(self.input_ids.size)
+        return self.tokens if self.packed else int(self.input_ids.size)
 
     @property
     def tokens(self) -> int:
         """Token positions that are not padding."""
-        return int(self.lengths.sum())
+        return self.prefix + int((self.lengths - self.prefix).sum())
+
+    @property
+    def own(self) -> np.ndarray:
+        """Which positions (B, S) are neither filling nor part of the prefix."""
+        places = np.arange(self.input_ids.shape[1])
+        return (places >= self.prefix) & (places < self.lengths[:, None])
 
     def take(self, rows: np.ndarray) -> "MicroBatch":
         """The same batch with only some of its rows."""
-        return MicroBatch(
-            self.records[rows],
-            self.input_ids[rows],
-            self.lengths[rows],
-            self.reads[rows],
-            None if self.position_ids is None else self.position_ids[rows],
-            None if self.visible is None else self.visible[rows],
+        return replace(
+            self,
+            records=self.records[rows],
+            input_ids=self.input_ids[rows],
+            lengths=self.lengths[rows],
+            reads=self.reads[rows],
+            position_ids=None if self.position_ids is None else self.position_ids[rows],
+            visible=None if self.visible is None else self.visible[rows],
         )
 
 
-def micro_batches(prompts: Sequence[Sequence[int]], tree: CandidateTree, *, batch_tokens: int) -> list[MicroBatch]:
+def micro_batches(
+    prompts: Sequence[Sequence[int]],
+    tree: CandidateTree,
+    *,
+    batch_tokens: int,
+    packing: bool = True,
+    prefix: bool = True,
+) -> list[MicroBatch]:
     """The one partition of the pool that every step uses.
 
     Args:
         prompts: R token sequences, each of one token or more.
         tree: the candidates' tokens, appended to every prompt.
         batch_tokens: token positions of a micro-batch at most, padding included (a longer record is alone in one).
+        packing: records end to end; otherwise rows padded to the longest of a micro-batch.
+        prefix: with packing, what all prompts begin with is computed once a micro-batch.
 
     Returns:
         Micro-batches, shortest records first; together they hold every record once.
@@ -113,29 +135,75 @@ def micro_batches(prompts: Sequence[Sequence[int]], tree: CandidateTree, *, batc
     lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64) + len(tree)
     if len(lengths) and lengths.min() <= len(tree):
         raise PACZeroError(f"record {int(lengths.argmin()) + 1} has a prompt without a token; give it some text")
+    shared = common_prefix(prompts) if packing and prefix else 0
     order = np.argsort(lengths, kind="stable")
-    bounds = _partition(lengths[order], batch_tokens)
-    return [_batch(order[a:b], prompts, tree) for a, b in itertools.pairwise(bounds)]
+    if packing:
+        bounds = _even_partition(lengths[order] - shared, batch_tokens - shared)
+    else:
+        bounds = _padded_partition(lengths[order], batch_tokens)
+    return [_batch(order[a:b], prompts, tree, packing, shared) for a, b in itertools.pairwise(bounds)]
 
 
-def _partition(lengths: np.ndarray, batch_tokens: int) -> list[int]:
-    """Cuts ascending lengths where positions plus the overhead of each batch are fewest (dynamic programming)."""
-    count = len(lengths)
-    cost = np.zeros(count + 1)
+def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; each keeps one of its own at least."""
+    if len(prompts) < 2:
+        return 0
+    texts = [tuple(prompt) for prompt in prompts]
+    first, last = min(texts), max(texts)  # in lexical order, so all others lie between
+    most = min(map(len, texts)) - 1
+    return next((place for place in range(most) if first[place] != last[place]), most)
+
+
+def _even_partition(sizes: np.ndarray, limit: int) -> list[int]:
+    """Cuts into the fewest parts of at most `limit` tokens, and those as even as can be."""
+    ends = np.concatenate(([0], np.cumsum(sizes)))
+
+    def cost(first: int, end: int) -> np.ndarray:
+        totals = (ends[end] - ends[first:end]).astype(np.float64)
+        return totals**2 + float(max(limit, 1)) ** 2  # one part more never pays: squares fall by less than this
+
+    def reach(end: int) -> int:
+        return min(int(np.searchsorted(ends, ends[end] - limit)), end - 1)
+
+    return _cuts(len(sizes), cost, reach)
+
+
+def _padded_partition(lengths: np.ndarray, batch_tokens: int) -> list[int]:
+    """Cuts ascending lengths where positions plus the overhead of each batch are fewest."""
+
+    def cost(first: int, end: int) -> np.ndarray:
+        return (end - np.arange(first, end)) * float(lengths[end - 1]) + BATCH_OVERHEAD
+
+    def reach(end: int) -> int:
+        return max(0, end - max(1, batch_tokens // int(lengths[end - 1])))
+
+    return _cuts(len(lengths), cost, reach)
+
+
+def _cuts(count: int, cost: Callable[[int, int], np.ndarray], reach: Callable[[int], int]) -> list[int]:
+    """Where to cut a sequence so that the parts' costs add up to the least (dynamic programming).
+
+    Args:
+        count: of elements.
+        cost: (first, end) -> cost of the parts [first, end), [first + 1, end), … [end − 1, end).
+        reach: end -> the lowest start that a part ending there may have.
+    """
+    least = np.zeros(count + 1)
     start = np.zeros(count + 1, dtype=np.int64)
     for end in range(1, count + 1):
-        longest = int(lengths[end - 1])
-        first = max(0, end - max(1, batch_tokens // longest))
-        totals = cost[first:end] + (end - np.arange(first, end)) * longest
+        first = reach(end)
+        totals = least[first:end] + cost(first, end)
         best = int(totals.argmin())
-        cost[end], start[end] = totals[best] + BATCH_OVERHEAD, first + best
+        least[end], start[end] = totals[best], first + best
     bounds = [count]
     while bounds[-1] > 0:
         bounds.append(int(start[bounds[-1]]))
     return bounds[::-1]
 
 
-def _batch(records: np.ndarray, prompts: Sequence[Sequence[int]], tree: CandidateTree) -> MicroBatch:
+def _batch(
+    records: np.ndarray, prompts: Sequence[Sequence[int]], tree: CandidateTree, packed: bool, prefix: int
+) -> MicroBatch:
     ends = np.array([len(prompts[record]) for record in records], dtype=np.int64)
     lengths = ends + len(tree)
     width = int(lengths.max())
@@ -145,11 +213,11 @@ def _batch(records: np.ndarray, prompts: Sequence[Sequence[int]], tree: Candidat
         input_ids[row, ends[row] : lengths[row]] = tree.tokens
     reads = ends[:, None] - 1 + np.arange(1 + len(tree))  # (B, P): the prompt's end, then every node
     if len(tree) == 0:
-        return MicroBatch(records, input_ids, lengths, reads)
+        return MicroBatch(records, input_ids, lengths, reads, prefix=prefix, packed=packed)
     position_ids = np.tile(np.arange(width), (len(records), 1))
     visible = np.tile(np.tri(width, dtype=bool), (len(records), 1, 1))
     for row, end in enumerate(ends):
         node = slice(end, end + len(tree))
         position_ids[row, node] = end + tree.depths
         visible[row, node, node] = tree.sees
-    return MicroBatch(records, input_ids, lengths, reads, position_ids, visible)
+    return MicroBatch(records, input_ids, lengths, reads, position_ids, visible, prefix, packed)

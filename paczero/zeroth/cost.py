@@ -5,7 +5,7 @@
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
@@ -66,14 +66,12 @@ def estimate(
         elements: how many parameters train.
         args: the run's settings.
     """
-    probe = batches[len(batches) // 2].take(np.arange(len(batches[len(batches) // 2].records)))
-    probe = MicroBatch(
-        np.arange(len(probe.records)), probe.input_ids, probe.lengths, probe.reads, probe.position_ids, probe.visible
-    )
+    middle = batches[len(batches) // 2]
+    probe = replace(middle, records=np.arange(len(middle.records)))
     positions = sum(batch.positions for batch in batches)
     share = positions / probe.positions
     started = time.perf_counter()
-    scorer = Scorer(model, [probe], tree, first_layer=first_layer, cache=HiddenCache(2**62, None))
+    scorer = Scorer(model, [probe], tree, first_layer=first_layer, cache=HiddenCache(2**62, None), engine=args.engine)
     built = time.perf_counter() - started if first_layer else 0.0
     kept = 0 if scorer.cache is None else sum(t.numel() * t.element_size() for s in scorer.cache.states for t in s)
     once = _seconds_of_a_pass(scorer)

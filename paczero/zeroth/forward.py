@@ -12,20 +12,41 @@ read: the last layer is narrowed to the positions whose output is needed, and th
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
 from paczero.records.batches import CandidateTree, MicroBatch
+from paczero.zeroth.merging import find_mergeable, merging
 from paczero.zeroth.models import find_layers, plain
 from paczero.zeroth.narrowing import GivenAttention, find_narrowing, gather, narrowed
+from paczero.zeroth.packing import Layout, layout_of, packed, packed_inputs, packed_places, packed_reads
 from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.standins import Given, HiddenCache, Site, Skip, constant_modules, kept, replaced
 
 KEPT_ROWS = 512  # vectors that go through the last layer together where attention is kept
 SELF_CHECK_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What goes through the model at once.
+
+    Attributes:
+        batch: the records.
+        inputs: what the model is called with.
+        reads: positions whose output is needed, as the model sees them.
+        layout: which positions attend to which, where records are packed.
+    """
+
+    batch: MicroBatch
+    inputs: dict[str, torch.Tensor | None]
+    reads: torch.Tensor
+    layout: Layout | None
 
 
 class Scorer:
@@ -39,6 +60,7 @@ class Scorer:
         cache: where the hidden states below it stay.
         progress: called with (batches done, batches in all) while the cache is built.
         ranks: the processes that share the work; every one of them gets all results.
+        engine: which fast paths may be used.
     """
 
     def __init__(
@@ -51,30 +73,36 @@ class Scorer:
         cache: HiddenCache | None = None,
         progress: Callable[[int, int], None] | None = None,
         ranks: Ranks = ALONE,
+        engine: EngineConfig | None = None,
     ):
         self.model = plain(model)
-        self.batches = batches
-        self.tree = tree
+        self.engine = engine or EngineConfig()
+        self.batches, self.tree, self.ranks = batches, tree, ranks
         self.records = sum(len(batch.records) for batch in batches)
-        self.first_layer = first_layer
         self.found = find_layers(model)
         self.device = next(self.model.parameters()).device
         self.label_rows = torch.tensor([path[0][1] for path in tree.terms], device=self.device)
-        self._narrowing = find_narrowing(self.found.layers[-1], self.model)
-        self.cache = cache if first_layer > 0 else None
+        self.first_layer = first_layer if self.engine.cache else 0
+        narrowing = find_narrowing(self.found.layers[-1], self.model) if self.engine.narrowing else None
+        self._narrowing = narrowing
+        self.cache = cache if self.first_layer > 0 else None
         # Attention is kept whole where nothing in it changes; the cache then has the read positions only.
-        alone = self.cache is not None and first_layer == len(self.found.layers) - 1
-        self._still = alone and self._narrowing is not None and self._narrowing.still
-        self._members = _grouped(batches) if self._still else [[batch] for batch in batches]
-        self._passes = [_merged(members) if self._still else members[0] for members in self._members]
-        self.ranks = ranks
-        mine = ranks.mine([sum(batch.positions for batch in members) for members in self._members])
-        self._members = [self._members[index] for index in mine]
-        self._passes = [self._passes[index] for index in mine]
-        self._inputs = [self._on_device(batch) for batch in self._passes]
+        alone = self.cache is not None and self.first_layer == len(self.found.layers) - 1
+        self._still = alone and narrowing is not None and narrowing.still
+        groups = _grouped(batches) if self._still else [[batch] for batch in batches]
+        mine = ranks.mine([sum(batch.positions for batch in members) for members in groups])
+        self._members = [groups[index] for index in mine]
+        self._passes = [self._prepared(_merged(members) if self._still else members[0]) for members in self._members]
         self._constant: list[Site] = []
         if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
+        given = {id(site.module) for site in self._constant}
+        positions = sum(batch.reads.size if self._still else batch.positions for batch in batches)
+        self._mergeable = (
+            find_mergeable(self.model, positions=positions, skip=lambda base: id(base) in given)
+            if self.engine.merge
+            else []
+        )
 
     # -- what callers ask for ------------------------------------------------------------------------------------------
 
@@ -117,10 +145,25 @@ class Scorer:
         """
         times = KEPT_ROWS // self.batches[0].reads.size if self._still else 1
         if times > 1 and self.cache is not None:
-            self._passes = [_merged(self.batches * times)]
-            self._inputs = [self._on_device(self._passes[0])]
+            self._passes = [self._prepared(_merged(self.batches * times))]
             self.cache.states = [[torch.cat([state] * times) for state in self.cache.states[0]]]
         return max(times, 1)
+
+    def paths(self) -> dict[str, str]:
+        """The fast paths that this model and these records allow, and what each of them does here."""
+        said = {}
+        if self.cache is not None:
+            kept = "attention's output in the last layer" if self._still else "the hidden states below the trained ones"
+            said["cache"] = f"{self.first_layer} of {len(self.found.layers)} layers run once; {kept} are kept"
+        if self.batches and self.batches[0].packed:
+            said["packing"] = "records lie end to end, no padding"
+        if self.batches and self.batches[0].prefix:
+            said["prefix"] = f"{self.batches[0].prefix} tokens that all prompts begin with, once a micro-batch"
+        if self._narrowing is not None:
+            said["narrowing"] = "behind attention the last layer runs where it is read"
+        if self._mergeable:
+            said["merge"] = f"{len(self._mergeable)} adapted matrices are added up before a pass"
+        return said
 
     @torch.inference_mode()
     def check(self) -> None:
@@ -150,29 +193,31 @@ class Scorer:
     # -- one pass ------------------------------------------------------------------------------------------------------
 
     def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Per micro-batch the records and the model's output at the positions that are read (B, P, D)."""
-        with torch.inference_mode(), self._standing_in() as stand_ins:
-            for index, batch in enumerate(self._passes):
+        """Per pass the records and the model's output at the positions that are read (B, P, D)."""
+        with torch.inference_mode(), self._standing_in() as stand_ins, merging(self._mergeable):
+            for index, whole in enumerate(self._passes):
+                batch = whole.batch
                 rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
                 if rows is not None and len(rows) == 0:
                     continue
                 states = self.cache.states[index] if self.cache is not None else []
-                inputs = self._inputs[index]
+                one = whole
                 if rows is not None and len(rows) < len(batch.records):
-                    batch = batch.take(rows)  # noqa: PLW2901
-                    inputs = self._on_device(batch)
-                    states = [state[torch.from_numpy(rows)] for state in states]
+                    one = self._prepared(batch.take(rows))
+                    states = [_part(state, batch, rows) for state in states]
                 for stand_in, state in zip(stand_ins, states, strict=True):
                     stand_in.output = state
-                yield batch.records, self._run(inputs, torch.from_numpy(batch.reads).to(self.device))
+                yield one.batch.records, self._run(one)
 
-    def _run(self, inputs: dict[str, torch.Tensor | None], reads: torch.Tensor) -> torch.Tensor:
-        if self._narrowing is None:
-            return gather(self._decode(inputs), reads)
-        if self._still:
-            return self._decode(inputs)
-        with narrowed(self.found.layers[-1], self._narrowing, reads):
-            return self._decode(inputs)
+    def _run(self, one: Pass) -> torch.Tensor:
+        shape = (*one.batch.reads.shape, -1)
+        with packed(self.model, one.layout):
+            if self._narrowing is None:
+                return gather(self._decode(one.inputs), one.reads).view(shape)
+            if self._still:
+                return self._decode(one.inputs)
+            with narrowed(self.found.layers[-1], self._narrowing, one.reads):
+                return self._decode(one.inputs).view(shape)
 
     def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         return self.model.base_model(**inputs, use_cache=False).last_hidden_state
@@ -181,8 +226,11 @@ class Scorer:
         head = self.model.get_output_embeddings()
         if len(self.tree) == 0:  # one token each: what all candidates share cancels in their softmax
             if type(head) is nn.Linear:
-                bias = None if head.bias is None else head.bias[self.label_rows]
-                return self._scaled(nn.functional.linear(hidden[:, 0], head.weight[self.label_rows], bias).float())
+                # In float32 whatever the model's type: a half-precision logit of 20 has no room for a derivative.
+                bias = None if head.bias is None else head.bias[self.label_rows].float()
+                return self._scaled(
+                    nn.functional.linear(hidden[:, 0].float(), head.weight[self.label_rows].float(), bias)
+                )
             return self._scaled(head(hidden[:, 0])[:, self.label_rows].float())
         logs = self._scaled(head(hidden).float()).log_softmax(dim=-1)  # (B, P, V)
         columns = [
@@ -232,43 +280,62 @@ class Scorer:
     def _fill_cache(self, cache: HiddenCache, progress: Callable[[int, int], None] | None) -> None:
         first = self.found.layers[self.first_layer]
         if not self._still:
-            self._constant = constant_modules(first, lambda: self._decode(self._inputs[0]))
+            self._constant = constant_modules(first, lambda: self._below(self._passes[0]))
         above = (Skip() for _ in range(len(self.found.layers) - self.first_layer - 1))
-        done = 0
+        done, of = 0, sum(map(len, self._members))
 
         def compute(index: int) -> list[torch.Tensor]:
             nonlocal done
             parts = []
             for batch in self._members[index]:
-                with self._keeping(first, batch) as states:
-                    self._decode(self._on_device(batch))
-                parts.append(states)
+                one = self._prepared(batch) if self._still else self._passes[index]
+                with self._keeping(first, one) as states:
+                    self._below(one)
+                parts.append([state.view(*batch.reads.shape, -1) for state in states] if self._still else states)
                 done += 1
                 if progress is not None:
-                    progress(done, sum(map(len, self._members)))
+                    progress(done, of)
             return parts[0] if len(parts) == 1 else [torch.cat(same) for same in zip(*parts, strict=True)]
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
-            cache.fill([batch.positions for batch in self._passes], compute)
+            cache.fill([one.batch.positions for one in self._passes], compute)
 
-    def _keeping(self, first: nn.Module, batch: MicroBatch) -> AbstractContextManager[list[torch.Tensor]]:
+    def _below(self, one: Pass) -> None:
+        with packed(self.model, one.layout):
+            self._decode(one.inputs)
+
+    def _keeping(self, first: nn.Module, one: Pass) -> AbstractContextManager[list[torch.Tensor]]:
         """A list of what stays the same, filled by a forward pass: first what stands in for the layers below."""
         if self._still and self._narrowing is not None:
-            return narrowed(first, self._narrowing, torch.from_numpy(batch.reads).to(self.device))
+            return narrowed(first, self._narrowing, one.reads)
         return kept(first, self._constant)
 
-    def _on_device(self, batch: MicroBatch) -> dict[str, torch.Tensor | None]:
+    def _prepared(self, batch: MicroBatch) -> Pass:
+        """A micro-batch on the device."""
+        if batch.packed:
+            reads = torch.from_numpy(packed_reads(batch).reshape(1, -1)).to(self.device)
+            return Pass(
+                batch, packed_inputs(batch, self.device), reads, layout_of(batch, self.device, self.model.dtype)
+            )
         mask = None
         if batch.visible is not None:
             blocked = torch.from_numpy(~batch.visible)[:, None]  # (B, 1, S, S)
             low = torch.finfo(self.model.dtype).min
             mask = torch.zeros(blocked.shape, dtype=self.model.dtype).masked_fill_(blocked, low).to(self.device)
         positions = None if batch.position_ids is None else torch.from_numpy(batch.position_ids).to(self.device)
-        return {
+        inputs = {
             "input_ids": torch.from_numpy(batch.input_ids).to(self.device),
             "attention_mask": mask,
             "position_ids": positions,
         }
+        return Pass(batch, inputs, torch.from_numpy(batch.reads).to(self.device), None)
+
+
+def _part(state: torch.Tensor, batch: MicroBatch, rows: np.ndarray) -> torch.Tensor:
+    """What some rows of a micro-batch have of a state that was kept for all of them."""
+    if batch.packed:
+        return state[:, torch.from_numpy(packed_places(batch, rows))]
+    return state[torch.from_numpy(rows)]
 
 
 def _grouped(batches: list[MicroBatch]) -> list[list[MicroBatch]]:

@@ -1,5 +1,6 @@
 """Micro-batches: each record once, as few positions as can be, and a tree that says what every candidate reads."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paczero.errors import PACZeroError
-from paczero.records.batches import BATCH_OVERHEAD, CandidateTree, MicroBatch, micro_batches
+from paczero.records.batches import BATCH_OVERHEAD, CandidateTree, MicroBatch, common_prefix, micro_batches
 
 Tokens = list[list[int]]
 ONE = CandidateTree([[90], [91]])
@@ -33,34 +34,68 @@ def partitions(items: list[int]) -> Iterator[list[list[int]]]:
             yield [*groups[:place], [first, *group], *groups[place + 1 :]]
 
 
-def cost(groups: list[list[int]], limit: int) -> float:
+def padded_cost(groups: list[list[int]], limit: int) -> float:
     """Positions and overhead of groups of lengths; infinite where a group of two or more passes the limit."""
     if any(len(group) > 1 and len(group) * max(group) > limit for group in groups):
         return float("inf")
     return sum(len(group) * max(group) + BATCH_OVERHEAD for group in groups)
 
 
-@given(prompts, candidates, st.integers(1, 200))
-def test_every_record_is_in_one_row_and_reads_its_own_end(texts: Tokens, words: Tokens, limit: int) -> None:
+@given(prompts, candidates, st.integers(1, 200), st.booleans(), st.booleans())
+def test_every_record_is_in_one_row_and_reads_its_own_end(
+    texts: Tokens, words: Tokens, limit: int, packing: bool, prefix: bool
+) -> None:
     tree = CandidateTree(words)
-    batches = micro_batches(texts, tree, batch_tokens=limit)
+    batches = micro_batches(texts, tree, batch_tokens=limit, packing=packing, prefix=prefix)
     assert sorted(np.concatenate([batch.records for batch in batches]).tolist()) == list(range(len(texts)))
+    shared = common_prefix(texts) if packing and prefix else 0
     for batch in batches:
+        assert (batch.prefix, batch.packed) == (shared, packing)
         assert len(batch.records) == 1 or batch.positions <= limit
         for row, record in enumerate(batch.records):
             prompt = texts[record]
             assert batch.input_ids[row, : batch.lengths[row]].tolist() == prompt + tree.tokens.tolist()
             assert not batch.input_ids[row, batch.lengths[row] :].any()
             assert batch.reads[row].tolist() == list(range(len(prompt) - 1, len(prompt) + len(tree)))
-        assert batch.tokens == sum(len(texts[record]) + len(tree) for record in batch.records)
+            assert batch.own[row].tolist() == [shared <= i < batch.lengths[row] for i in range(batch.own.shape[1])]
+        own = [len(texts[record]) + len(tree) - shared for record in batch.records]
+        assert min(own) >= 1
+        assert batch.tokens == shared + sum(own)
+        assert batch.positions == (batch.tokens if packing else batch.input_ids.size)
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=7), st.integers(1, 150))
-def test_the_partition_is_the_best_of_all(lengths: list[int], limit: int) -> None:
+def test_the_padded_partition_is_the_best_of_all(lengths: list[int], limit: int) -> None:
     """Against every set partition, not only those of neighbours in length."""
-    batches = micro_batches([[1] * length for length in lengths], ONE, batch_tokens=limit)
+    batches = micro_batches([[1] * length for length in lengths], ONE, batch_tokens=limit, packing=False)
     ours = [[lengths[record] for record in batch.records] for batch in batches]
-    assert cost(ours, limit) == min(cost(groups, limit) for groups in partitions(lengths))
+    assert padded_cost(ours, limit) == min(padded_cost(groups, limit) for groups in partitions(lengths))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.integers(1, 150))
+def test_the_packed_partition_is_the_best_of_neighbours(lengths: list[int], limit: int) -> None:
+    """As few micro-batches as neighbours in length allow, and of those the most even ones."""
+    batches = micro_batches([[1] * n for n in lengths], ONE, batch_tokens=limit, prefix=False)
+    sizes = [batch.tokens for batch in batches]
+    ascending = sorted(lengths)
+    count = len(lengths)
+    allowed = []
+    for cuts in itertools.product([False, True], repeat=count - 1):
+        bounds = [0, *(place + 1 for place, cut in enumerate(cuts) if cut), count]
+        parts = [ascending[a:b] for a, b in itertools.pairwise(bounds)]
+        if all(len(part) == 1 or sum(part) <= limit for part in parts):
+            allowed.append([sum(part) for part in parts])
+    fewest = [parts for parts in allowed if len(parts) == min(map(len, allowed))]
+    assert sum(size**2 for size in sizes) == min(sum(size**2 for size in parts) for parts in fewest)
+    assert len(sizes) == len(fewest[0])
+
+
+@given(prompts)
+def test_the_common_prefix(texts: Tokens) -> None:
+    count = common_prefix(texts)
+    assert len({tuple(text[:count]) for text in texts}) == 1 and count < min(map(len, texts))
+    if len(texts) > 1 and count < min(map(len, texts)) - 1:
+        assert len({text[count] for text in texts}) > 1, "no longer one"
 
 
 @given(prompts, candidates)
