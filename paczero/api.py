@@ -10,11 +10,13 @@
 {'eval_accuracy': 0.79, 'eval_loss': 0.51, 'eval_threshold': 0.0}
 
 The façade knows everything and does nothing itself: `assembly` makes the parts, `zeroth.trainer` runs the loop,
-`publish` writes the release. Paper: arXiv 2605.06505.
+`publish` writes the release. Several processes that a launcher started share the work; rank 0 alone has the run's
+directory. Paper: arXiv 2605.06505.
 """
 
 import contextlib
 import copy
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +26,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from paczero import assembly
+from paczero import __version__, assembly
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
+from paczero.mechanism.files import canonical
 from paczero.mechanism.journal import Journal
+from paczero.mechanism.release import Mechanism
 from paczero.mechanism.secret import create_secret, reuse_secret
 from paczero.mechanism.transcript import Transcript
 from paczero.observers import Callbacks, Diagnostics, Trackers, check_callbacks, check_trackers
@@ -39,7 +44,9 @@ from paczero.records.scores import accuracy, losses, median_threshold
 from paczero.rundir import RunDirectory, write_whole
 from paczero.zeroth import models
 from paczero.zeroth.cost import Cost, estimate
+from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.forward import Scorer
+from paczero.zeroth.ranks import join
 from paczero.zeroth.trainer import DevResult, Observer, Outcome, Schedule, Trainer
 from paczero.zeroth.updates import Average
 
@@ -57,7 +64,8 @@ class TrainResult:
         output_dir: the run directory; `release/` in it may be published.
         steps: updates taken.
         chosen_step: the step whose weights are served.
-        unanimity: share of releases on which all candidates agreed (the owner's to know), 0 to 1; None for `none`.
+        unanimity: share of releases on which all candidates agreed (the owner's to know), 0 to 1; None for `none`, and
+            on all ranks but the first.
         seconds: of this call.
         statement: the content of `release/privacy.json`.
         dev: every evaluation on the dev set.
@@ -74,6 +82,9 @@ class TrainResult:
 
 class PACZeroTrainer:
     """Fine-tunes a causal language model so that what is released hides which half of the pool was the secret one.
+
+    In a script that `torchrun` or `accelerate launch` starts as several processes, each makes a trainer and calls the
+    same methods in the same order; all get the same results, and rank 0 writes the files.
 
     Args:
         model: a hub id, a local directory, or a loaded transformers model.
@@ -110,6 +121,7 @@ class PACZeroTrainer:
         names: Mapping[str, Any] | None = None,
     ):
         self.args = args or PACZeroConfig()
+        self.ranks = join()
         if train_dataset is None:
             raise PACZeroError("train_dataset: none was given; expected a file, a hub name or a dataset with the pool")
         if eval_dataset is None and (self.args.select != "last" or self.args.threshold != "none"):
@@ -125,7 +137,12 @@ class PACZeroTrainer:
         self.observers, self.progress = list(observers), progress
         self._secret = secret
         base, self.processing_class = models.load(
-            model, dtype=self.args.dtype, device=self.args.device, tokenizer=processing_class
+            model,
+            dtype=self.args.dtype,
+            device=self.ranks.device(self.args.device),
+            tokenizer=processing_class,
+            engine=self.args.engine,
+            keep=self.args.train_layers or (),
         )
         sources = {"train": train_dataset, "dev": eval_dataset, "test": None}
         named = {key: str(value) if isinstance(value, str | Path) else None for key, value in sources.items()}
@@ -159,6 +176,30 @@ class PACZeroTrainer:
         self.header = assembly.transcript_header(
             self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.pool.units
         )
+        self._check_ranks()
+
+    def _check_ranks(self) -> None:
+        """Refuses ranks that would not compute the same run."""
+        if self.ranks.size == 1:
+            return
+        settings = {name: value for name, value in asdict(self.args).items() if name not in ("output_dir", "device")}
+        batches = assembly.make_batches(self.pool, self.args, self.model)
+        partition = hashlib.sha256()
+        for batch in batches:
+            partition.update(batch.records.tobytes() + batch.input_ids.tobytes())
+        self.ranks.agree(
+            {
+                "version of paczero": __version__,
+                "version of torch": torch.__version__,
+                "number of threads (OMP_NUM_THREADS)": str(torch.get_num_threads()),
+                "base model": self._base["sha256"],
+                "pool": self.pool.pool.hash(),
+                "dev set": "" if self.dev is None else self.dev.pool.hash(),
+                "set of settings": canonical(settings).decode(),
+                "transcript header": canonical(self.header).decode(),
+                "partition into micro-batches": partition.hexdigest(),
+            }
+        )
 
     # -- what users call -----------------------------------------------------------------------------------------------
 
@@ -172,14 +213,19 @@ class PACZeroTrainer:
             PACZeroError: the directory is in use, not empty, or holds no run to resume.
             IntegrityError: what is in it does not belong to this pool, model and settings, or was changed.
         """
-        if resume_from_checkpoint:
+        with contextlib.ExitStack() as held, self.ranks.watched():
+            self.ranks.keep(lambda: self._open(held, resume=resume_from_checkpoint))
+            return self._train()
+
+    def _open(self, held: contextlib.ExitStack, *, resume: bool) -> None:
+        """Makes or finds the run's directory and holds it."""
+        if resume:
             self.run.require_run()
         else:
             self.run.create(self._populate)
-        with self.run.locked():
-            if self.run.finished:
-                raise PACZeroError(f"{str(self.run.root)!r} holds a finished run; choose another output_dir")
-            return self._train()
+        held.enter_context(self.run.locked())
+        if self.run.finished:
+            raise PACZeroError(f"{str(self.run.root)!r} holds a finished run; choose another output_dir")
 
     def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Accuracy and loss of the weights as they stand, at the run's decision threshold.
@@ -209,12 +255,13 @@ class PACZeroTrainer:
         `train` has already put them into RUN/release; this is for another place. Returns the directory.
         """
         folder = Path(output_dir) if output_dir is not None else self.run.root / "saved"
-        save_weights(self.model, self.processing_class, folder, base=self._base["id"])
+        save = partial(save_weights, self.model, self.processing_class, folder, base=self._base["id"])
+        self.ranks.keep(save)
         return folder
 
     def estimate(self) -> Cost:
         """Tokens, time and memory of the run, from one timed micro-batch."""
-        batches = assembly.make_batches(self.pool, self.args)
+        batches = assembly.make_batches(self.pool, self.args, self.model)
         return estimate(
             self.model,
             batches,
@@ -252,16 +299,13 @@ class PACZeroTrainer:
 
     def _train(self) -> TrainResult:
         started = time.perf_counter()
-        diagnostics = Diagnostics(self.run.diagnostics)
-        callbacks = Callbacks(self._callbacks, self.args, self.model, self.processing_class)
-        trackers = Trackers(
-            self.args.report_to, run=self.run.root.name, directory=self.run.trackers, settings=asdict(self.args)
-        )
-        with contextlib.closing(diagnostics), contextlib.closing(trackers), callbacks.training():
-            outcome, journal = self._loop(diagnostics, [*self.observers, diagnostics, callbacks, trackers], callbacks)
+        with contextlib.ExitStack() as watching:
+            watchers = self.ranks.keep(lambda: self._watchers(watching))
+            outcome, journal = self._loop(watchers)
             statement = self._publish(outcome)
-        shutil.rmtree(self.run.cache, ignore_errors=True)  # the pool's text in another form; a mapping in use stays
-        flags = [flag for entry in journal.entries for flag in entry["unanimous"]]
+        # The pool's text in another form; a mapping in use stays.
+        self.ranks.keep(lambda: shutil.rmtree(self.run.cache, ignore_errors=True))
+        flags = [flag for entry in journal.entries for flag in entry["unanimous"]] if journal is not None else []
         return TrainResult(
             output_dir=self.run.root,
             steps=outcome.done,
@@ -272,25 +316,31 @@ class PACZeroTrainer:
             dev=outcome.dev,
         )
 
-    def _loop(
-        self, diagnostics: Diagnostics, observers: Sequence[Observer], callbacks: Callbacks
-    ) -> tuple[Outcome, Journal]:
-        args, run = self.args, self.run
+    def _watchers(self, watching: contextlib.ExitStack) -> tuple[Diagnostics, Callbacks, list[Observer]]:
+        """Who watches the run, until `watching` is closed: the diagnostics, the callbacks, and all of them together."""
+        diagnostics = watching.enter_context(contextlib.closing(Diagnostics(self.run.diagnostics)))
+        callbacks = Callbacks(self._callbacks, self.args, self.model, self.processing_class)
+        trackers = Trackers(
+            self.args.report_to, run=self.run.root.name, directory=self.run.trackers, settings=asdict(self.args)
+        )
+        watching.enter_context(contextlib.closing(trackers))
+        watching.enter_context(callbacks.training())
+        return diagnostics, callbacks, [*self.observers, diagnostics, callbacks, trackers]
+
+    def _loop(self, watchers: tuple[Diagnostics, Callbacks, list[Observer]] | None) -> tuple[Outcome, Journal | None]:
+        args = self.args
         self._restart()
         objective = assembly.make_objective(self.scorer(self.pool, "pool"), self.pool)
         objective.scorer.check()
-        membership = self._candidates(objective)
-        mechanism = assembly.make_mechanism(args, membership, run.secret)
-        expected = assembly.journal_header(
-            args, self.header, self.pool.pool, membership, None if self.dev is None else self.dev.pool
-        )
-        journal = Journal.open(run.journal, expected) if run.journal.exists() else Journal.create(run.journal, expected)
+        candidates = self._candidates(objective)
+        mechanism, journal, transcript = self.ranks.keep(lambda: self._books(candidates)) or (None, None, None)
+        diagnostics, callbacks, observers = watchers or (None, None, [])
         trainer = Trainer(
             objective,
             self.weights,
             mechanism,
             journal=journal,
-            transcript=Transcript.resume(run.staged_transcript, self.header, [e["y"] for e in journal.entries]),
+            transcript=transcript,
             schedule=Schedule(
                 steps=args.steps,
                 directions=args.directions,
@@ -303,9 +353,23 @@ class PACZeroTrainer:
             average=Average(self.weights, args.average) if args.average else None,
             evaluate=None if self.dev is None else self._dev_evaluation(self.dev, diagnostics),
             observers=observers,
-            stop=lambda: callbacks.stop,
+            stop=lambda: callbacks is not None and callbacks.stop,
+            ranks=self.ranks,
+            check_steps=args.engine.check_steps,
         )
         return trainer.run(), journal
+
+    def _books(self, candidates: Callable[[], np.ndarray] | None) -> tuple[Mechanism, Journal, Transcript]:
+        """What the first rank alone has."""
+        args, run = self.args, self.run
+        membership = None if candidates is None else candidates()
+        mechanism = assembly.make_mechanism(args, membership, run.secret)
+        expected = assembly.journal_header(
+            args, self.header, self.pool.pool, membership, None if self.dev is None else self.dev.pool
+        )
+        journal = Journal.open(run.journal, expected) if run.journal.exists() else Journal.create(run.journal, expected)
+        transcript = Transcript.resume(run.staged_transcript, self.header, [e["y"] for e in journal.entries])
+        return mechanism, journal, transcript
 
     def _restart(self) -> None:
         """Puts the weights where every run begins, which an earlier one on this model has left."""
@@ -317,32 +381,40 @@ class PACZeroTrainer:
             )
         self._moved = True
 
-    def _candidates(self, objective: Any) -> np.ndarray | None:
+    def _candidates(self, objective: Objective) -> Callable[[], np.ndarray] | None:
+        """What gives the first rank its candidates, once all have measured for it; None where none are used."""
+        path = self.run.candidates
         if self.args.mechanism.name == "none":
             return None
-        return assembly.stored_candidates(
-            self.run.candidates,
-            lambda: assembly.draw_candidates(self.args, objective, self._trained, self.pool, self.progress),
-        )
+        if self.ranks.share(path.exists):
+            return partial(assembly.read_candidates, path)
+        draw = assembly.measured_candidates(self.args, objective, self._trained, self.pool, self.progress)
+        return lambda: assembly.keep_candidates(path, draw())
 
-    def _dev_evaluation(self, dev: assembly.Records, diagnostics: Diagnostics) -> Callable[[int], DevResult]:
+    def _dev_evaluation(self, dev: assembly.Records, diagnostics: Diagnostics | None) -> Callable[[int], DevResult]:
         scorer, targets = self.scorer(dev, "dev set"), dev.encoded.targets
 
         def evaluate(done: int) -> DevResult:
-            if done in diagnostics.dev:
-                return diagnostics.dev[done]
+            known = self.ranks.share(lambda: None if diagnostics is None else diagnostics.dev.get(done))
+            if known is not None:
+                return known
             scores = scorer.scores()
-            threshold = median_threshold(scores) if self.args.threshold == "median" else 0.0
-            return DevResult(
-                done, accuracy(scores, targets, threshold), float(losses(scores, targets).mean()), threshold
-            )
+
+            def result() -> DevResult:
+                threshold = median_threshold(scores) if self.args.threshold == "median" else 0.0
+                return DevResult(
+                    done, accuracy(scores, targets, threshold), float(losses(scores, targets).mean()), threshold
+                )
+
+            return self.ranks.share(result)
 
         return evaluate
 
     def _publish(self, outcome: Outcome) -> dict[str, Any]:
         chosen = [result for result in outcome.dev if result.done == outcome.chosen]
         self.threshold = chosen[0].threshold if chosen else 0.0
-        return publish_release(
+        publish = partial(
+            publish_release,
             self.run,
             self.model,
             self.processing_class,
@@ -353,6 +425,7 @@ class PACZeroTrainer:
             development=None if self.dev is None else development(outcome, len(self.dev.pool), self.args),
             task=self.args.task,
         )
+        return self.ranks.share(publish)
 
     def _populate(self, staged: RunDirectory) -> None:
         """What a run directory holds from its first moment: settings and secret."""
@@ -377,12 +450,15 @@ class PACZeroTrainer:
         """The scorer of these records; what lies below the trained layers is computed once and kept."""
         key = records.pool.hash()
         if key not in self._scorers:
+            self.ranks.agree({what: key})
+            place = key[:16] if self.ranks.first else f"{key[:16]}-{self.ranks.rank}"
             self._scorers[key] = assembly.make_scorer(
                 self.model,
                 records,
                 self.args,
                 first_layer=self._first_layer,
-                cache=self.run.cache / key[:16] if self.run.private.is_dir() else None,
+                cache=self.run.cache / place if self.run.private.is_dir() else None,
                 progress=lambda done, of: self.progress(f"hidden states, {what}", done, of),
+                ranks=self.ranks,
             )
         return self._scorers[key]

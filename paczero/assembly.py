@@ -37,9 +37,10 @@ from paczero.zeroth.adapters import ADAPTER_LAW
 from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.directions import direction_law
 from paczero.zeroth.forward import Scorer
+from paczero.zeroth.packing import can_pack
 from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.replay import replay
-from paczero.zeroth.standins import HiddenCache
+from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.updates import Average, Weights
 
 BuildProgress = Callable[[str, int, int], None]
@@ -111,9 +112,17 @@ def check_fit(args: PACZeroConfig, records: Records) -> None:
         median_threshold(np.zeros((1, len(records.encoded.candidates))))
 
 
-def make_batches(records: Records, args: PACZeroConfig) -> list[MicroBatch]:
-    """The fixed micro-batches of one set of records."""
-    return micro_batches(records.encoded.prompts, records.tree, batch_tokens=args.batch_tokens)
+def make_batches(records: Records, args: PACZeroConfig, model: nn.Module) -> list[MicroBatch]:
+    """The fixed micro-batches of one set of records, packed where the model's attention allows it."""
+    longest = int(records.encoded.lengths.max()) + len(records.tree)
+    packing = args.engine.packing and can_pack(models.plain(model), longest)
+    return micro_batches(
+        records.encoded.prompts,
+        records.tree,
+        batch_tokens=args.batch_tokens,
+        packing=packing,
+        prefix=args.engine.prefix,
+    )
 
 
 def make_scorer(
@@ -128,8 +137,17 @@ def make_scorer(
 ) -> Scorer:
     """The scorer of one set of records, its hidden states cached below `first_layer`."""
     store = HiddenCache(args.cache_bytes, cache)
-    batches = make_batches(records, args)
-    return Scorer(model, batches, records.tree, first_layer=first_layer, cache=store, progress=progress, ranks=ranks)
+    batches = make_batches(records, args, model)
+    return Scorer(
+        model,
+        batches,
+        records.tree,
+        first_layer=first_layer,
+        cache=store,
+        progress=progress,
+        ranks=ranks,
+        engine=args.engine,
+    )
 
 
 def make_objective(scorer: Scorer, records: Records) -> Objective:
@@ -162,21 +180,22 @@ def check_moves(weights: Weights, args: PACZeroConfig) -> None:
             )
 
 
-def draw_candidates(
+def measured_candidates(
     args: PACZeroConfig,
     objective: Objective,
     weights: dict[str, nn.Parameter],
     records: Records,
     progress: BuildProgress,
-) -> np.ndarray:
-    """The candidate subsets (N, M) of the run's family, a function of public values and the base model.
+) -> Callable[[], np.ndarray]:
+    """What draws the candidate subsets (N, M) of the run's family, from public values and the base model.
 
-    Features are the hidden states at the end of each prompt; `balanced` also measures pilot directions.
+    Measuring is done here, by all ranks together; drawing when it is called, by one. Features are the hidden states at
+    the end of each prompt; `balanced` also measures pilot directions.
     """
     family, units = args.mechanism.family, objective.units
     draw = partial(draw_subsets, units, args.mechanism.subsets, seed=args.seed, family=family)
     if family == "random":
-        return draw()
+        return draw
     owners = records.pool.unit_of_record
     counts = np.bincount(owners, minlength=units)[:, None]
     per_record = objective.scorer.features()
@@ -187,7 +206,7 @@ def draw_candidates(
     pilots = None
     if family == "balanced":
         pilots = _pilots(args, objective, weights, progress)
-    return draw(features=features / counts, labels=labels, pilots=pilots)
+    return partial(draw, features=features / counts, labels=labels, pilots=pilots)
 
 
 def _pilots(
@@ -206,15 +225,21 @@ def _pilots(
     return values if clip is None else np.clip(values, -clip, clip)
 
 
-def stored_candidates(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """The run's candidates from `private/`, drawn and written there on first use."""
-    if path.exists():
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-                return np.unpackbits(stored["packed"], axis=1, count=int(stored["subsets"])).astype(bool)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise IntegrityError(f"candidates: {str(path)!r} cannot be read; delete it to draw them again") from error
-    membership = compute()
+def read_candidates(path: Path) -> np.ndarray:
+    """The run's candidates (N, M) from `private/`.
+
+    Raises:
+        IntegrityError: the file was damaged.
+    """
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            return np.unpackbits(stored["packed"], axis=1, count=int(stored["subsets"])).astype(bool)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise IntegrityError(f"candidates: {str(path)!r} cannot be read; delete it to draw them again") from error
+
+
+def keep_candidates(path: Path, membership: np.ndarray) -> np.ndarray:
+    """Writes the run's candidates to `private/`, from where a resumed run takes them; returns them."""
     stream = io.BytesIO()
     np.savez(stream, packed=np.packbits(membership, axis=1), subsets=membership.shape[1])
     write_whole(path, stream.getvalue(), mode=0o600)

@@ -23,7 +23,7 @@ MakeTrainer = Callable[..., Any]
 def candidates(trainer: Any, **mechanism: Any) -> np.ndarray:
     trainer.args = replace(trainer.args, mechanism=MechanismConfig(**({"subsets": 8} | mechanism)))
     objective = assembly.make_objective(trainer.scorer(trainer.pool), trainer.pool)
-    return assembly.draw_candidates(trainer.args, objective, trainer._trained, trainer.pool, lambda *_: None)
+    return assembly.measured_candidates(trainer.args, objective, trainer._trained, trainer.pool, lambda *_: None)()
 
 
 @pytest.mark.parametrize("restore", ["copy", "arithmetic"])
@@ -60,12 +60,12 @@ def test_features_and_labels_are_the_units(make_trainer: MakeTrainer, tmp_path: 
 def test_candidates_are_kept(tmp_path: Path) -> None:
     drawn = draw_subsets(33, 10, seed=1)
     path = tmp_path / "candidates.npz"
-    np.testing.assert_array_equal(assembly.stored_candidates(path, lambda: drawn), drawn)
-    np.testing.assert_array_equal(assembly.stored_candidates(path, lambda: 1 / 0), drawn)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(assembly.keep_candidates(path, drawn), drawn)
+    np.testing.assert_array_equal(assembly.read_candidates(path), drawn)
     for content in (b"", b"PK\x03\x04", path.read_bytes()[:-40]):
         path.write_bytes(content)
         with pytest.raises(IntegrityError, match="cannot be read; delete it to draw them again"):
-            assembly.stored_candidates(path, lambda: drawn)
+            assembly.read_candidates(path)
 
 
 def test_the_headers_speak_of_public_things_only(make_trainer: MakeTrainer, tmp_path: Path) -> None:

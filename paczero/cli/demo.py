@@ -103,7 +103,8 @@ def _train_both(private: RunSettings, none: RunSettings, live: Live) -> tuple[Su
         trainer = (
             make_trainer(settings, live=live, resume=resume) if trainer is None else trainer.with_args(settings.args)
         )
-        summaries.append(train_run(settings, live=live, resume=resume, trainer=trainer))
+        train_run(settings, live=live, resume=resume, trainer=trainer)
+        summaries.append(read_summary(directory))
     place = RunDirectory(Path(private.args.output_dir))
     write_summary(place, summaries[0], accuracy_none=summaries[1].accuracy_after)
     from paczero.report.page import write_report

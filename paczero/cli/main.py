@@ -15,9 +15,11 @@ from typing import Protocol, cast
 from jsonargparse import Namespace
 
 import paczero
+from paczero.cli.launch import check_launchable, results_once, speaks
 from paczero.cli.parsing import CommandParser, did_you_mean
 from paczero.cli.terminal import complain
 from paczero.errors import PACZeroError
+from paczero.zeroth.ranks import Elsewhere
 
 COMMANDS = {
     "demo": "fine-tune a small model on film reviews, privately, in minutes",
@@ -54,12 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        with results_once():
+            return _dispatch(arguments)
+    except Elsewhere as error:
+        return error.exit_code
     except PACZeroError as error:
-        complain(str(error))
+        _complain(str(error))
         return error.exit_code
     except KeyboardInterrupt as error:
-        complain(str(error) or "interrupted")
+        _complain(str(error) or "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has left (`| head`): nothing to say, and nothing more to flush at exit.
@@ -70,8 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = _mendable(error)
         if message is None:
             raise
-        complain(message)
+        _complain(message)
         return PACZeroError.exit_code
+
+
+def _complain(message: str) -> None:
+    if speaks():
+        complain(message)
 
 
 def overview() -> str:
@@ -91,6 +101,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         raise PACZeroError(f"{name!r} is no command{did_you_mean(name, COMMANDS)}")
+    check_launchable(name)
     command = cast(Command, importlib.import_module(f"paczero.cli.{name}"))
     try:
         namespace = command.parser().parse_args(arguments[1:])

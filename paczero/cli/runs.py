@@ -2,9 +2,11 @@
 
 >>> with Live() as live:
 ...     trainer = make_trainer(settings, live=live)
-...     summary = train_run(settings, live=live, trainer=trainer)
+...     train_run(settings, live=live, trainer=trainer)
 ...     other = trainer.with_args(other_settings.args)          # the same model and records, another mechanism
-...     without = train_run(other_settings, live=live, trainer=other)
+...     train_run(other_settings, live=live, trainer=other)
+
+Of several processes all come through here; what rank 0 alone does stands in `ranks.keep` or `ranks.share`.
 """
 
 import importlib.util
@@ -19,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from paczero.cli.announce import announce
 from paczero.cli.settings import RunSettings
-from paczero.cli.summary import Summary, read_summary, summary_path, write_summary
+from paczero.cli.summary import Summary, summary_path, write_summary
 from paczero.cli.terminal import Live, warn
-from paczero.cli.watch import Watcher, keep_quiet, shown, terminable
+from paczero.cli.watch import Watcher, keep_quiet, shown
 from paczero.config import PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.rundir import RunDirectory
+from paczero.zeroth.ranks import Diverged, Lost, Ranks, join, terminable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,13 +58,19 @@ def make_trainer(
             f"data.dev: none was given, but select is {settings.args.select!r} and threshold is "
             f"{settings.args.threshold!r}; name records that are not in the pool, or set them to 'last' and 'none'"
         )
+    ranks = join()
     if not resume:
-        check_place(run)
+        ranks.keep(lambda: check_place(run))
         return build_trainer(settings, live=live, secret=secret)
-    with run.locked():  # a run that another process holds is refused now, not after the model is loaded
-        pass
+    ranks.keep(lambda: _require_idle(run))
     with _paths_explained(settings, model):
         return build_trainer(settings, live=live, secret=secret, model=model)
+
+
+def _require_idle(run: RunDirectory) -> None:
+    """Refuses a run that another process holds now, not after the model is loaded."""
+    with run.locked():
+        pass
 
 
 def build_trainer(
@@ -75,8 +84,8 @@ def build_trainer(
         PACZeroError: anything that cannot be used, in one line.
     """
     check_trackers(settings.args)
-    if secret is not None and not Path(secret).is_file():
-        raise PACZeroError(f"--secret: {str(secret)!r} is no file; expected private/secret.json of an earlier run")
+    if secret is not None:
+        join().keep(lambda: _require_secret(Path(secret)))
     live.show("reading the records")
     from paczero.records.pool import load_rows, make_pool
 
@@ -113,8 +122,8 @@ def train_run(
     secret: str | Path | None = None,
     model: str | None = None,
     trainer: "PACZeroTrainer | None" = None,
-) -> Summary:
-    """Trains to the end, writes `summary.json` and the report; what is finished already is only summed up.
+) -> None:
+    """Trains to the end, writes `summary.json` and the report; leaves what is finished already as it is.
 
     Args:
         settings: of the run; with `resume` those in its `config.yaml`.
@@ -129,32 +138,48 @@ def train_run(
         IntegrityError: the run does not belong to these settings, records or model, or was changed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, with a message that says how to go on.
     """
-    run = RunDirectory(Path(settings.args.output_dir))
-    if resume and run.finished and summary_path(run).exists():
-        return read_summary(run)
+    run, ranks = RunDirectory(Path(settings.args.output_dir)), join()
+    if resume and ranks.share(lambda: run.finished and summary_path(run).exists()):
+        return
     if not resume:
-        check_place(run)
+        ranks.keep(lambda: check_place(run))
     watcher = Watcher(live, settings.args.mechanism)
-    with terminable(), _resumable(run, watcher), within_memory(settings.args):
+    with terminable(), _resumable(run, watcher, ranks), within_memory(settings.args), ranks.watched():
         if trainer is None:
             trainer = make_trainer(settings, live=live, resume=resume, secret=secret, model=model)
         trainer.observers, trainer.progress = [watcher], shown(live)
-        live.close()
-        announce(trainer, settings)
-        if secret is not None:
-            warn(f"the secret of {str(secret)!r} is used again: what this run leaks adds to what that one leaked")
-        test = None if settings.data.test is None else _read(trainer, settings.data.test)
-        before = _untuned(trainer, test)
-        earlier = _seconds(run) if resume else 0.0
-        seconds = _train(trainer, run, resume=resume)
-        live.close()  # the last step's line stands
-        summary = _summarise(trainer, run, test, before, earlier + seconds)
-        write_summary(run, summary)
-        live.show("writing the report")
+        _train_and_report(trainer, settings, run, live=live, resume=resume, secret=secret)
+
+
+def _train_and_report(
+    trainer: "PACZeroTrainer",
+    settings: RunSettings,
+    run: RunDirectory,
+    *,
+    live: Live,
+    resume: bool,
+    secret: str | Path | None,
+) -> None:
+    ranks = trainer.ranks
+    live.close()
+    ranks.keep(lambda: announce(trainer, settings))
+    if secret is not None and ranks.first:
+        warn(f"the secret of {str(secret)!r} is used again: what this run leaks adds to what that one leaked")
+    test = None if settings.data.test is None else _read(trainer, settings.data.test)
+    before = _untuned(trainer, test)
+    earlier = ranks.keep(lambda: _seconds(run) if resume else 0.0) or 0.0
+    seconds = earlier + _train(trainer, run, resume=resume)
+    live.close()  # the last step's line stands
+    after = None if test is None else _scores(trainer, test, "trained model on the test set")
+
+    def finish() -> None:
         from paczero.report.page import write_report
 
+        write_summary(run, _summarise(trainer, run, test, before, after, seconds))
+        live.show("writing the report")
         write_report(run)
-    return summary
+
+    ranks.keep(finish)
 
 
 def check_place(run: RunDirectory) -> None:
@@ -174,6 +199,11 @@ def check_trackers(args: PACZeroConfig) -> None:
             raise PACZeroError(f"report_to: {name!r} is not installed; `pip install 'paczero[{name}]'` or leave it out")
 
 
+def _require_secret(path: Path) -> None:
+    if not path.is_file():
+        raise PACZeroError(f"--secret: {str(path)!r} is no file; expected private/secret.json of an earlier run")
+
+
 def served_threshold(release: Path) -> float:
     """Where the served binary decision lies, as a difference of scores; a release folder by itself says it.
 
@@ -187,16 +217,22 @@ def served_threshold(release: Path) -> float:
 
 def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> float:
     """Trains and returns the seconds; a run that was killed after its release only gets its weights back."""
-    if not run.finished or not resume:
+    ranks = trainer.ranks
+    if not resume or not ranks.share(lambda: run.finished):
         return trainer.train(resume_from_checkpoint=resume).seconds
     from paczero.assembly import take_steps
     from paczero.mechanism.transcript import Transcript
     from paczero.report import statement
 
-    shutil.rmtree(run.cache, ignore_errors=True)
-    chosen = statement.read(run.release / statement.NAME)["chosen_step"]
-    take_steps(trainer.weights, Transcript.read(run.release / "transcript.jsonl"), until=chosen)
-    trainer.threshold = served_threshold(run.release)
+    ranks.keep(lambda: shutil.rmtree(run.cache, ignore_errors=True))
+    chosen, trainer.threshold, transcript = ranks.share(
+        lambda: (
+            statement.read(run.release / statement.NAME)["chosen_step"],
+            served_threshold(run.release),
+            Transcript.read(run.release / "transcript.jsonl"),
+        )
+    )
+    take_steps(trainer.weights, transcript, until=chosen)
     return 0.0
 
 
@@ -234,13 +270,19 @@ def _scores(trainer: "PACZeroTrainer", records: "Records", what: str) -> "np.nda
     hidden = tokens * model.config.get_text_config().hidden_size * next(model.parameters()).element_size()
     if hidden <= trainer.args.cache_bytes:
         return trainer.scorer(records, what).scores()
-    return make_scorer(trainer.model, records, trainer.args, first_layer=0, cache=None).scores()
+    ranks = trainer.ranks
+    return make_scorer(trainer.model, records, trainer.args, first_layer=0, cache=None, ranks=ranks).scores()
 
 
 def _summarise(
-    trainer: "PACZeroTrainer", run: RunDirectory, test: "Records | None", before: dict[str, Any], seconds: float
+    trainer: "PACZeroTrainer",
+    run: RunDirectory,
+    test: "Records | None",
+    before: dict[str, Any],
+    scores: "np.ndarray | None",
+    seconds: float,
 ) -> Summary:
-    """The figures of the finished run; its served weights stand in the model."""
+    """The figures of the finished run, whose served weights have these scores on the test set."""
     import numpy as np
 
     from paczero.records.scores import accuracy
@@ -252,9 +294,9 @@ def _summarise(
     chosen = facts.sealed["chosen_step"]
     dev = dict(zip(facts.development.steps, facts.development.accuracy, strict=True)) if facts.development else {}
     after = majority = None
-    if test is not None:
+    if test is not None and scores is not None:
         targets = test.encoded.targets
-        after = accuracy(_scores(trainer, test, "trained model on the test set"), targets, trainer.threshold)
+        after = accuracy(scores, targets, trainer.threshold)
         majority = float(np.bincount(targets).max() / len(targets))
     return Summary(
         accuracy_before=before.get("accuracy_before"),
@@ -282,15 +324,22 @@ def _seconds(run: RunDirectory) -> float:
 
 
 @contextmanager
-def _resumable(run: RunDirectory, watcher: Watcher) -> Iterator[None]:
-    """Says on Ctrl-C how to go on, if there is something to go on with."""
+def _resumable(run: RunDirectory, watcher: Watcher, ranks: Ranks) -> Iterator[None]:
+    """Says on Ctrl-C, or where a process was lost, how to go on, if there is something to go on with."""
+    resume = f"paczero train --resume {shlex.quote(str(run.root))}"
     try:
         yield
     except KeyboardInterrupt as error:
         if not run.private.is_dir():
             raise KeyboardInterrupt("interrupted before the run began; nothing was written") from error
         at = f"stopped after {watcher.done:,} steps" if watcher.done else "stopped before the first step"
-        raise KeyboardInterrupt(f"{at}; go on with: paczero train --resume {shlex.quote(str(run.root))}") from error
+        raise KeyboardInterrupt(f"{at}; go on with: {resume}{_launched(ranks)}") from error
+    except (Lost, Diverged) as error:
+        raise type(error)(f"{error}; go on with: {resume}{_launched(ranks)}") from error
+
+
+def _launched(ranks: Ranks) -> str:
+    return "" if ranks.size == 1 else " (by the launcher, with as many processes as you like)"
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 $ paczero train --config demo --output_dir runs/first
 $ paczero train --resume runs/first
+$ torchrun --nproc_per_node 2 -m paczero train --config demo --output_dir runs/first
 """
 
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from paczero.cli.flags import SettingsParser
+from paczero.cli.launch import joined, live_on
 from paczero.cli.runs import train_run
 from paczero.cli.settings import (
     RunSettings,
@@ -20,8 +22,7 @@ from paczero.cli.settings import (
     require_pool,
     settings_from,
 )
-from paczero.cli.summary import closing, summary_path
-from paczero.cli.terminal import Live
+from paczero.cli.summary import closing, read_summary, summary_path
 from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
 
@@ -34,19 +35,25 @@ def parser() -> SettingsParser:
 
 
 def run(namespace: Namespace) -> int:
-    resume = namespace.resume is not None
-    settings = resumed_settings(namespace) if resume else settings_from(namespace)
     if namespace.print_settings:
-        print(dump_settings(settings), end="")
+        print(dump_settings(_settings(namespace)), end="")
         return 0
-    directory = RunDirectory(Path(settings.args.output_dir))
-    if resume and directory.finished and summary_path(directory).exists():
-        print(f"{directory.root} is finished already; nothing was done.", file=sys.stderr)
-    with Live() as live:
+    # A resumed run's settings are in its directory, which rank 0 has; all else is refused before processes meet.
+    given = settings_from(namespace) if namespace.resume is None else None
+    with joined() as ranks, live_on(ranks) as live:
+        settings = given or ranks.share(lambda: resumed_settings(namespace))
+        directory = RunDirectory(Path(settings.args.output_dir))
+        resume = given is None
+        if resume and ranks.first and directory.finished and summary_path(directory).exists():
+            print(f"{directory.root} is finished already; nothing was done.", file=sys.stderr)
         moved = namespace.settings.get("model") if resume else None
-        summary = train_run(settings, live=live, resume=resume, secret=namespace.secret, model=moved)
-    print(closing(summary, directory))
+        train_run(settings, live=live, resume=resume, secret=namespace.secret, model=moved)
+        ranks.keep(lambda: print(closing(read_summary(directory), directory)))
     return 0
+
+
+def _settings(namespace: Namespace) -> RunSettings:
+    return settings_from(namespace) if namespace.resume is None else resumed_settings(namespace)
 
 
 def resumed_settings(namespace: Namespace) -> RunSettings:

@@ -8,14 +8,10 @@ The owner's to see: which steps were unanimous and what was spent speak of the p
 """
 
 import os
-import signal
-import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from paczero.cli.terminal import Live, duration
@@ -97,20 +93,3 @@ def keep_quiet() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM ends what runs inside as Ctrl-C does: files are closed and the user is told how to go on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -3,6 +3,9 @@
 It knows neither tasks nor mechanisms. A resumed run goes through the same loop from the first step: where the journal
 holds a step's release, that is taken instead of a new one, so a run that was killed ends bit for bit like one that was
 not.
+
+Of several processes, all evaluate, update and know what was released; the first alone has mechanism, journal,
+transcript and observers. What it makes of them the others get by `Ranks.share`, and so they do its errors.
 """
 
 import math
@@ -10,16 +13,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from paczero.errors import PACZeroError
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.release import Mechanism, Release
 from paczero.mechanism.subsets import draw_part
 from paczero.mechanism.transcript import Transcript
-from paczero.zeroth.derivatives import Objective
+from paczero.zeroth.derivatives import Derivatives, Objective
+from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.updates import Average, Weights
 
 
@@ -113,35 +119,63 @@ class Outcome:
     dev: list[DevResult] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Books:
+    """What the first rank alone has: who releases, and where it is written.
+
+    Attributes:
+        mechanism, journal, transcript: as in `Trainer`.
+    """
+
+    mechanism: Mechanism
+    journal: Journal
+    transcript: Transcript
+
+    def release(self, step: int, measured: Derivatives | None) -> Release:
+        """The release of a step: the written one where nothing was measured, else a new one, on disk before its use."""
+        if measured is None:
+            release = Release.from_journal(self.journal.entries[step])
+            self.mechanism.recall(release)
+            return release
+        release = self.mechanism.release(step, measured.values, nonfinite=measured.nonfinite, part=measured.part)
+        self.journal.append(release.to_journal())
+        self.transcript.append(step, release.y)
+        return release
+
+
 class Trainer:
     """Runs the loop over one pool.
 
     Args:
         objective: the pool's losses.
         weights: the trained weights at the initial point.
-        mechanism: what is released.
+        mechanism: what is released; None on all ranks but the first, like journal and transcript.
         journal: the releases written so far; new ones are appended and on disk before the weights move.
         transcript: what may be published of them; holds as many steps as the journal and follows it line by line.
         schedule: steps, rates, evaluations.
         average: the served average of iterates, or None to serve the iterates themselves.
         evaluate: (steps done) -> result on the dev set with the weights as they stand; None without a dev set.
-        observers: told of every step and evaluation.
-        stop: asked after each step; True ends the run there. It may look at public things only.
+        observers: told of every step and evaluation, on the first rank.
+        stop: asked after each step, on the first rank; True ends the run there. It may look at public things only.
+        ranks: the processes that share the work.
+        check_steps: they compare their weights after every so many steps, and those that are served.
     """
 
     def __init__(
         self,
         objective: Objective,
         weights: Weights,
-        mechanism: Mechanism,
+        mechanism: Mechanism | None,
         *,
-        journal: Journal,
-        transcript: Transcript,
+        journal: Journal | None,
+        transcript: Transcript | None,
         schedule: Schedule,
         average: Average | None = None,
         evaluate: Callable[[int], DevResult] | None = None,
         observers: Sequence[Observer] = (),
         stop: Callable[[], bool] = lambda: False,
+        ranks: Ranks = ALONE,
+        check_steps: int = 100,
     ):
         self.objective = objective
         self.weights = weights
@@ -153,54 +187,80 @@ class Trainer:
         self.evaluate = evaluate
         self.observers = observers
         self.stop = stop
+        self.ranks = ranks
+        self.check_steps = check_steps
         self._best: tuple[float, int, dict[str, torch.Tensor]] | None = None
         self._dev: list[DevResult] = []
+        self._released: Release | None = None  # on the first rank: it never leaves it
 
     def run(self) -> Outcome:
-        """Trains to the end of the schedule, or until `stop` says so."""
-        schedule = self.schedule
+        """Trains to the end of the schedule, or until `stop` says so.
+
+        Raises:
+            Diverged: the weights of the processes differ.
+        """
+        schedule, ranks = self.schedule, self.ranks
+        written = ranks.share(lambda: len(self._books().journal.entries))
         done = 0
         self._evaluate(done)
         for step in range(schedule.steps):
             started = time.perf_counter()
             rate = schedule.rate(step)
-            release, loss = self._release(step)
-            self.weights.update(step, rate, release.y)
+            measured = self._measure(step) if step >= written else None
+            if measured is None:
+                self._pass_by(step)
+            y = ranks.share(partial(self._release, step, measured))
+            self.weights.update(step, rate, y)
             if self.average is not None:
                 self.average.observe()
             done = step + 1
             seconds = time.perf_counter() - started
-            self._tell(Step(step, schedule.steps, rate, release, self.mechanism.spent, loss, seconds))
+            loss = None if measured is None else measured.loss
+            ranks.keep(partial(self._tell, step, rate, loss, seconds))
+            if done % self.check_steps == 0:
+                ranks.check_weights(self.weights.fingerprint, done)
             if done % schedule.eval_steps == 0 or done == schedule.steps:
                 self._evaluate(done)
-            if self.stop():
+            if ranks.share(self.stop):
                 break
         if self._dev and self._dev[-1].done != done:
             self._evaluate(done)
         return self._outcome(done)
 
-    def _release(self, step: int) -> tuple[Release, float | None]:
-        """The release of this step: the written one where there is one, else a new one, written before it is used."""
-        if step < len(self.journal.entries):
-            release = Release.from_journal(self.journal.entries[step])
-            self.mechanism.recall(release)
-            for k in range(self.schedule.directions):
-                self.weights.pass_by(step, k)
-            return release, None
-        measured = self.objective.derivatives(self.weights, step, self.schedule.directions, self._part(step))
-        release = self.mechanism.release(step, measured.values, nonfinite=measured.nonfinite, part=measured.part)
-        self.journal.append(release.to_journal())
-        self.transcript.append(step, release.y)
-        return release, measured.loss
+    def _measure(self, step: int) -> Derivatives:
+        return self.objective.derivatives(self.weights, step, self.schedule.directions, self._part(step))
+
+    def _pass_by(self, step: int) -> None:
+        """Of a step in the journal, what measuring it did to the weights."""
+        for k in range(self.schedule.directions):
+            self.weights.pass_by(step, k)
+
+    def _books(self) -> Books:
+        if self.mechanism is None or self.journal is None or self.transcript is None:
+            raise PACZeroError("trainer: none was given; expected mechanism, journal and transcript on the first rank")
+        return Books(self.mechanism, self.journal, self.transcript)
+
+    def _release(self, step: int, measured: Derivatives | None) -> Sequence[float]:
+        """What the step releases; on the first rank."""
+        self._released = self._books().release(step, measured)
+        return self._released.y
+
+    def _tell(self, index: int, rate: float, loss: float | None, seconds: float) -> None:
+        """Tells the observers of a step; on the first rank."""
+        if self._released is None or self.mechanism is None:
+            return
+        step = Step(index, self.schedule.steps, rate, self._released, self.mechanism.spent, loss, seconds)
+        for observer in self.observers:
+            observer.on_step(step)
+
+    def _tell_dev(self, result: DevResult) -> None:
+        for observer in self.observers:
+            observer.on_dev(result)
 
     def _part(self, step: int) -> np.ndarray | None:
         if self.schedule.units_per_step is None:
             return None
         return draw_part(self.objective.units, self.schedule.units_per_step, seed=self.schedule.seed, step=step)
-
-    def _tell(self, step: Step) -> None:
-        for observer in self.observers:
-            observer.on_step(step)
 
     def _evaluate(self, done: int) -> None:
         if self.evaluate is None:
@@ -213,8 +273,7 @@ class Trainer:
                 figure = -math.inf
             if done > 0 and figure is not None and (self._best is None or figure > self._best[0]):
                 self._best = (figure, done, self.weights.snapshot())
-        for observer in self.observers:
-            observer.on_dev(result)
+        self.ranks.keep(partial(self._tell_dev, result))
 
     def served(self) -> AbstractContextManager[None]:
         """A context in which the weights are those that are served: the average, where one is kept."""
@@ -227,4 +286,5 @@ class Trainer:
             with self.served():
                 chosen, weights = done, self.weights.snapshot()
         self.weights.load(weights)
+        self.ranks.check_weights(self.weights.fingerprint, done)
         return Outcome(done, chosen, weights, self._dev)

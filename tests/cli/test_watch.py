@@ -7,9 +7,10 @@ import signal
 import pytest
 
 from paczero.cli.terminal import Live
-from paczero.cli.watch import Watcher, terminable
+from paczero.cli.watch import Watcher
 from paczero.config import MechanismConfig
 from paczero.mechanism.release import Release
+from paczero.zeroth.ranks import terminable
 from paczero.zeroth.trainer import DevResult, Step
 
 
