@@ -13,8 +13,8 @@ from torch import nn
 from paczero.config import PACZeroConfig
 from paczero.records.batches import CandidateTree, MicroBatch
 from paczero.zeroth.forward import Scorer
+from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.models import find_layers, plain
-from paczero.zeroth.standins import HiddenCache
 
 
 @dataclass(frozen=True)

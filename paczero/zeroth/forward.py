@@ -1,7 +1,7 @@
 """Scores of every record's candidates, with as few token positions as the model allows.
 
 Nothing is computed twice that stays the same: layers below the first trained one, and the frozen modules that take
-their output, run once per record and what they gave is kept (`standins.HiddenCache`). Nothing is computed that is not
+their output, run once per record and what they gave is kept (`hidden.HiddenCache`). Nothing is computed that is not
 read: the last layer is narrowed to the positions whose output is needed, and the head to the label words' rows.
 
 >>> scorer = Scorer(model, batches, tree, first_layer=29, cache=HiddenCache(2**31, None))  # doctest: +SKIP
@@ -10,23 +10,27 @@ read: the last layer is narrowed to the positions whose output is needed, and th
 """
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import nn
 
 from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
 from paczero.records.batches import CandidateTree, MicroBatch
+from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.merging import find_mergeable, merging
 from paczero.zeroth.models import find_layers, plain
 from paczero.zeroth.narrowing import GivenAttention, find_narrowing, gather, narrowed
 from paczero.zeroth.packing import Layout, layout_of, packed, packed_inputs, packed_places, packed_reads
 from paczero.zeroth.ranks import ALONE, Ranks
-from paczero.zeroth.standins import Given, HiddenCache, Site, Skip, constant_modules, kept, replaced
+from paczero.zeroth.standins import Given, Site, Skip, constant_modules, kept, replaced
 
 KEPT_ROWS = 512  # vectors that go through the last layer together where attention is kept
 SELF_CHECK_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
@@ -298,7 +302,25 @@ class Scorer:
             return parts[0] if len(parts) == 1 else [torch.cat(same) for same in zip(*parts, strict=True)]
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
-            cache.fill([one.batch.positions for one in self._passes], compute)
+            cache.fill(self._key(), [one.batch.positions for one in self._passes], compute)
+
+    def _key(self) -> dict[str, Any]:
+        """All that the kept states depend on beside the base model."""
+        digest = hashlib.sha256()
+        for members in self._members:
+            for batch in members:
+                for array in (batch.records, batch.input_ids, batch.lengths, batch.reads):
+                    digest.update(repr(array.shape).encode() + array.tobytes())
+        first = self.found.layers[self.first_layer]
+        return {
+            "records": digest.hexdigest(),
+            "packed": [self.batches[0].packed, self.batches[0].prefix],
+            "first_layer": self.first_layer,
+            "still": self._still,
+            "trained": [name for name, parameter in first.named_parameters() if parameter.requires_grad],
+            "model": [type(self.model).__name__, str(self.model.dtype), self.device.type],
+            "versions": [torch.__version__, transformers.__version__],
+        }
 
     def _below(self, one: Pass) -> None:
         with packed(self.model, one.layout):

@@ -1,4 +1,4 @@
-"""What stays the same in every step is computed once: caches, and the modules that hand their content out.
+"""What stays the same in every step is computed once; these modules hand it out in the place of what computed it.
 
 Below the first trained layer nothing changes. In that layer nothing changes either until a trained weight is met: its
 first norm and the frozen projections that read it give the same output in every step. `constant_modules` finds these
@@ -6,10 +6,8 @@ by watching one forward pass; `kept` records what they give, `replaced` puts sta
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -115,55 +113,3 @@ def replaced(sites: Sequence[Site], stand_ins: Sequence[nn.Module]) -> Iterator[
     finally:
         for site, original in zip(sites, originals, strict=True):
             setattr(site.parent, site.name, original)
-
-
-class HiddenCache:
-    """What a set of records gives below and around the first trained weights, some tensors (B, S, …) a micro-batch.
-
-    Args:
-        limit: bytes that stay in memory; beyond them the states go to a memory-mapped file.
-        directory: where that file lies (private: the states are the pool's text in another form).
-    """
-
-    def __init__(self, limit: int, directory: Path | None):
-        self.limit = limit
-        self.directory = directory
-        self.states: list[list[torch.Tensor]] = []
-
-    def fill(self, rows: list[int], compute: Callable[[int], list[torch.Tensor]]) -> None:
-        """Computes and keeps the states of all micro-batches, in order.
-
-        Args:
-            rows: vectors that each state of a micro-batch has.
-            compute: number of the micro-batch -> its states.
-        """
-        mapped: torch.Tensor | None = None
-        offset = 0
-        for index in range(len(rows)):
-            states = compute(index)
-            if index == 0:
-                total = sum(rows) * sum(state.shape[-1] for state in states)
-                mapped = self._mapped(total, states[0]) if total * states[0].element_size() > self.limit else None
-            if mapped is not None:
-                for place, state in enumerate(states):
-                    view = mapped[offset : offset + state.numel()].view(state.shape)
-                    view.copy_(state)
-                    offset += state.numel()
-                    states[place] = view
-            self.states.append(states)
-
-    def _mapped(self, elements: int, like: torch.Tensor) -> torch.Tensor | None:
-        if self.directory is None or like.device.type != "cpu":
-            return None
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self.directory / "hidden.bin"
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
-        try:
-            os.ftruncate(descriptor, elements * like.element_size())
-            if hasattr(
-                os, "posix_fallocate"
-            ):  # a full disk is refused here; met while writing it would kill the process
-                os.posix_fallocate(descriptor, 0, elements * like.element_size())
-        finally:
-            os.close(descriptor)
-        return torch.from_file(str(path), shared=True, size=elements, dtype=like.dtype)

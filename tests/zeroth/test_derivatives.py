@@ -13,7 +13,7 @@ from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.directions import direction_law
 from paczero.zeroth.forward import Scorer
 from paczero.zeroth.models import attach, first_trained_layer
-from paczero.zeroth.standins import HiddenCache
+from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.updates import Weights
 
 Decoder = Callable[..., PreTrainedModel]

@@ -15,8 +15,8 @@ from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
 from paczero.records.batches import CandidateTree, micro_batches
 from paczero.zeroth.forward import Scorer
+from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.models import attach, first_trained_layer, plain
-from paczero.zeroth.standins import HiddenCache
 
 Decoder = Callable[..., PreTrainedModel]
 FAMILIES = ("llama", "opt", "gpt2", "qwen2", "qwen3")
@@ -234,15 +234,59 @@ def test_full_tuning_of_the_last_layer(decoder: Decoder, stirred: Callable[..., 
 
 
 @pytest.mark.parametrize("words", WORDS.values(), ids=list(WORDS))
-def test_a_mapped_cache_is_the_same_and_private(decoder: Decoder, tmp_path: Path, words: list[list[int]]) -> None:
-    model, place = decoder("llama"), tmp_path / "private" / "cache"
-    inside = scorer(model, words, first_layer=2, cache=HiddenCache(2**30, place))
-    assert not place.exists()
-    mapped = scorer(model, words, first_layer=2, cache=HiddenCache(0, place))
-    np.testing.assert_array_equal(mapped.scores(), inside.scores())
-    [file] = place.iterdir()
-    assert file.stat().st_size == inside.positions * 16 * 4
-    assert (stat.S_IMODE(place.stat().st_mode), stat.S_IMODE(file.stat().st_mode)) == (0o700, 0o600)
+def test_a_kept_cache_is_the_same_and_private(decoder: Decoder, tmp_path: Path, words: list[list[int]]) -> None:
+    """In memory, in a mapped file, and taken from either's file by a later start, which runs no layer below."""
+    model = decoder("llama")
+    inside = scorer(model, words, first_layer=2, cache=HiddenCache(2**30, None)).scores()
+    for limit in (2**30, 0):
+        place = tmp_path / f"private {limit}" / "cache"
+        first = scorer(model, words, first_layer=2, cache=HiddenCache(limit, place))
+        np.testing.assert_array_equal(first.scores(), inside)
+        data, index = sorted(place.iterdir())
+        assert data.stat().st_size == first.positions * 16 * 4
+        assert {stat.S_IMODE(path.stat().st_mode) for path in (data, index)} == {0o600}
+        assert stat.S_IMODE(place.stat().st_mode) == 0o700
+        for later in (2**30, 0):
+            told: list[int] = []
+            again = scorer(
+                model,
+                words,
+                first_layer=2,
+                cache=HiddenCache(later, place),
+                progress=lambda done, of, told=told: told.append(done),
+            )
+            np.testing.assert_array_equal(again.scores(), inside)
+            assert not told, "nothing was computed again"
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "another record": {"prompts": [*PROMPTS[:-1], [9, 9]]},
+    "another order": {"prompts": PROMPTS[::-1]},
+    "another template": {"prompts": [[*prompt, 3] for prompt in PROMPTS]},
+    "other label words": {"words": WORDS["two of several tokens"]},
+    "other micro-batches": {"batch_tokens": 30},
+    "no packing": {"engine": EngineConfig(packing=False)},
+    "another layer": {"first_layer": 1},
+    "another base": {"cache": "another"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_another_base_or_record_or_template_takes_no_kept_states(
+    decoder: Decoder, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    model, told = decoder("llama"), []
+    usual: dict[str, Any] = {"words": WORDS["two of one token"], "first_layer": 2}
+    scorer(model, **usual, cache=HiddenCache(2**30, tmp_path, base="one"))
+    base = change.get("cache", "one")
+    settings = usual | {name: value for name, value in change.items() if name != "cache"}
+    scorer(
+        model,
+        **settings,
+        cache=HiddenCache(2**30, tmp_path, base=base),
+        progress=lambda done, of: told.append((done, of)),
+    )
+    assert told
 
 
 @pytest.mark.parametrize("first", [0, 2])

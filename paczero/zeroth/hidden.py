@@ -1,0 +1,142 @@
+"""The hidden states that never change, kept: in memory, and in a file so that a run that goes on need not begin again.
+
+>>> cache = HiddenCache(2**31, Path("runs/mine/private/cache"), base="5f0c…")   # doctest: +SKIP
+>>> cache.fill(key, rows, compute)                                             # doctest: +SKIP
+>>> cache.states[0]                                                            # of the first micro-batch
+[tensor(...)]
+
+The states are the pool's text in another form: the file lies in `private/`, is readable by its owner only, and is
+removed when the run is finished.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from paczero.mechanism.files import canonical
+from paczero.rundir import write_whole
+
+
+class HiddenCache:
+    """What a set of records gives below and around the first trained weights, some tensors a micro-batch.
+
+    Args:
+        limit: bytes that stay in memory; beyond them the states are read from the file, which is memory-mapped.
+        directory: where the file lies; without one everything stays in memory.
+        base: hash of the base model; states of another one are never taken.
+    """
+
+    def __init__(self, limit: int, directory: Path | None, base: str = ""):
+        self.limit = limit
+        self.directory = directory
+        self.base = base
+        self.states: list[list[Tensor]] = []
+
+    def fill(self, key: dict[str, Any], rows: list[int], compute: Callable[[int], list[Tensor]]) -> None:
+        """Computes and keeps the states of all micro-batches, in order, or takes those that an earlier start left.
+
+        Args:
+            key: all that the states depend on beside the base model: records, layer, how they are cut.
+            rows: vectors that each state of a micro-batch has.
+            compute: number of the micro-batch -> its states, all of one type.
+        """
+        name = hashlib.sha256(canonical({**key, "base": self.base})).hexdigest()[:32]
+        if self.directory is None:
+            self.states = [compute(index) for index in range(len(rows))]
+            return
+        path = self.directory / f"{name}.bin"
+        if self._taken(path):
+            return
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        first = compute(0)
+        each = [first, *(None for _ in rows[1:])]
+        if first[0].device.type == "cpu" and _size(sum(rows), first) > self.limit:
+            self._fill_mapped(path, rows, lambda index: each[index] or compute(index), first)
+        else:
+            with _appending(path) as stream:
+                for index in range(len(rows)):
+                    states = each[index] or compute(index)
+                    for state in states:
+                        stream.write(_bytes(state))
+                    self.states.append(states)
+        self._seal(path)
+
+    def _fill_mapped(
+        self, path: Path, rows: list[int], compute: Callable[[int], list[Tensor]], first: list[Tensor]
+    ) -> None:
+        elements = _size(sum(rows), first) // first[0].element_size()
+        with _appending(path) as stream:
+            if hasattr(os, "posix_fallocate"):  # a full disk is refused here; met while writing it would kill us
+                os.posix_fallocate(stream.fileno(), 0, elements * first[0].element_size())
+            else:
+                os.ftruncate(stream.fileno(), elements * first[0].element_size())
+        mapped = torch.from_file(str(path), shared=True, size=elements, dtype=first[0].dtype)
+        offset = 0
+        for index in range(len(rows)):
+            states = compute(index)
+            self.states.append(_views(mapped, offset, [list(state.shape) for state in states]))
+            for view, state in zip(self.states[-1], states, strict=True):
+                view.copy_(state)
+                offset += state.numel()
+
+    def _seal(self, path: Path) -> None:
+        """Says what the file holds; a file that nothing says this of was not finished, and is not used."""
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)  # what was written through a mapping too
+        finally:
+            os.close(descriptor)
+        index = {
+            "dtype": str(self.states[0][0].dtype).removeprefix("torch."),
+            "shapes": [[list(state.shape) for state in states] for states in self.states],
+        }
+        write_whole(path.with_suffix(".json"), json.dumps(index), mode=0o600)
+
+    def _taken(self, path: Path) -> bool:
+        """Takes the states in the file, if it is there and whole; whatever is odd about it, they are computed again."""
+        with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
+            index = json.loads(path.with_suffix(".json").read_text())
+            dtype, shapes = getattr(torch, index["dtype"]), index["shapes"]
+            elements = sum(torch.Size(shape).numel() for states in shapes for shape in states)
+            if path.stat().st_size != elements * dtype.itemsize:
+                return False
+            shared = elements * dtype.itemsize > self.limit
+            flat = torch.from_file(str(path), shared=shared, size=elements, dtype=dtype)
+            flat, offset = flat if shared else flat.clone(), 0
+            for states in shapes:
+                self.states.append(_views(flat, offset, states))
+                offset += sum(state.numel() for state in self.states[-1])
+            return True
+        return False
+
+
+def _size(rows: int, first: list[Tensor]) -> int:
+    return rows * sum(state.shape[-1] for state in first) * first[0].element_size()
+
+
+def _views(flat: Tensor, offset: int, shapes: list[list[int]]) -> list[Tensor]:
+    views = []
+    for shape in shapes:
+        count = torch.Size(shape).numel()
+        views.append(flat[offset : offset + count].view(shape))
+        offset += count
+    return views
+
+
+def _bytes(state: Tensor) -> memoryview:
+    return state.detach().contiguous().view(-1).view(torch.uint8).cpu().numpy().data
+
+
+@contextlib.contextmanager
+def _appending(path: Path) -> Iterator[BinaryIO]:
+    """A new file, for its owner only."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        yield stream
