@@ -7,6 +7,7 @@ and resumed leaves the same bytes as one that was not.
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,10 @@ def save_weights(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: P
             (folder / "README.md").unlink(missing_ok=True)  # PEFT's template; the release has a card of its own
         _sort_lists(folder / "adapter_config.json")
         return
-    plain(model).save_pretrained(folder)
+    with warnings.catch_warnings():
+        # One file of weights is put together in memory at a time, also where layers wait on disk; that is meant.
+        warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules", UserWarning)
+        plain(model).save_pretrained(folder, max_shard_size="5GB")
     tokenizer.save_pretrained(folder)
 
 

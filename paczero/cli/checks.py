@@ -7,6 +7,7 @@
 Whoever holds a release and the base model can do this; nothing private is read.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,7 @@ def rebuild_release(
         IntegrityError: it is another than the transcript's, or the transcript is none that a run wrote.
     """
     from paczero.assembly import rebuild
+    from paczero.config import EngineConfig
     from paczero.zeroth import models
 
     header = release.transcript.header
@@ -95,7 +97,13 @@ def rebuild_release(
         device = "cpu" if header["direction_law"] == "rademacher" else header["device_kind"]
         name, dtype = str(model or header["base"]["id"]), header["base"]["dtype"]
         live.show(f"loading {name}")
-        base, tokenizer = models.load(name, dtype=dtype, device=device)
+        base, tokenizer = models.load(
+            name,
+            dtype=dtype,
+            device=device,
+            engine=EngineConfig(offload="disk"),  # updates are all that is taken; what does not fit need not be here
+            keep=header["train_layers"] or (),
+        )
         done = f"of {step:,} steps again"
         wrapped, weights = rebuild(
             header, base, release.transcript, until=step, on_step=lambda index: live.show(f"{index + 1:,} {done}")
@@ -124,13 +132,11 @@ def verify_weights(release: Release, model: "nn.Module", weights: "Weights") -> 
     adapter = release.folder / "adapter"
     if adapter.is_dir():
         return _compare(_tensors(adapter), {_plain(n): p.detach() for n, p in weights.parameters.items()}, adapter)
+    from paczero.zeroth.offload import WholeState
+
     folder = release.folder / "model"
-    rebuilt = dict(model.state_dict())
     released = _tensors(folder)
-    # Tied weights are stored once; transformers leaves the others out of the file.
-    stored = {rebuilt[name].data_ptr() for name in released if name in rebuilt}
-    wanted = {n: t for n, t in rebuilt.items() if n in released or t.data_ptr() not in stored}
-    return _compare(released, wanted, folder)
+    return _compare(released, WholeState(model, names=released), folder)  # tied weights are stored once
 
 
 def _plain(name: str) -> str:
@@ -155,7 +161,7 @@ def _tensors(folder: Path) -> dict[str, "torch.Tensor"]:
     return found
 
 
-def _compare(released: dict[str, "torch.Tensor"], rebuilt: dict[str, "torch.Tensor"], folder: Path) -> int:
+def _compare(released: Mapping[str, "torch.Tensor"], rebuilt: Mapping[str, "torch.Tensor"], folder: Path) -> int:
     import torch
 
     for problem, names in (

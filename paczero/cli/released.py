@@ -4,6 +4,7 @@
 >>> model, tokenizer = released_model(run, settings)               # doctest: +SKIP
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,18 +42,21 @@ def released_model(
         PACZeroError: the base model or what was released cannot be loaded.
     """
     from paczero.zeroth.models import load
+    from paczero.zeroth.offload import is_placed, load_adapter
 
     args = settings.args
+    loaded = partial(load, dtype=args.dtype, device=args.device, engine=args.engine)
     if not base and (run.release / "model").is_dir():
-        return load(str(run.release / "model"), dtype=args.dtype, device=args.device)
-    model, tokenizer = load(settings.model, dtype=args.dtype, device=args.device)
+        return loaded(str(run.release / "model"))
+    model, tokenizer = loaded(settings.model)
     if base:
         return model, tokenizer
     from peft import PeftModel
 
     adapter = run.release / "adapter"
     try:
-        return PeftModel.from_pretrained(model, str(adapter)).eval(), tokenizer
+        wrapped = load_adapter(model, adapter) if is_placed(model) else PeftModel.from_pretrained(model, str(adapter))
+        return wrapped.eval(), tokenizer
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PACZeroError(f"release: the adapter in {str(adapter)!r} cannot be loaded: {reason}") from error

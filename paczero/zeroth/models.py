@@ -72,7 +72,7 @@ def load(
     elif engine is not None and (engine.offload, engine.devices) != ("none", "one") and not is_placed(model):
         raise PACZeroError(
             f"model: a loaded {type(model).__name__} was given with engine.offload {engine.offload!r} and "
-            f"engine.devices {engine.devices!r}; expected a directory or hub id, so that layers find their places while "
+            f"engine.devices {engine.devices!r}; expected a directory or hub id, so that layers find places while "
             "it is loaded"
         )
     if hasattr(model, "peft_config") or any(".base_layer." in part for part, _ in model.named_parameters()):

@@ -19,6 +19,7 @@ import torch
 from accelerate.hooks import AlignDevicesHook, remove_hook_from_module
 from accelerate.utils import get_max_memory
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
@@ -108,6 +109,7 @@ def _does_not_fit(layers: Sequence[int], outside: int, rooms: Mapping[Place, int
 def _rooms(engine: EngineConfig, device: torch.device) -> dict[Place, int]:
     """Bytes for weights on each device that may be used, the one that computes first."""
     free = get_max_memory()
+    free["cpu"] = min(free["cpu"], _left_in_container())
     if device.type == "cpu":
         used: list[Place] = ["cpu"]
     elif engine.devices == "all":
@@ -116,6 +118,14 @@ def _rooms(engine: EngineConfig, device: torch.device) -> dict[Place, int]:
         used = [device.index or 0]
     limit = engine.max_memory
     return {place: int(free[place] * _SHARE_FOR_WEIGHTS) if limit is None else limit for place in used}
+
+
+def _left_in_container() -> int:
+    """Bytes that the limit of a container leaves; without one more than any machine has."""
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
+        return max(0, int(most) - int(used.read_text()))
+    return 2**62
 
 
 def _bytes(parameters: Iterable[nn.Parameter]) -> int:
@@ -159,28 +169,33 @@ def resident_bytes(model: nn.Module) -> int:
 
 
 class WholeState(Mapping[str, Tensor]):
-    """A model's state by name. What waits elsewhere is fetched each time it is asked for, and not kept."""
+    """A model's state by name, tied weights once. What waits elsewhere is fetched when asked for, and not kept.
 
-    def __init__(self, model: nn.Module):
+    Args:
+        model: its weights may be here or wait.
+        names: of weights that are tied, the name among these is taken; else the first.
+    """
+
+    def __init__(self, model: nn.Module, names: Collection[str] = ()):
         self._model = model
-        self._state = model.state_dict()
+        self._state: dict[str, Tensor] = {}
+        seen: set[int] = set()
+        state = model.state_dict()
+        for name in sorted(state, key=lambda name: name not in names):
+            tensor = state[name]
+            if tensor.is_meta or tensor.data_ptr() not in seen:
+                self._state[name] = tensor
+            seen.add(tensor.data_ptr())
 
     def __getitem__(self, name: str) -> Tensor:
         tensor = self._state[name]
         return _fetched(self._model, name) if tensor.is_meta else tensor
 
     def __iter__(self) -> Iterator[str]:
-        """Names; of tied weights that are here only the first."""
-        seen: set[int] = set()
-        for name, tensor in self._state.items():
-            if not tensor.is_meta:
-                if tensor.data_ptr() in seen:
-                    continue
-                seen.add(tensor.data_ptr())
-            yield name
+        return iter(self._state)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._state)
 
 
 def _fetched(model: nn.Module, name: str) -> Tensor:
@@ -191,6 +206,19 @@ def _fetched(model: nn.Module, name: str) -> Tensor:
             value: Tensor = hook.weights_map[leaf]
             return value.to(getattr(module, leaf).dtype)
     raise PACZeroError(f"model: {name} is on the meta device and nothing says where its values are; load it again")
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> nn.Module:
+    """PEFT's model of an adapter that was saved, over a base model whose layers may wait.
+
+    PEFT's own `from_pretrained` would lay the layers out anew and lose where their values are.
+    """
+    from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict  # noqa: PLC0415
+
+    wrapped = get_peft_model(model, PeftConfig.from_pretrained(str(folder)))
+    settle(wrapped)
+    set_peft_model_state_dict(wrapped, load_peft_weights(str(folder), device="cpu"))
+    return wrapped.eval()
 
 
 def settle(attached: nn.Module) -> None:
