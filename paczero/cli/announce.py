@@ -5,6 +5,7 @@ Model      models/small: 134.5 M parameters, 15,360 of them train (peft, 1 of 30
 Pool       600 units, 600 records of pool.csv; dev 400, test 1,000
 Mechanism  zpl, M = 128 candidates (balanced), budget 0 nats
 Promise    whoever sees the release and knows the pool guesses which half a unit is in …
+Engine     packing: records lie end to end, no padding
 Cost       300 steps, each 2 passes over 9,800 token positions (12 % padding); about 2 min 13 s, 620 MB for …
 Writes     runs/first (release/ may be published when it is finished; private/ never)
 """
@@ -19,6 +20,7 @@ from paczero.cli.terminal import duration, size, warn
 
 if TYPE_CHECKING:
     from paczero.api import PACZeroTrainer
+    from paczero.config import PACZeroConfig
     from paczero.zeroth.cost import Cost
 
 _WIDTH = 110
@@ -31,6 +33,7 @@ def announce(trainer: "PACZeroTrainer", settings: RunSettings, stream: TextIO | 
     cost = trainer.estimate()
     rows = [
         *run_lines(trainer, settings, cost),
+        *(("Engine", f"{name}: {text}") for name, text in engine_lines(trainer.args, cost)),
         ("Cost", cost_line(trainer, cost)),
         ("Writes", f"{settings.args.output_dir} (release/ may be published when it is finished; private/ never)"),
         *(("Note", note) for note in trainer.notes),
@@ -78,6 +81,19 @@ def model_line(settings: RunSettings, cost: "Cost") -> str:
     return f"{settings.model}: {_count(cost.parameters)} parameters, {_count(cost.trained)} train ({kind}; {layers})"
 
 
+def engine_lines(args: "PACZeroConfig", cost: "Cost") -> list[tuple[str, str]]:
+    """The fast paths that are taken, and those that were switched off, a name and a sentence each."""
+    from paczero.zeroth.kernels import describe
+
+    engine = args.engine
+    off = [name for name in ("packing", "prefix", "cache", "narrowing", "merge") if not getattr(engine, name)]
+    lines = [*cost.paths.items(), *((name, f"switched off (engine.{name})") for name in off)]
+    lines.append(("kernel", describe() if engine.kernel == "auto" else "plain torch (engine.kernel off)"))
+    if engine.offload != "none":
+        lines.append(("offload", f"frozen layers that do not fit wait on {engine.offload}"))
+    return lines
+
+
 def cost_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
     """Steps, tokens, time and memory."""
     return f"{steps_line(trainer, cost)}; about {duration(seconds(trainer, cost))}, {memory_line(cost)}"
@@ -88,8 +104,8 @@ def steps_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
     args = trainer.args
     part = "" if args.units_per_step is None else f" a part ({args.units_per_step:,} units) of"
     return (
-        f"{args.steps:,} steps, each {2 * args.directions} passes over{part} {cost.tokens:,} token positions "
-        f"({100 * cost.padding:.0f} % padding)"
+        f"{args.steps:,} steps, each {2 * args.directions} passes over{part} {cost.tokens:,} token positions"
+        f"{f' ({100 * cost.padding:.0f} % padding)' if cost.padding else ''}"
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from paczero.cli.announce import memory_line, run_lines, seconds, steps_line, wrapped
+from paczero.cli.announce import engine_lines, memory_line, run_lines, seconds, steps_line, wrapped
 from paczero.cli.parsing import CommandParser
 from paczero.cli.runs import build_trainer, check_place, within_memory
 from paczero.cli.settings import RunSettings, settings_from, settings_parser
@@ -123,16 +123,13 @@ def run_facts(settings: RunSettings) -> Facts:
         f", {pilots:,} of them along pilot directions" if pilots else ""
     )
     step = duration(cost.step_seconds) if cost.step_seconds >= 1 else f"{cost.step_seconds:.2g} s"
-    below = cost.layers - cost.trained_layers
     return [
         *((name.lower(), text) for name, text in run_lines(trainer, settings, cost)),
+        *engine_lines(trainer.args, cost),
         ("steps", steps_line(trainer, cost)),
         ("passes", passes),
         ("a step", f"about {step}"),
-        (
-            "cache",
-            f"about {duration(cost.cache_seconds)}, once, for {below} layers" if below else "none, all layers run",
-        ),
+        ("warm-up", f"about {duration(cost.cache_seconds)} before step 1" if cost.cache_seconds else "none"),
         ("in all", f"about {duration(seconds(trainer, cost))}, evaluations on the dev set included"),
         ("memory", f"{memory_line(cost)}; {_fits(cost.memory, room)}"),
         ("output_dir", _place(settings)),
@@ -145,7 +142,7 @@ def _fits(needed: int, room: float | None) -> str:
         return "how much is available here is not known"
     if needed <= room:
         return f"fits into the {size(room)} available here"
-    return f"DOES NOT FIT into the {size(room)} available here: try --dtype bfloat16, an adapter or a smaller model"
+    return f"DOES NOT FIT into the {size(room)} available here: try --engine.offload, --dtype bfloat16, a smaller model"
 
 
 def _place(settings: RunSettings) -> str:

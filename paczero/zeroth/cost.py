@@ -33,6 +33,7 @@ class Cost:
         step_seconds: one step.
         seconds: the whole run without dev evaluations.
         memory: bytes of weights, copies and cached states.
+        paths: the fast paths that are taken, and what each of them does here.
     """
 
     parameters: int
@@ -46,6 +47,7 @@ class Cost:
     step_seconds: float
     seconds: float
     memory: int
+    paths: dict[str, str]
 
 
 def estimate(
@@ -71,7 +73,15 @@ def estimate(
     positions = sum(batch.positions for batch in batches)
     share = positions / probe.positions
     started = time.perf_counter()
-    scorer = Scorer(model, [probe], tree, first_layer=first_layer, cache=HiddenCache(2**62, None), engine=args.engine)
+    scorer = Scorer(
+        model,
+        [probe],
+        tree,
+        first_layer=first_layer,
+        cache=HiddenCache(2**62, None),
+        engine=args.engine,
+        sample_of=batches,
+    )
     built = time.perf_counter() - started if first_layer else 0.0
     kept = 0 if scorer.cache is None else sum(t.numel() * t.element_size() for s in scorer.cache.states for t in s)
     once = _seconds_of_a_pass(scorer)
@@ -97,6 +107,7 @@ def estimate(
         memory=parameters * next(base.parameters()).element_size()
         + elements * copies
         + min(round(kept * share), args.cache_bytes),
+        paths=scorer.paths(),
     )
 
 

@@ -65,6 +65,7 @@ class Scorer:
         progress: called with (batches done, batches in all) while the cache is built.
         ranks: the processes that share the work; every one of them gets all results.
         engine: which fast paths may be used.
+        sample_of: the micro-batches that these stand for, where they are a sample to be timed.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Scorer:
         progress: Callable[[int, int], None] | None = None,
         ranks: Ranks = ALONE,
         engine: EngineConfig | None = None,
+        sample_of: list[MicroBatch] | None = None,
     ):
         self.model = plain(model)
         self.engine = engine or EngineConfig()
@@ -101,7 +103,7 @@ class Scorer:
         if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
         given = {id(site.module) for site in self._constant}
-        positions = sum(batch.reads.size if self._still else batch.positions for batch in batches)
+        positions = sum(batch.reads.size if self._still else batch.positions for batch in sample_of or batches)
         self._mergeable = (
             find_mergeable(self.model, positions=positions, skip=lambda base: id(base) in given)
             if self.engine.merge
@@ -157,8 +159,10 @@ class Scorer:
         """The fast paths that this model and these records allow, and what each of them does here."""
         said = {}
         if self.cache is not None:
-            kept = "attention's output in the last layer" if self._still else "the hidden states below the trained ones"
-            said["cache"] = f"{self.first_layer} of {len(self.found.layers)} layers run once; {kept} are kept"
+            also = " and attention's output above them" if self._still else ""
+            said["cache"] = (
+                f"{self.first_layer} of {len(self.found.layers)} layers run once; their output{also} is kept"
+            )
         if self.batches and self.batches[0].packed:
             said["packing"] = "records lie end to end, no padding"
         if self.batches and self.batches[0].prefix:
