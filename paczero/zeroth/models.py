@@ -95,6 +95,8 @@ def _from_pretrained(
 ) -> PreTrainedModel:
     """Loads a model, each layer to its place; what waits on disk is not read, but for what no safetensors file has."""
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
+    if device.type != "cpu":
+        options["device_map"] = {"": device}  # straight there, without a copy in the host's memory
     if (engine.offload, engine.devices) == ("none", "one"):
         return AutoModelForCausalLM.from_pretrained(name, **options)
     with torch.device("meta"):
@@ -106,7 +108,8 @@ def _from_pretrained(
         return AutoModelForCausalLM.from_pretrained(name, **options)
     folder = tempfile.mkdtemp(prefix="paczero-")
     with _no_note_of_meta():
-        model = AutoModelForCausalLM.from_pretrained(name, device_map=places, offload_folder=folder, **options)
+        options |= {"device_map": places, "offload_folder": folder}
+        model = AutoModelForCausalLM.from_pretrained(name, **options)
     weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
     return model
 

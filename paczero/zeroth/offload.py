@@ -115,7 +115,7 @@ def _rooms(engine: EngineConfig, device: torch.device) -> dict[Place, int]:
     elif engine.devices == "all":
         used = [place for place in free if isinstance(place, int)]
     else:
-        used = [device.index or 0]
+        used = [torch.cuda.current_device() if device.index is None else device.index]
     limit = engine.max_memory
     return {place: int(free[place] * _SHARE_FOR_WEIGHTS) if limit is None else limit for place in used}
 
