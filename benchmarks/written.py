@@ -1,0 +1,26 @@
+"""Puts what a benchmark measured where docs/performance.md keeps it, between two comments that name it.
+
+>>> put(PERFORMANCE, "scaling", "| N | seconds |")      # doctest: +SKIP
+
+<!-- begin: scaling --> … <!-- end: scaling --> then hold the new text; all else stays.
+"""
+
+from pathlib import Path
+
+from paczero.errors import PACZeroError
+
+PERFORMANCE = Path(__file__).resolve().parents[1] / "docs" / "performance.md"
+
+
+def put(path: Path, name: str, text: str) -> None:
+    """Replaces what stands between the comments of this name.
+
+    Raises:
+        PACZeroError: the file has no such place.
+    """
+    begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
+    before, found, rest = path.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise PACZeroError(f"{path.name}: it has no place for {name!r}; expected a line {begin} and one {end}")
+    path.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
