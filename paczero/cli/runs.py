@@ -339,7 +339,7 @@ def _resumable(run: RunDirectory, watcher: Watcher, ranks: Ranks) -> Iterator[No
 
 
 def _launched(ranks: Ranks) -> str:
-    return "" if ranks.size == 1 else " (by the launcher, with as many processes as you like)"
+    return "" if ranks.size == 1 else " (by a launcher, with any number of processes)"
 
 
 @contextmanager

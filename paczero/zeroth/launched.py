@@ -174,11 +174,12 @@ class Launched(Ranks):
         self.roll.alarm()
         if missing := self.roll.missing():
             raise self._lost(missing) from cause
+        if self.roll.gone:
+            who = " or ".join(self.roll.names[rank] for rank in self.roll.hosts)
+            raise Lost(f"processes: {who or 'the launcher'} was lost, or the launcher there") from cause
         ended = self.roll.ended()
         if not ended:
-            why = "the launcher's store is gone, so the machine of rank 0, or the launcher there, ended"
-            why = why if self.roll.gone else f"a connection between the ranks broke ({_line(cause)})"
-            raise Lost(f"processes: {why}") from cause
+            raise Lost(f"processes: a connection between the ranks broke ({_line(cause)})") from cause
         first, end = min(ended.items())
         if end.exit_code == INTERRUPTED and self.first:
             raise KeyboardInterrupt from cause
@@ -221,7 +222,7 @@ class Launched(Ranks):
         if isinstance(error, Elsewhere):
             return error
         if isinstance(error, KeyboardInterrupt):
-            speaks = self.first or self.roll.gone
+            speaks = self.first
         else:
             speaks = self.roll.claim("loss" if isinstance(error, Lost) else _line(error))
         return error if speaks else Elsewhere(_line(error), code)

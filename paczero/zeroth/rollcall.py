@@ -35,11 +35,17 @@ class RollCall:
     Args:
         store: a `torch.distributed` store that all ranks reach; it must outlive them.
         rank, size: of this process.
+
+    Attributes:
+        gone: whether the store itself cannot be reached any more.
+        names: each rank with its process, in words.
+        hosts: the other ranks on the machine that has the store.
     """
 
     def __init__(self, store: Any, rank: int, size: int):
         self.store, self.rank, self.size = store, rank, size
-        self.gone = False  # whether the store itself cannot be reached any more
+        self.gone = False
+        self.hosts: list[int] = []
         self.names = {r: f"rank {r}" for r in range(size)}
         self._heard = {r: (-1, time.monotonic(), 0.0) for r in self.others}  # beats, last looked, seconds of silence
         self._stop = threading.Event()
@@ -57,6 +63,7 @@ class RollCall:
         """
         self._thread.start()
         self._put(f"name{self.rank}", f"process {os.getpid()} on {socket.gethostname()}")
+        self._put(f"machine{self.rank}", os.environ.get("GROUP_RANK", "0"))
         deadline = time.monotonic() + MEETING
         while missing := [r for r in self.others if not self._count(f"beat{r}")]:
             for r, end in self.ended().items():
@@ -68,9 +75,12 @@ class RollCall:
                 )
             time.sleep(0.02)
         for r in self.others:
-            while (text := self._get(f"name{r}")) is None:
+            while (text := self._get(f"name{r}")) is None or self._get(f"machine{r}") is None:
                 time.sleep(0.02)
             self.names[r] = f"rank {r} of {self.size} ({text})"
+        # The store is where rank 0 is, so where it is gone one of these ended.
+        machines = [self._get(f"machine{r}") for r in range(self.size)]
+        self.hosts = [r for r in self.others if machines[r] == machines[0]]
 
     def stop(self) -> None:
         """Beats no more."""
