@@ -24,6 +24,7 @@ from torch import nn
 from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
 from paczero.records.batches import CandidateTree, MicroBatch
+from paczero.zeroth.head import Head
 from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.merging import find_mergeable, merging
 from paczero.zeroth.models import find_layers, plain
@@ -87,7 +88,7 @@ class Scorer:
         self.records = sum(len(batch.records) for batch in batches)
         self.found = find_layers(model)
         self.device = next(self.model.parameters()).device
-        self.label_rows = torch.tensor([path[0][1] for path in tree.terms], device=self.device)
+        self._head = Head(self.model, tree)
         self.first_layer = first_layer if self.engine.cache else 0
         narrowing = find_narrowing(self.found.layers[-1], self.model) if self.engine.narrowing else None
         self._narrowing = narrowing
@@ -123,7 +124,7 @@ class Scorer:
         """
         out = np.zeros((self.records, len(self.tree.terms)))
         for records, hidden in self._outputs(wanted):
-            out[records] = self._candidate_scores(hidden).double().cpu().numpy()
+            out[records] = self._head.scores(hidden).double().cpu().numpy()
         return self.ranks.sum(out)
 
     def features(self) -> np.ndarray:
@@ -229,29 +230,6 @@ class Scorer:
 
     def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         return self.model.base_model(**inputs, use_cache=False).last_hidden_state
-
-    def _candidate_scores(self, hidden: torch.Tensor) -> torch.Tensor:
-        head = self.model.get_output_embeddings()
-        if len(self.tree) == 0:  # one token each: what all candidates share cancels in their softmax
-            if type(head) is nn.Linear:
-                # In float32 whatever the model's type: a half-precision logit of 20 has no room for a derivative.
-                bias = None if head.bias is None else head.bias[self.label_rows].float()
-                return self._scaled(
-                    nn.functional.linear(hidden[:, 0].float(), head.weight[self.label_rows].float(), bias)
-                )
-            return self._scaled(head(hidden[:, 0])[:, self.label_rows].float())
-        logs = self._scaled(head(hidden).float()).log_softmax(dim=-1)  # (B, P, V)
-        columns = [
-            torch.stack([logs[:, place, token] for place, token in path]).mean(dim=0) for path in self.tree.terms
-        ]
-        return torch.stack(columns, dim=1)
-
-    def _scaled(self, logits: torch.Tensor) -> torch.Tensor:
-        """What some families do between head and softmax."""
-        config = self.model.config
-        logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1)
-        cap = getattr(config, "final_logit_softcapping", None)
-        return torch.tanh(logits / cap) * cap if cap else logits
 
     def _slow_score(self, prompt: list[int], candidate: int) -> float:
         tokens = [token for _, token in self.tree.terms[candidate]]
