@@ -7,7 +7,7 @@ Texts are cut from the critics' snippets to `LENGTHS`, so that the figures mean 
 """
 
 import itertools
-import platform
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
+from written import processor
 
 from paczero import assembly
 from paczero.config import PACZeroConfig, TaskConfig
@@ -215,17 +216,10 @@ def seconds(work: Callable[[], Any]) -> float:
 
 def where_and_when() -> dict[str, Any]:
     """What figures depend on beside the code: processor, torch, threads, date."""
-    names = [line for line in _cpuinfo() if line.startswith("model name")]
-    processor = names[0].split(":", 1)[1].strip() if names else platform.processor() or platform.machine()
     return {
-        "processor": processor,
-        "cores": len(names) or torch.get_num_threads(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "date": datetime.now(UTC).date().isoformat(),
     }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []

@@ -5,6 +5,7 @@
 <!-- begin: scaling --> … <!-- end: scaling --> then hold the new text; all else stays.
 """
 
+import platform
 from pathlib import Path
 
 from paczero.errors import PACZeroError
@@ -24,3 +25,11 @@ def put(path: Path, name: str, text: str) -> None:
     if not (found and closed):
         raise PACZeroError(f"{path.name}: it has no place for {name!r}; expected a line {begin} and one {end}")
     path.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
+
+
+def processor() -> str:
+    """The processor's name, as far as it can be had."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
