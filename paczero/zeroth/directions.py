@@ -22,7 +22,8 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -34,8 +35,8 @@ Words = tuple[Tensor, Tensor, Tensor, Tensor]
 Convert = Callable[[Words, Tensor], None]
 
 _MASK = 0xFFFFFFFF
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 
 # 2^13 blocks: each integer operation then works on 64 KiB, which stays in the second-level cache, and is below the
@@ -48,15 +49,15 @@ _BYTE_BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bito
 _BYTE_SIGNS = 1 - 2 * _BYTE_BITS.astype(np.float32)
 
 # ln u is split at √½ so that what is left for the series lies in [√½, √2); this is its float64 bit pattern, cut.
-_ROOT_HALF_BITS = 0x3FE6A09E00000000
-_ONE_BITS = 0x3FF0000000000000
+ROOT_HALF_BITS = 0x3FE6A09E00000000
+ONE_BITS = 0x3FF0000000000000
 # Half the exponent and half the mantissa, by shifting the bits of a float64, is its root to 5 %, with this added.
-_ROOT_GUESS_BITS = 0x1FF7A3BEA91D9B1B
+ROOT_GUESS_BITS = 0x1FF7A3BEA91D9B1B
 # Terms of the three series, enough for a relative error below 1e-11 before the one rounding to float32 (6e-8).
-_LN2 = 0.6931471805599453
-_ATANH = [1 / (2 * i + 1) for i in range(7)]
-_SINE = [(-1) ** i / math.factorial(2 * i + 1) for i in range(6)]
-_COSINE = [(-1) ** i / math.factorial(2 * i) for i in range(7)]
+LN2 = 0.6931471805599453
+ATANH = [1 / (2 * i + 1) for i in range(7)]
+SINE = [(-1) ** i / math.factorial(2 * i + 1) for i in range(6)]
+COSINE = [(-1) ** i / math.factorial(2 * i) for i in range(7)]
 
 
 def philox4x32(counter: Words, key: tuple[int, int] | tuple[Tensor, Tensor]) -> Words:
@@ -74,23 +75,24 @@ def philox4x32(counter: Words, key: tuple[int, int] | tuple[Tensor, Tensor]) -> 
     p, q = torch.empty_like(c0), torch.empty_like(c2)
     for _ in range(_ROUNDS):
         # The 64-bit products wrap into the sign bit; the shift drags it along and the mask removes it.
-        torch.mul(c0, _MULTIPLIERS[0], out=p)
-        torch.mul(c2, _MULTIPLIERS[1], out=q)
+        torch.mul(c0, MULTIPLIERS[0], out=p)
+        torch.mul(c2, MULTIPLIERS[1], out=q)
         torch.bitwise_right_shift(q, 32, out=c0).bitwise_and_(_MASK).bitwise_xor_(c1).bitwise_xor_(k0)
         torch.bitwise_right_shift(p, 32, out=c2).bitwise_and_(_MASK).bitwise_xor_(c3).bitwise_xor_(k1)
         torch.bitwise_and(q, _MASK, out=c1)
         torch.bitwise_and(p, _MASK, out=c3)
-        k0, k1 = (k0 + _KEY_STEPS[0]) & _MASK, (k1 + _KEY_STEPS[1]) & _MASK
+        k0, k1 = (k0 + KEY_STEPS[0]) & _MASK, (k1 + KEY_STEPS[1]) & _MASK
     return c0, c1, c2, c3
 
 
 @functools.lru_cache(maxsize=4096)
-def _key(purpose: str, seed: int, name: str) -> tuple[int, int]:
+def stream_key(purpose: str, seed: int, name: str) -> tuple[int, int]:
+    """The two words of the key of a parameter's stream."""
     digest = hashlib.sha256(f"{purpose}|{seed}|{name}".encode()).digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-def _words(block: Tensor, key: tuple[int, int] | tuple[Tensor, Tensor], step: int, k: int) -> Words:
+def block_words(block: Tensor, key: tuple[int, int] | tuple[Tensor, Tensor], step: int, k: int) -> Words:
     """The four words of each block, given by number: int64 (B,), overwritten."""
     for name, value in (("step", step), ("k", k)):
         if not 0 <= value <= _MASK:
@@ -99,7 +101,8 @@ def _words(block: Tensor, key: tuple[int, int] | tuple[Tensor, Tensor], step: in
     return philox4x32((block.bitwise_and_(_MASK), high, torch.full_like(block, step), torch.full_like(block, k)), key)
 
 
-def _chunk_size(device: torch.device) -> int:
+def chunk_size(device: torch.device) -> int:
+    """How many blocks are made at once."""
     return _CPU_BLOCKS if device.type == "cpu" else _DEVICE_BLOCKS
 
 
@@ -111,12 +114,31 @@ def _stream(
         raise PACZeroError(f"start, stop: {start}, {stop} were given; expected 0 <= start <= stop")
     first, last = start // per_block, -(-stop // per_block)
     values = torch.empty((last - first) * per_block, dtype=torch.float32, device=device)
-    size = _chunk_size(device)
+    size = chunk_size(device)
     for begin in range(first, last, size):
         end = min(begin + size, last)
         block = torch.arange(begin, end, dtype=torch.int64, device=device)
-        fill(_words(block, key, step, k), values[(begin - first) * per_block : (end - first) * per_block])
+        fill(block_words(block, key, step, k), values[(begin - first) * per_block : (end - first) * per_block])
     return values[start - first * per_block : stop - first * per_block]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Several parameters' directions as one tensor, each beginning where a block does.
+
+    Attributes:
+        sizes: canonical name -> number of elements.
+        starts: canonical name -> where its elements begin.
+        elements: length of the tensor, gaps included.
+        blocks: number of each block within its parameter's stream, int64 (B,).
+        keys: the two words of each block's key, int64 (B,) each.
+    """
+
+    sizes: dict[str, int]
+    starts: dict[str, int]
+    elements: int
+    blocks: Tensor
+    keys: tuple[Tensor, Tensor]
 
 
 class DirectionLaw(ABC):
@@ -127,8 +149,18 @@ class DirectionLaw(ABC):
 
     @staticmethod
     @abstractmethod
-    def fill(words: Words, out: Tensor) -> None:
+    def pack(words: Words) -> Any:
+        """Blocks, four int64 (B,) tensors of 32-bit words, as `spread` takes them; it can be sliced along B."""
+
+    @staticmethod
+    @abstractmethod
+    def spread(packed: Any, factor: float, out: Tensor) -> None:
+        """Write factor · z of packed blocks to out, float32 (B · per_block,); factor is a float32 value."""
+
+    @classmethod
+    def fill(cls, words: Words, out: Tensor) -> None:
         """Turn blocks, four int64 (B,) tensors of 32-bit words, into out, float32 (B · per_block,)."""
+        cls.spread(cls.pack(words), 1.0, out)
 
     def draw(
         self,
@@ -158,7 +190,7 @@ class DirectionLaw(ABC):
         Raises:
             PACZeroError: an index, step or k outside its range.
         """
-        key = _key(purpose, seed, name)
+        key = stream_key(purpose, seed, name)
         return _stream(key, step, k, start, stop, torch.device(device), self.per_block, self.fill)
 
     def draw_all(
@@ -181,20 +213,32 @@ class DirectionLaw(ABC):
         Returns:
             name -> float32 (size,), views of one tensor.
         """
-        device = torch.device(device)
+        layout = self.layout(seed=seed, sizes=sizes, device=device, purpose=purpose)
+        values = self.draw_laid(layout, step=step, k=k)
+        return {name: values[at : at + sizes[name]] for name, at in layout.starts.items()}
+
+    def layout(
+        self, *, seed: int, sizes: Mapping[str, int], device: torch.device | str = "cpu", purpose: str = "direction"
+    ) -> Layout:
+        """Where several parameters' directions lie in one tensor, at any step. Arguments as for `draw_all`."""
         counts = torch.tensor([-(-size // self.per_block) for size in sizes.values()], dtype=torch.int64)
         firsts = counts.cumsum(0) - counts
-        blocks = (torch.arange(int(counts.sum())) - firsts.repeat_interleave(counts)).to(device)
-        keys = torch.tensor([_key(purpose, seed, name) for name in sizes], dtype=torch.int64).view(-1, 2)
+        blocks = torch.arange(int(counts.sum())) - firsts.repeat_interleave(counts)
+        keys = torch.tensor([stream_key(purpose, seed, name) for name in sizes], dtype=torch.int64).view(-1, 2)
         k0, k1 = keys.repeat_interleave(counts, dim=0).T.contiguous().to(device)
-        values = torch.empty(len(blocks) * self.per_block, dtype=torch.float32, device=device)
-        size = _chunk_size(device)
+        starts = dict(zip(sizes, (firsts * self.per_block).tolist(), strict=True))
+        return Layout(dict(sizes), starts, len(blocks) * self.per_block, blocks.to(device), (k0, k1))
+
+    def draw_laid(self, layout: Layout, *, step: int, k: int) -> Tensor:
+        """Direction k of `step` for all parameters of a layout: float32 (layout.elements,)."""
+        blocks, (k0, k1) = layout.blocks, layout.keys
+        values = torch.empty(layout.elements, dtype=torch.float32, device=blocks.device)
+        size = chunk_size(blocks.device)
         for begin in range(0, len(blocks), size):
             piece = slice(begin, min(begin + size, len(blocks)))
-            words = _words(blocks[piece], (k0[piece], k1[piece]), step, k)
+            words = block_words(blocks[piece].clone(), (k0[piece], k1[piece]), step, k)
             self.fill(words, values[piece.start * self.per_block : piece.stop * self.per_block])
-        starts = (firsts * self.per_block).tolist()
-        return {name: values[at : at + sizes[name]] for name, at in zip(sizes, starts, strict=True)}
+        return values
 
 
 class Rademacher(DirectionLaw):
@@ -204,28 +248,44 @@ class Rademacher(DirectionLaw):
     per_block = 128
 
     @staticmethod
-    def fill(words: Words, out: Tensor) -> None:
-        if out.device.type == "cpu":
-            _signs_by_table(words, out)
+    def pack(words: Words) -> Any:
+        """The bits themselves: on a CPU as a numpy array of bytes (B, 16), elsewhere as an int32 tensor (B, 4)."""
+        if words[0].device.type != "cpu":
+            return torch.stack(words, dim=1).to(torch.int32)
+        packed = np.empty((len(words[0]), 4), dtype="<u4")
+        for i, word in enumerate(words):
+            packed[:, i] = word.numpy()
+        return packed.view(np.uint8)
+
+    @staticmethod
+    def spread(packed: Any, factor: float, out: Tensor) -> None:
+        if isinstance(packed, Tensor):
+            _signs_by_shift(packed, factor, out)
         else:
-            _signs_by_shift(words, out)
+            _signs_by_table(packed, factor, out)
 
 
-def _signs_by_table(words: Words, out: Tensor) -> None:
+@functools.lru_cache(maxsize=64)
+def _table(factor_bits: int) -> np.ndarray:
+    """The signs times a factor, given as its bits: 0.0 and −0.0 are one key to a cache but not one factor."""
+    return _BYTE_SIGNS * np.int32(factor_bits).view(np.float32)
+
+
+def _bits32(value: float) -> int:
+    return int(np.float32(value).view(np.int32))
+
+
+def _signs_by_table(packed: np.ndarray, factor: float, out: Tensor) -> None:
     """Copy eight signs a byte from a table: the fastest on a CPU."""
-    packed = np.empty((len(words[0]), 4), dtype="<u4")
-    for i, word in enumerate(words):
-        packed[:, i] = word.numpy()
-    np.take(_BYTE_SIGNS, packed.view(np.uint8).reshape(-1), axis=0, out=out.numpy().reshape(-1, 8), mode="clip")
+    np.take(_table(_bits32(factor)), packed.reshape(-1), axis=0, out=out.numpy().reshape(-1, 8), mode="clip")
 
 
-def _signs_by_shift(words: Words, out: Tensor) -> None:
-    """Move each bit to the sign bit of a float32 of size 1: for devices where a table is slow. The same values."""
+def _signs_by_shift(packed: Tensor, factor: float, out: Tensor) -> None:
+    """Move each bit to the sign bit of the factor: for devices where a table is slow. The same values."""
     shifts = torch.arange(31, -1, -1, dtype=torch.int32, device=out.device)
-    packed = torch.stack(words, dim=1).to(torch.int32).view(-1, 1)
     bits = out.view(torch.int32).view(-1, 32)
-    torch.bitwise_left_shift(packed, shifts, out=bits)
-    bits.bitwise_and_(-(2**31)).bitwise_or_(0x3F800000)
+    torch.bitwise_left_shift(packed.reshape(-1, 1), shifts, out=bits)
+    bits.bitwise_and_(-(2**31)).bitwise_xor_(_bits32(factor))
 
 
 class Gaussian(DirectionLaw):
@@ -239,12 +299,19 @@ class Gaussian(DirectionLaw):
     per_block = 4
 
     @staticmethod
-    def fill(words: Words, out: Tensor) -> None:
+    def pack(words: Words) -> Tensor:
+        """The values, float32 (B, 4)."""
         radius = _radius(torch.stack((words[0], words[2])))
         cosine, sine = _circle(torch.stack((words[1], words[3])))
-        pairs = out.view(-1, 2, 2)
+        values = torch.empty((len(words[0]), 4), dtype=torch.float32, device=radius.device)
+        pairs = values.view(-1, 2, 2)
         pairs[:, :, 0] = cosine.mul_(radius).T
         pairs[:, :, 1] = sine.mul_(radius).T
+        return values
+
+    @staticmethod
+    def spread(packed: Tensor, factor: float, out: Tensor) -> None:
+        torch.mul(packed.view(-1), factor, out=out)
 
 
 def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
@@ -257,17 +324,17 @@ def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
 def _radius(word: Tensor) -> Tensor:
     """√(−2 ln u), u = (2 word + 1)/2^33: ln by exponent and 2 artanh((m − 1)/(m + 1)), m in [√½, √2)."""
     bits = (2 * word + 1).to(torch.float64).view(torch.int64)
-    bits += _ONE_BITS - _ROOT_HALF_BITS
+    bits += ONE_BITS - ROOT_HALF_BITS
     exponent = torch.bitwise_right_shift(bits, 52).sub_(1023 + 33).to(torch.float64)
-    mantissa = bits.bitwise_and_(2**52 - 1).add_(_ROOT_HALF_BITS).view(torch.float64)
+    mantissa = bits.bitwise_and_(2**52 - 1).add_(ROOT_HALF_BITS).view(torch.float64)
     ratio = (mantissa - 1).div_(mantissa + 1)
-    logarithm = _polynomial(_ATANH, ratio * ratio).mul_(ratio).mul_(2)
-    return _root(exponent.mul_(_LN2).add_(logarithm).mul_(-2))
+    logarithm = _polynomial(ATANH, ratio * ratio).mul_(ratio).mul_(2)
+    return _root(exponent.mul_(LN2).add_(logarithm).mul_(-2))
 
 
 def _root(x: Tensor) -> Tensor:
     """√x, x > 0, by three of Newton's steps, each of which squares the relative error (the last one: 1e-13)."""
-    root = torch.bitwise_right_shift(x.view(torch.int64), 1).add_(_ROOT_GUESS_BITS).view(torch.float64)
+    root = torch.bitwise_right_shift(x.view(torch.int64), 1).add_(ROOT_GUESS_BITS).view(torch.float64)
     for _ in range(3):
         root = (x / root).add_(root).mul_(0.5)
     return root
@@ -278,8 +345,8 @@ def _circle(word: Tensor) -> tuple[Tensor, Tensor]:
     quadrant = torch.bitwise_right_shift(word, 30)
     angle = torch.bitwise_and(word, 2**30 - 1).mul_(2).sub_(2**30 - 1).to(torch.float64).mul_(math.pi / 2**32)
     square = angle * angle
-    sine = _polynomial(_SINE, square).mul_(angle)
-    cosine = _polynomial(_COSINE, square)
+    sine = _polynomial(SINE, square).mul_(angle)
+    cosine = _polynomial(COSINE, square)
     odd = torch.bitwise_and(quadrant, 1).bool()
     across, up = torch.where(odd, sine, cosine), torch.where(odd, cosine, sine)
     # Signs by quadrant 0..3: + − − + for the cosine, + + − − for the sine.
@@ -311,4 +378,4 @@ def uniform(
     *, seed: int, name: str, count: int, device: torch.device | str = "cpu", purpose: str = "adapter"
 ) -> Tensor:
     """Values uniform on (−1, 1), float32 (count,), multiples of 2^−24, by the same generator (for initial adapters)."""
-    return _stream(_key(purpose, seed, name), 0, 0, 0, count, torch.device(device), 4, _fill_uniform)
+    return _stream(stream_key(purpose, seed, name), 0, 0, 0, count, torch.device(device), 4, _fill_uniform)

@@ -12,7 +12,7 @@ is rounded by itself (no scaled or fused addition), and each result is rounded o
     side      θ ± round32(round32(μ) · z)
     update    θ − round32(round32(η/K) · Σ_k round32(round32(y_k) · z_k)), the sum in the order of k
 
-Directions are made piece by piece and never stored for the whole model.
+Large sets are moved piece by piece (`moves.py`), small ones, such as adapters, as one tensor (`together.py`).
 """
 
 import contextlib
@@ -26,10 +26,14 @@ import torch
 from torch import Tensor, nn
 
 from paczero.errors import PACZeroError
+from paczero.zeroth import kernels
 from paczero.zeroth.directions import DirectionLaw
+from paczero.zeroth.moves import PIECE, Move, apply, pieces
+from paczero.zeroth.together import Together
 
-_PIECE = 2**20  # elements worked on at once: 4 MiB a float32 buffer, and whole chunks of the generator
-_CACHED_ELEMENTS = 2**23  # directions of one step are kept between sides and update up to 32 MiB
+# Up to so many elements a set is moved as one tensor, its directions kept from the sides to the update (32 MiB).
+# Whoever asks for `restore: arithmetic` wants no buffer beyond that of a piece.
+_TOGETHER = {"copy": 2**23, "arithmetic": PIECE}
 _HASH_BYTES = 2**24
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -88,6 +92,7 @@ class Weights:
         restore: `copy` keeps a second copy of the weights and puts back exactly what was there; `arithmetic` keeps
             none and moves by +μz, −2μz, +μz, whose rounding drifts, deterministically.
         purpose: keeps uses of one seed apart ("direction" for training, "pilot" for pilot directions).
+        kernel: `auto` compiles the moves of large sets where numba is installed, `off` never; the bits are the same.
 
     Raises:
         PACZeroError: a parameter of another type, not contiguous or tied to another; μ not positive; restore unknown.
@@ -102,17 +107,20 @@ class Weights:
         mu: float,
         restore: str = "copy",
         purpose: str = "direction",
+        kernel: str = "auto",
     ) -> None:
         if restore not in ("copy", "arithmetic"):
             raise PACZeroError(f"restore: {restore!r} was given; expected 'copy' or 'arithmetic'")
+        if kernel not in ("auto", "off"):
+            raise PACZeroError(f"kernel: {kernel!r} was given; expected 'auto' or 'off'")
         if not (math.isfinite(mu) and round32(mu) > 0):
             raise PACZeroError(f"mu: {mu!r} was given; expected a finite number above 0")
         self.parameters = _checked(parameters)
         self.law, self.seed, self.mu, self.restore, self.purpose = law, seed, mu, restore, purpose
         self.elements = sum(parameter.numel() for parameter in self.parameters.values())
         self._saved: dict[str, Tensor] = {}
-        self._cached_step = -1
-        self._cached: dict[tuple[int, torch.device], dict[str, Tensor]] = {}
+        self._set: Together | None = None
+        self.kernel = kernel
 
     def layout(self) -> list[list]:
         """[name, type, shape] of each parameter in the order of names, as the transcript's header holds it."""
@@ -152,10 +160,13 @@ class Weights:
         rate32 = round32(rate / len(factors))
         if not math.isfinite(rate32):
             raise PACZeroError(f"rate: {rate!r} was given; expected a finite number")
-        if rate32 != 0:  # a product of 0 would still turn −0.0 into +0.0
-            for name, flat, start in self._pieces():
-                flat.copy_(flat.float() - self._combined(step, factors, name, flat, start).mul_(rate32))
-        self._cached.clear()
+        together = self._together()
+        if rate32 == 0:  # a product of 0 would still turn −0.0 into +0.0
+            return
+        if together is not None:
+            together.update(step, factors, -rate32)
+        else:
+            self._move(step, range(len(factors)), factors, -rate32)
 
     def lost_share(self, rate: float) -> float:
         """The share, in [0, 1], of non-zero weights that a step of ±rate does not move both ways.
@@ -165,7 +176,8 @@ class Weights:
         """
         rate32 = round32(rate)
         lost = weights = 0
-        for _, flat, _ in self._pieces():
+        for piece in pieces(self.parameters):
+            flat = piece.out
             exact = flat.float()
             stuck = ((exact - rate32).to(flat.dtype) == flat) | ((exact + rate32).to(flat.dtype) == flat)
             nonzero = flat != 0
@@ -195,63 +207,56 @@ class Weights:
         for name, p in self.parameters.items():
             p.detach().copy_(snapshot[name])
 
-    def _pieces(self) -> Iterator[tuple[str, Tensor, int]]:
-        """(name, flat piece of the weights, its first flat index); writing to the piece writes to the weights."""
-        for name, parameter in self.parameters.items():
-            flat = parameter.detach().view(-1)
-            for start in range(0, flat.numel(), _PIECE):
-                yield name, flat[start : start + _PIECE], start
+    def _together(self) -> Together | None:
+        """The set as one tensor, where it is small."""
+        keep = _TOGETHER[self.restore]
+        if self.elements > keep:
+            return None
+        if self._set is None or not self._set.fits():
+            self._set = Together(self.parameters, law=self.law, seed=self.seed, purpose=self.purpose, keep=keep)
+        return self._set
 
-    def _direction(self, step: int, k: int, name: str, like: Tensor, start: int) -> Tensor:
-        """z of a piece, float32; not to be written to, since the directions of one step may be kept."""
-
-        if self._cached_step != step:
-            self._cached.clear()
-            self._cached_step = step
-        if (k + 1) * self.elements > _CACHED_ELEMENTS:
-            stop = start + like.numel()
-            return self.law.draw(
-                seed=self.seed,
-                step=step,
-                k=k,
-                name=name,
-                start=start,
-                stop=stop,
-                device=like.device,
-                purpose=self.purpose,
-            )
-        if (k, like.device) not in self._cached:
-            sizes = {n: p.numel() for n, p in self.parameters.items() if p.device == like.device}
-            self._cached[k, like.device] = self.law.draw_all(
-                seed=self.seed, step=step, k=k, sizes=sizes, device=like.device, purpose=self.purpose
-            )
-        return self._cached[k, like.device][name][start : start + like.numel()]
-
-    def _combined(self, step: int, factors: Sequence[float], name: str, like: Tensor, start: int) -> Tensor:
-        """Σ_k y_k z_k of a piece, float32, k ascending; each product and each sum rounded by itself."""
-        total = self._direction(step, 0, name, like, start) * factors[0]
-        for k, factor in enumerate(factors[1:], 1):
-            total.add_(self._direction(step, k, name, like, start) * factor)
-        return total
+    def _move(
+        self, step: int, ks: Sequence[int], factors: Sequence[float], scale: float, *, saved: bool = False
+    ) -> None:
+        move = Move(self.law, self.seed, self.purpose, step, ks, factors, scale)
+        work = kernels.work_for(self.law, self.kernel)
+        apply(move, list(pieces(self.parameters, self._saved if saved else None)), work)
 
     def _shift(self, step: int, k: int, by: float, *, saved: bool) -> None:
         """θ ← (the saved copy, or θ itself) + by · z; by is a float32 value."""
-        for name, flat, start in self._pieces():
-            origin = self._saved[name].view(-1)[start : start + flat.numel()] if saved else flat
-            flat.copy_(origin.float() + self._direction(step, k, name, flat, start) * by)
+        together = self._together()
+        if together is not None:
+            together.shift(step, k, by, saved=saved)
+        else:
+            self._move(step, [k], [by], 1.0, saved=saved)
 
-    def _copied_sides(self, step: int, k: int) -> Generator[int, None, None]:
+    def _save(self) -> None:
+        together = self._together()
+        if together is not None:
+            together.save()
+            return
         for name, parameter in self.parameters.items():
             if name not in self._saved or self._saved[name].device != parameter.device:
                 self._saved[name] = torch.empty_like(parameter, requires_grad=False)
             self._saved[name].copy_(parameter.detach())
+
+    def _restore(self) -> None:
+        together = self._together()
+        if together is not None:
+            together.restore()
+            return
+        for name, parameter in self.parameters.items():
+            parameter.detach().copy_(self._saved[name])
+
+    def _copied_sides(self, step: int, k: int) -> Generator[int, None, None]:
+        self._save()
         try:
             for side in (1, -1):
                 self._shift(step, k, side * round32(self.mu), saved=True)
                 yield side
         finally:
-            for name, parameter in self.parameters.items():
-                parameter.detach().copy_(self._saved[name])
+            self._restore()
 
     def _moved_sides(self, step: int, k: int) -> Generator[int, None, None]:
         mu = round32(self.mu)
@@ -294,9 +299,9 @@ class Average:
                 self._average[name] = value.to(torch.float32, copy=True)
                 continue
             average = self._average[name].view(-1)
-            for start in range(0, value.numel(), _PIECE):
-                piece = average[start : start + _PIECE]
-                piece.add_((value.view(-1)[start : start + _PIECE].float() - piece).mul_(share))
+            for start in range(0, value.numel(), PIECE):
+                piece = average[start : start + PIECE]
+                piece.add_((value.view(-1)[start : start + PIECE].float() - piece).mul_(share))
 
     def snapshot(self) -> dict[str, Tensor]:
         """The average on the CPU, rounded once to each weight's type; before any update the weights themselves."""

@@ -73,11 +73,12 @@ def test_signs_are_the_bits_of_the_blocks(start):
     assert got.tolist() == [1.0 - 2.0 * bit for bit in bits]
 
 
-def test_both_ways_to_unpack_signs_agree():
+@pytest.mark.parametrize("factor", [1.0, 0.0, -0.0, -1.7000000225380063e-03])
+def test_both_ways_to_unpack_signs_agree(factor):
     words = tuple(torch.randint(0, WORD, (300,)) for _ in range(4))
     table, shift = torch.empty(300 * 128), torch.empty(300 * 128)
-    directions._signs_by_table(words, table)
-    directions._signs_by_shift(words, shift)
+    directions._signs_by_table(RADEMACHER.pack(words), factor, table)
+    directions._signs_by_shift(torch.stack(words, dim=1).to(torch.int32), factor, shift)
     assert torch.equal(table.view(torch.int32), shift.view(torch.int32))
 
 

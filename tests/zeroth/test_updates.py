@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from paczero.errors import PACZeroError
-from paczero.zeroth import updates
+from paczero.zeroth import moves, updates
 from paczero.zeroth.directions import GAUSSIAN, RADEMACHER
 from paczero.zeroth.updates import Average, Weights, fingerprint_tensors
 
@@ -31,6 +31,11 @@ def parameters(dtype=torch.float32, seed=0):
 
 def make(dtype=torch.float32, *, law=RADEMACHER, restore="copy", mu=1e-3, seed=4):
     return Weights(parameters(dtype), law=law, seed=seed, mu=mu, restore=restore)
+
+
+APART = {"copy": 0, "arithmetic": 0}  # every set is a large one, moved piece by piece
+TOGETHER = {"copy": 2**23, "arithmetic": 2**23}
+WAYS = pytest.mark.parametrize("limits", [APART, TOGETHER], ids=["pieces", "together"])
 
 
 def same_bits(one, two):
@@ -78,9 +83,11 @@ class Slow:
 
 @DTYPES
 @LAWS
+@WAYS
 @pytest.mark.parametrize("y", [(1,), (-1,), (1, -1), (0.123456789, -7.5e-3, 31.0)])
-def test_update_is_the_slow_one(dtype, law, y, monkeypatch):
-    monkeypatch.setattr(updates, "_PIECE", 128)
+def test_update_is_the_slow_one(dtype, law, y, limits, monkeypatch):
+    monkeypatch.setattr(updates, "_TOGETHER", limits)
+    monkeypatch.setattr(moves, "PIECE", 128)
     weights = make(dtype, law=law)
     slow = Slow(weights)
     for step in range(3):
@@ -92,8 +99,10 @@ def test_update_is_the_slow_one(dtype, law, y, monkeypatch):
 @DTYPES
 @LAWS
 @RESTORES
-def test_sides_are_the_slow_ones(dtype, law, restore, monkeypatch):
-    monkeypatch.setattr(updates, "_PIECE", 256)
+@WAYS
+def test_sides_are_the_slow_ones(dtype, law, restore, limits, monkeypatch):
+    monkeypatch.setattr(updates, "_TOGETHER", limits)
+    monkeypatch.setattr(moves, "PIECE", 256)
     weights = make(dtype, law=law, restore=restore, mu=1.7e-3)
     slow, mu = Slow(weights), F32(1.7e-3)
     for step, k in ((0, 0), (0, 1), (1, 0)):
@@ -112,7 +121,9 @@ def test_sides_are_the_slow_ones(dtype, law, restore, monkeypatch):
 @RESTORES
 @pytest.mark.parametrize("stop_at", [1, -1])
 @pytest.mark.parametrize("how", ["raise", "break"])
-def test_weights_are_restored_when_the_body_ends_early(dtype, restore, stop_at, how):
+@WAYS
+def test_weights_are_restored_when_the_body_ends_early(dtype, restore, stop_at, how, limits, monkeypatch):
+    monkeypatch.setattr(updates, "_TOGETHER", limits)
     weights, passed = make(dtype, restore=restore), make(dtype, restore=restore)
     before = weights.snapshot()
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(weights.sides(5, 0)) as sides:
@@ -127,7 +138,9 @@ def test_weights_are_restored_when_the_body_ends_early(dtype, restore, stop_at, 
         assert same_bits(weights.snapshot(), before)
 
 
-def test_an_interrupted_move_is_undone_by_the_copy(monkeypatch):
+@WAYS
+def test_an_interrupted_move_is_undone_by_the_copy(limits, monkeypatch):
+    monkeypatch.setattr(updates, "_TOGETHER", limits)
     weights = make()
     before = weights.snapshot()
     sides = weights.sides(0, 0)
@@ -144,7 +157,9 @@ def test_an_interrupted_move_is_undone_by_the_copy(monkeypatch):
 
 
 @DTYPES
-def test_a_step_of_rate_zero_changes_no_bit(dtype):
+@WAYS
+def test_a_step_of_rate_zero_changes_no_bit(dtype, limits, monkeypatch):
+    monkeypatch.setattr(updates, "_TOGETHER", limits)
     weights = make(dtype)
     before = weights.snapshot()
     for rate in (0.0, 1e-60):
@@ -165,13 +180,14 @@ def test_gradients_and_grad_mode_are_left_alone():
 
 @RESTORES
 @LAWS
-def test_neither_threads_nor_pieces_nor_the_cache_matter(restore, law, monkeypatch):
-    def run(threads, piece, cached):
+def test_neither_threads_nor_pieces_nor_the_way_matter(restore, law, monkeypatch):
+    def run(threads, piece, spread, together):
         torch.set_num_threads(threads)
-        monkeypatch.setattr(updates, "_PIECE", piece)
-        monkeypatch.setattr(updates, "_CACHED_ELEMENTS", cached)
+        monkeypatch.setattr(moves, "PIECE", piece)
+        monkeypatch.setattr(moves, "_CPU_SPREAD", spread)
+        monkeypatch.setattr(updates, "_TOGETHER", {restore: together})
         big = {"w": nn.Parameter(torch.linspace(-1, 1, 90_000).view(300, 300).clone())}
-        weights = Weights(big, law=law, seed=0, mu=1e-2, restore=restore)
+        weights = Weights(big, law=law, seed=0, mu=1e-2, restore=restore, kernel="off")
         for step in range(2):
             for k in range(2):
                 for _ in weights.sides(step, k):
@@ -180,8 +196,16 @@ def test_neither_threads_nor_pieces_nor_the_cache_matter(restore, law, monkeypat
         return weights.fingerprint()
 
     threads = torch.get_num_threads()
+    cases = (
+        (1, 2**20, 2**15, 0),
+        (2, 2**20, 2**15, 2**23),
+        (1, 12_345, 2**15, 100_000),
+        (1, 12_345, 1_000, 0),
+        (2, 31_999, 2**15, 0),
+        (3, 128, 200, 0),
+    )
     try:
-        prints = {run(*case) for case in ((1, 2**20, 0), (2, 2**20, 2**23), (1, 12_345, 100_000), (2, 31_999, 0))}
+        prints = {run(*case) for case in cases}
     finally:
         torch.set_num_threads(threads)
     assert len(prints) == 1
@@ -189,14 +213,36 @@ def test_neither_threads_nor_pieces_nor_the_cache_matter(restore, law, monkeypat
 
 def test_small_trained_sets_draw_each_direction_once(monkeypatch):
     calls = []
-    draw_all = RADEMACHER.draw_all
-    monkeypatch.setattr(RADEMACHER, "draw_all", lambda **wanted: calls.append(wanted["step"]) or draw_all(**wanted))
+    draw = RADEMACHER.draw_laid
+    monkeypatch.setattr(RADEMACHER, "draw_laid", lambda *given, **at: calls.append(at["step"]) or draw(*given, **at))
     weights = make()
     for step in range(2):
         for _ in weights.sides(step, 0):
             pass
         weights.update(step, 1e-3, [1])
     assert calls == [0, 1]
+
+
+def test_directions_are_kept_up_to_a_limit_only(monkeypatch):
+    weights = make()
+    padded = RADEMACHER.layout(seed=0, sizes={n: p.numel() for n, p in weights.parameters.items()}).elements
+    assert padded == 384 + 128 + 128 + 128  # each parameter begins a block
+    monkeypatch.setattr(updates, "_TOGETHER", {"copy": 2 * padded})
+    weights.update(0, 1e-3, [1])
+    for k in range(4):
+        next(weights.sides(1, k))
+    assert [k for k, _ in weights._set._kept] == [0, 1]
+
+
+def test_parameters_that_got_other_memory_are_still_the_ones_that_move():
+    weights, other = make(), make()
+    for one in (weights, other):
+        one.update(0, 1e-2, [1])
+    for parameter in weights.parameters.values():
+        parameter.data = parameter.data.clone()
+    for one in (weights, other):
+        one.update(1, 1e-2, [-1])
+    assert same_bits(weights.snapshot(), other.snapshot())
 
 
 def test_mixed_types_and_purpose():
@@ -295,7 +341,9 @@ def test_tied_parameters_are_refused():
         Weights({"embed": nn.Parameter(value), "head": nn.Parameter(value)}, law=RADEMACHER, seed=0, mu=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"mu": 0}, {"mu": float("nan")}, {"mu": -1}, {"mu": 1e-60}, {"restore": "none"}])
+@pytest.mark.parametrize(
+    "wrong", [{"mu": 0}, {"mu": float("nan")}, {"mu": -1}, {"mu": 1e-60}, {"restore": "none"}, {"kernel": "on"}]
+)
 def test_settings_are_checked(wrong):
     with pytest.raises(PACZeroError, match=next(iter(wrong))):
         Weights(parameters(), law=RADEMACHER, seed=0, **({"mu": 1e-3} | wrong))
