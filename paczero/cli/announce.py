@@ -89,8 +89,6 @@ def engine_lines(args: "PACZeroConfig", cost: "Cost") -> list[tuple[str, str]]:
     off = [name for name in ("packing", "prefix", "cache", "narrowing", "merge") if not getattr(engine, name)]
     lines = [*cost.paths.items(), *((name, f"switched off (engine.{name})") for name in off)]
     lines.append(("kernel", describe() if engine.kernel == "auto" else "plain torch (engine.kernel off)"))
-    if engine.offload != "none":
-        lines.append(("offload", f"frozen layers that do not fit wait on {engine.offload}"))
     return lines
 
 

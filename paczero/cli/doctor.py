@@ -142,7 +142,10 @@ def _fits(needed: int, room: float | None) -> str:
         return "how much is available here is not known"
     if needed <= room:
         return f"fits into the {size(room)} available here"
-    return f"DOES NOT FIT into the {size(room)} available here: try --engine.offload, --dtype bfloat16, a smaller model"
+    return (
+        f"DOES NOT FIT into the {size(room)} available here: try --engine.offload cpu (beside a GPU) or disk, "
+        "--dtype bfloat16, an adapter or a smaller model"
+    )
 
 
 def _place(settings: RunSettings) -> str:

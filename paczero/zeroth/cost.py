@@ -15,6 +15,7 @@ from paczero.records.batches import CandidateTree, MicroBatch
 from paczero.zeroth.forward import Scorer
 from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.models import find_layers, plain
+from paczero.zeroth.offload import resident_bytes
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def estimate(
         cache_seconds=built * share,
         step_seconds=step,
         seconds=built * share + step * args.steps + 2 * pilots * once * share,
-        memory=parameters * next(base.parameters()).element_size()
+        memory=resident_bytes(base)
+        + scorer.merged_bytes
         + elements * copies
         + min(round(kept * share), args.cache_bytes),
         paths=scorer.paths(),

@@ -29,6 +29,7 @@ from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.merging import find_mergeable, merging
 from paczero.zeroth.models import find_layers, plain
 from paczero.zeroth.narrowing import GivenAttention, find_narrowing, gather, narrowed
+from paczero.zeroth.offload import is_offloaded
 from paczero.zeroth.packing import Layout, layout_of, packed, packed_inputs, packed_places, packed_reads
 from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.standins import Given, Site, Skip, constant_modules, kept, replaced
@@ -171,8 +172,15 @@ class Scorer:
         if self._narrowing is not None:
             said["narrowing"] = "behind attention the last layer runs where it is read"
         if self._mergeable:
-            said["merge"] = f"{len(self._mergeable)} adapted matrices are added up before a pass"
+            said["merge"] = f"{len(self._mergeable)} adapters are added to their matrices before a pass"
+        if waiting := sum(is_offloaded(layer) for layer in self.found.layers):
+            said["offload"] = f"{waiting} of {len(self.found.layers)} layers wait, and come when it is their turn"
         return said
+
+    @property
+    def merged_bytes(self) -> int:
+        """What the sums of matrices and adapters take, in bytes."""
+        return sum(layer.linear.weight.nbytes for layer in self._mergeable)
 
     @torch.inference_mode()
     def check(self) -> None:
@@ -215,7 +223,7 @@ class Scorer:
                     one = self._prepared(batch.take(rows))
                     states = [_part(state, batch, rows) for state in states]
                 for stand_in, state in zip(stand_ins, states, strict=True):
-                    stand_in.output = state
+                    stand_in.output = state.to(self.device)  # beyond the cache's limit they lie in host memory
                 yield one.batch.records, self._run(one)
 
     def _run(self, one: Pass) -> torch.Tensor:
@@ -284,7 +292,7 @@ class Scorer:
             return parts[0] if len(parts) == 1 else [torch.cat(same) for same in zip(*parts, strict=True)]
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
-            cache.fill(self._key(), [one.batch.positions for one in self._passes], compute)
+            cache.fill(self._key(), [one.batch.positions for one in self._passes], compute, self.device)
 
     def _key(self) -> dict[str, Any]:
         """All that the kept states depend on beside the base model."""

@@ -39,25 +39,30 @@ class HiddenCache:
         self.base = base
         self.states: list[list[Tensor]] = []
 
-    def fill(self, key: dict[str, Any], rows: list[int], compute: Callable[[int], list[Tensor]]) -> None:
+    def fill(
+        self, key: dict[str, Any], rows: list[int], compute: Callable[[int], list[Tensor]], device: torch.device
+    ) -> None:
         """Computes and keeps the states of all micro-batches, in order, or takes those that an earlier start left.
+
+        Beyond the limit they lie in host memory, wherever they are used.
 
         Args:
             key: all that the states depend on beside the base model: records, layer, how they are cut.
             rows: vectors that each state of a micro-batch has.
             compute: number of the micro-batch -> its states, all of one type.
+            device: where they are used.
         """
         name = hashlib.sha256(canonical({**key, "base": self.base})).hexdigest()[:32]
         if self.directory is None:
             self.states = [compute(index) for index in range(len(rows))]
             return
         path = self.directory / f"{name}.bin"
-        if self._taken(path):
+        if self._taken(path, device):
             return
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         first = compute(0)
         each = [first, *(None for _ in rows[1:])]
-        if first[0].device.type == "cpu" and _size(sum(rows), first) > self.limit:
+        if _size(sum(rows), first) > self.limit:
             self._fill_mapped(path, rows, lambda index: each[index] or compute(index), first)
         else:
             with _appending(path) as stream:
@@ -99,7 +104,7 @@ class HiddenCache:
         }
         write_whole(path.with_suffix(".json"), json.dumps(index), mode=0o600)
 
-    def _taken(self, path: Path) -> bool:
+    def _taken(self, path: Path, device: torch.device) -> bool:
         """Takes the states in the file, if it is there and whole; whatever is odd about it, they are computed again."""
         with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
             index = json.loads(path.with_suffix(".json").read_text())
@@ -109,7 +114,7 @@ class HiddenCache:
                 return False
             shared = elements * dtype.itemsize > self.limit
             flat = torch.from_file(str(path), shared=shared, size=elements, dtype=dtype)
-            flat, offset = flat if shared else flat.clone(), 0
+            flat, offset = flat if shared else flat.to(device, copy=True), 0
             for states in shapes:
                 self.states.append(_views(flat, offset, states))
                 offset += sum(state.numel() for state in self.states[-1])

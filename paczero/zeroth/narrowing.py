@@ -73,7 +73,7 @@ def find_narrowing(layer: nn.Module, model: nn.Module) -> Narrowing | None:
 
 def gather(hidden: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
     """hidden (B, S, D) at positions reads (B, P) -> (B, P, D)."""
-    return hidden.gather(1, reads[:, :, None].expand(-1, -1, hidden.shape[-1]))
+    return hidden.gather(1, reads.to(hidden.device)[:, :, None].expand(-1, -1, hidden.shape[-1]))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ It comes in by transformers' attention interface, for families whose attention g
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,16 @@ class Layout:
     back: Tensor
     hidden: Tensor
     causal: bool
+    _copies: dict[torch.device, "Layout"] = field(default_factory=dict, repr=False)
+
+    def on(self, device: torch.device) -> "Layout":
+        """The same on the device of a layer, where layers lie on several; copied there once."""
+        if device == self.rows.device:
+            return self
+        if device not in self._copies:
+            moved = {name: getattr(self, name).to(device) for name in ("rows", "back", "hidden")}
+            self._copies[device] = replace(self, **moved, _copies={})
+        return self._copies[device]
 
 
 def can_pack(model: PreTrainedModel, longest: int) -> bool:
@@ -138,7 +148,7 @@ def attend(
             f"engine.packing: true was given, but {type(module).__name__} asks for more than packing knows "
             f"({', '.join(unknown) or 'a mask'}); add --engine.packing false"
         )
-    layout = _layouts[-1]
+    layout = _layouts[-1].on(query.device)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key, value = (part[0].transpose(0, 1) for part in (query, key, value))  # (S, heads, D)
     out = query.new_empty(*query.shape[:2], value.shape[-1])

@@ -22,7 +22,7 @@ def filled(directory: Path, limit: int = 0, stop: int | None = None) -> tuple[Hi
         return [state.clone() for state in STATES[index]]
 
     cache = HiddenCache(limit, directory)
-    cache.fill({"records": "these"}, [3, 5], compute)
+    cache.fill({"records": "these"}, [3, 5], compute, torch.device("cpu"))
     return cache, computed
 
 
@@ -65,7 +65,7 @@ def test_a_damaged_one_is_computed_again(tmp_path: Path, damage: str) -> None:
 def test_without_a_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     cache = HiddenCache(0, None)
-    cache.fill({}, [3, 5], lambda index: STATES[index])
+    cache.fill({}, [3, 5], lambda index: STATES[index], torch.device("cpu"))
     assert same(cache) and not list(tmp_path.iterdir())
 
 
