@@ -5,11 +5,16 @@ whole run takes seconds.
 """
 
 import csv
+import itertools
+import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # Before torch is imported by anything; commands that tests start inherit it.
@@ -198,3 +203,31 @@ def make_trainer(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path) 
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Has several ranks do something (see `tests/launcher.py`): status, results, seconds, and what each rank said."""
+    log = tmp_path_factory.mktemp("launcher") / "log"
+    command = [sys.executable, str(Path(__file__).with_name("launcher.py"))]
+    numbers = itertools.count()
+    with open(log, "w") as errors:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)
+        assert process.stdin is not None and process.stdout is not None
+
+        def launch(
+            what: str, size: int, *, agent: bool = True, patch: Any = None, strike: Any = None, **given: Any
+        ) -> Any:
+            place = log.with_name(f"world{next(numbers)}")
+            order = {"what": what, "given": given, "size": size, "place": str(place), "agent": agent}
+            process.stdin.write(json.dumps(order | {"patch": patch or {}, "strike": strike}) + "\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+            line = process.stdout.readline()  # type: ignore[union-attr]
+            assert line, log.read_text()
+            said = [[(place / f"{name}{rank}").read_text() for rank in range(size)] for name in ("out", "err")]
+            return SimpleNamespace(**json.loads(line), out=said[0], err=said[1])
+
+        yield launch
+        process.stdin.close()
+        process.stdout.close()
+        assert process.wait(timeout=30) == 0

@@ -80,7 +80,7 @@ class Launched(Ranks):
         if failure is not None:
             raise failure
         if failed is not None:
-            raise Elsewhere(f"rank 0 ended: {failed[1]}", failed[0])
+            raise Elsewhere(0, failed[1], failed[0])
         return value if self.first else shared
 
     def keep(self, make: Callable[[], T]) -> T | None:
@@ -180,10 +180,10 @@ class Launched(Ranks):
         ended = self.roll.ended()
         if not ended:
             raise Lost(f"processes: a connection between the ranks broke ({_line(cause)})") from cause
-        first, end = min(ended.items())
+        end = ended[min(ended)]
         if end.exit_code == INTERRUPTED and self.first:
             raise KeyboardInterrupt from cause
-        raise Elsewhere(f"rank {first} ended: {end.why}", end.exit_code) from cause
+        raise Elsewhere(end.where, end.why, end.exit_code) from cause
 
     def _lost(self, missing: list[int]) -> Lost:
         who = ", ".join(self.roll.names[rank] for rank in missing)
@@ -215,22 +215,25 @@ class Launched(Ranks):
 
     def left_by(self, error: BaseException) -> BaseException:
         """What this rank has to say of the error that ended it; `Elsewhere` where another rank says it."""
-        code = _code(error)
+        code, line = _code(error), _line(error)
         self._ending = code
-        self.roll.end(code, _line(error))
-        self.roll.alarm()
         if isinstance(error, Elsewhere):
+            self.roll.end(code, error.why, error.rank)
             return error
+        self.roll.end(code, line)
+        self.roll.alarm()
         if isinstance(error, KeyboardInterrupt):
             speaks = self.first
         else:
-            speaks = self.roll.claim("loss" if isinstance(error, Lost) else _line(error))
-        return error if speaks else Elsewhere(_line(error), code)
+            speaks = self.roll.claim("loss" if isinstance(error, Lost) else line)
+        return error if speaks else Elsewhere(self.rank, line, code)
 
     def _at_exit(self) -> None:
         """Python would wait, at its end, for exchanges that a lost rank will never answer."""
         if self._ending is None:  # a script of the user's came to its end, or failed
             self.roll.end(1, "its program ended")
+        elif self.first:
+            self.roll.linger()
         self.roll.stop()
         if self._ending is not None:
             sys.stdout.flush()

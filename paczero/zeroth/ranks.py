@@ -37,9 +37,9 @@ class Diverged(IntegrityError):
 class Elsewhere(PACZeroError):
     """The run ended on another rank, which says why; this one has nothing to add."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    def __init__(self, rank: int, why: str, exit_code: int) -> None:
+        super().__init__(f"rank {rank} ended: {why}")
+        self.rank, self.why, self.exit_code = rank, why, exit_code
 
 
 class Ranks:

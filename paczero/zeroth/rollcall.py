@@ -18,15 +18,17 @@ from paczero.errors import PACZeroError
 BEAT = 0.5  # seconds between heartbeats
 ANSWER = 6.0  # seconds in which a rank must count on when the roll is called
 SILENCE = 100.0  # seconds without a heartbeat after which a rank counts as hanging while others wait for it
+LINGER = 4.0  # seconds that rank 0 stays so that the others can learn how it ended
 MEETING = 300.0  # seconds in which all ranks must have come together
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a rank ended: its exit code, and in a word or a line why."""
+    """How a rank ended: its exit code, in a line why, and on which rank that happened."""
 
     exit_code: int
     why: str
+    where: int
 
 
 class RollCall:
@@ -116,10 +118,20 @@ class RollCall:
             time.sleep(BEAT / 5)
         return []
 
-    def end(self, exit_code: int, why: str) -> None:
-        """Says that this rank ends, and how; the first word stands."""
+    def end(self, exit_code: int, why: str, where: int | None = None) -> None:
+        """Says that this rank ends, and how; the first word stands.
+
+        Args:
+            where: the rank on which that happened; this one where left out.
+        """
         if self._get(f"end{self.rank}") is None:
-            self._put(f"end{self.rank}", json.dumps([exit_code, why]))
+            self._put(f"end{self.rank}", json.dumps([exit_code, why, self.rank if where is None else where]))
+
+    def linger(self) -> None:
+        """Waits, not for long, until all others have ended: the store may end with this rank."""
+        deadline = time.monotonic() + LINGER
+        while not self.gone and len(self.ended()) < self.size - 1 and time.monotonic() < deadline:
+            time.sleep(BEAT / 5)
 
     def ended(self) -> dict[int, Ended]:
         """The other ranks that said so."""
