@@ -40,13 +40,18 @@ _SIGN_BLOCKS = 32
 _NORMAL_BLOCKS = 256
 
 
+# numba's types are for those who write no types of their own.
+_njit: Any = numba.njit
+_intrinsic: Any = intrinsic
+
+
 def _jit(function: Callable[..., Any]) -> Any:
     """Compiled on first use; the code is cached where there is a place for it."""
     options = {"nogil": True, "error_model": "numpy", "fastmath": False}
     try:
-        return numba.njit(cache=True, **options)(function)
+        return _njit(cache=True, **options)(function)
     except RuntimeError:  # neither this directory nor the user's can be written
-        return numba.njit(**options)(function)
+        return _njit(**options)(function)
 
 
 @_jit
@@ -108,13 +113,13 @@ def rademacher(*arguments: Any) -> None:
     _rademacher(*arguments, _BITS)
 
 
-@intrinsic
+@_intrinsic
 def _bits_of(typing_context, value):  # type: ignore[no-untyped-def]
     """The bit pattern of a float64, as uint64."""
     return numba.uint64(numba.float64), lambda _, builder, __, given: builder.bitcast(given[0], ir.IntType(64))
 
 
-@intrinsic
+@_intrinsic
 def _float_of(typing_context, bits):  # type: ignore[no-untyped-def]
     """The float64 of a bit pattern, uint64."""
     return numba.float64(numba.uint64), lambda _, builder, __, given: builder.bitcast(given[0], ir.DoubleType())

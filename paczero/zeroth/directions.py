@@ -229,10 +229,10 @@ class DirectionLaw(ABC):
         starts = dict(zip(sizes, (firsts * self.per_block).tolist(), strict=True))
         return Layout(dict(sizes), starts, len(blocks) * self.per_block, blocks.to(device), (k0, k1))
 
-    def draw_laid(self, layout: Layout, *, step: int, k: int) -> Tensor:
-        """Direction k of `step` for all parameters of a layout: float32 (layout.elements,)."""
+    def draw_laid(self, layout: Layout, *, step: int, k: int, out: Tensor | None = None) -> Tensor:
+        """Direction k of `step` for all parameters of a layout: float32 (layout.elements,), in `out` if given."""
         blocks, (k0, k1) = layout.blocks, layout.keys
-        values = torch.empty(layout.elements, dtype=torch.float32, device=blocks.device)
+        values = torch.empty(layout.elements, dtype=torch.float32, device=blocks.device) if out is None else out
         size = chunk_size(blocks.device)
         for begin in range(0, len(blocks), size):
             piece = slice(begin, min(begin + size, len(blocks)))

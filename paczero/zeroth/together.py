@@ -6,6 +6,7 @@ tensor, and what came out is put back, by one call for all of them.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +70,7 @@ class Together:
             groups.setdefault((parameter.device, parameter.dtype), {})[name] = parameter
         self._groups = [_Group(members, law, seed, purpose) for members in groups.values()]
         self._elements = sum(group.layout.elements for group in self._groups)
-        self._step = -1
-        self._kept: dict[tuple[int, int], Tensor] = {}
+        self._kept: dict[tuple[int, int], tuple[int, Any]] = {}
 
     def fits(self) -> bool:
         """Whether the parameters are still on the devices where they were."""
@@ -92,17 +92,17 @@ class Together:
     def shift(self, step: int, k: int, by: float, *, saved: bool) -> None:
         """θ ← (the saved copy, or θ itself) + by · z; by is a float32 value."""
         for number, group in enumerate(self._groups):
-            move = self._direction(number, step, k) * by
-            if saved:
-                torch.add(move, group.saved, out=group.moved)
+            direction = self._direction(number, step, k)
+            if saved:  # no new memory: asking for some takes as long as the addition
+                torch.mul(direction, by, out=group.moved).add_(group.saved)
             else:
                 group.gather()
-                group.moved.add_(move)
+                group.moved.add_(direction * by)
             group.put()
 
     @torch.no_grad()
     def update(self, step: int, factors: Sequence[float], scale: float) -> None:
-        """θ ← θ + scale · Σ_k f_k z_k, and forget the step's directions."""
+        """θ ← θ + scale · Σ_k f_k z_k."""
         for number, group in enumerate(self._groups):
             total = self._direction(number, step, 0) * factors[0]
             for k, factor in enumerate(factors[1:], 1):
@@ -110,20 +110,14 @@ class Together:
             group.gather()
             group.moved.add_(total.mul_(scale))
             group.put()
-        self.forget()
-
-    def forget(self) -> None:
-        """Let go of the directions that are kept."""
-        self._kept.clear()
 
     def _direction(self, number: int, step: int, k: int) -> Tensor:
         """z of a group; not to be written to, since it may be kept."""
-        if self._step != step:
-            self._kept.clear()
-            self._step = step
-        if (k, number) in self._kept:
-            return self._kept[k, number]
-        drawn = self.law.draw_laid(self._groups[number].layout, step=step, k=k)
-        if (k + 1) * self._elements <= self.keep:
-            self._kept[k, number] = drawn
-        return drawn
+        layout = self._groups[number].layout
+        if (k + 1) * self._elements > self.keep:
+            return self.law.draw_laid(layout, step=step, k=k)
+        of_step, kept = self._kept.pop((k, number), (-1, None))  # gone should drawing be interrupted
+        if of_step != step:
+            kept = self.law.draw_laid(layout, step=step, k=k, out=kept)
+        self._kept[k, number] = (step, kept)
+        return kept

@@ -176,7 +176,7 @@ class Weights:
         """
         rate32 = round32(rate)
         lost = weights = 0
-        for piece in pieces(self.parameters):
+        for piece in pieces(self.parameters, size=2**16):
             flat = piece.out
             exact = flat.float()
             stuck = ((exact - rate32).to(flat.dtype) == flat) | ((exact + rate32).to(flat.dtype) == flat)

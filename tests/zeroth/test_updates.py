@@ -1,4 +1,8 @@
 import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,7 +206,7 @@ def test_neither_threads_nor_pieces_nor_the_way_matter(restore, law, monkeypatch
         (1, 12_345, 2**15, 100_000),
         (1, 12_345, 1_000, 0),
         (2, 31_999, 2**15, 0),
-        (3, 128, 200, 0),
+        (3, 8_000, 200, 0),
     )
     try:
         prints = {run(*case) for case in cases}
@@ -243,6 +247,47 @@ def test_parameters_that_got_other_memory_are_still_the_ones_that_move():
     for one in (weights, other):
         one.update(1, 1e-2, [-1])
     assert same_bits(weights.snapshot(), other.snapshot())
+
+
+MOVES_OF_A_LARGE_PARAMETER = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from paczero.zeroth.directions import direction_law
+from paczero.zeroth.updates import Weights
+
+def held(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+law, kernel, elements = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def moved(weights):
+    for _ in weights.sides(0, 0):
+        pass
+    weights.update(0, 1e-3, [1, -1])
+    weights.fingerprint()
+    weights.lost_share(1e-3)
+
+settings = {"law": direction_law(law), "seed": 0, "mu": 1e-3, "restore": "arithmetic", "kernel": kernel}
+moved(Weights({"small": nn.Parameter(torch.zeros(2**20 + 1))}, **settings))  # whatever is made once
+weights = Weights({"large": nn.Parameter(torch.zeros(elements))}, **settings)
+before = held("VmRSS")
+moved(weights)
+print(held("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measured as Linux tells it")
+@pytest.mark.parametrize(("law", "elements"), [("rademacher", 2**25), ("gaussian", 2**23)])
+@pytest.mark.parametrize("kernel", ["auto", "off"])
+def test_arithmetic_moves_take_buffers_of_a_fixed_size_only(law, elements, kernel):
+    command = [sys.executable, "-c", MOVES_OF_A_LARGE_PARAMETER, law, kernel, str(elements)]
+    root = Path(__file__).resolve().parents[2]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(command, cwd=root, env=one_thread, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 8, "MiB; the weights themselves have " + str(elements * 4 // 2**20)
 
 
 def test_mixed_types_and_purpose():
