@@ -47,6 +47,8 @@ def results_once() -> Iterator[None]:
 @contextmanager
 def joined() -> Iterator[Ranks]:
     """The ranks, once all are there. They leave together; an error of one ends all, and one of them says it."""
+    # Where a store's process is lost torch's own libraries print pages; a line of ours says it. Read when torch loads.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     ranks = join()
     if ranks.size == 1:
         yield ranks

@@ -48,6 +48,7 @@ class RollCall:
         self.store, self.rank, self.size = store, rank, size
         self.gone = False
         self.hosts: list[int] = []
+        self._speaks = False  # whether this rank is its machine's voice where the store is gone
         self.names = {r: f"rank {r}" for r in range(size)}
         self._heard = {r: (-1, time.monotonic(), 0.0) for r in self.others}  # beats, last looked, seconds of silence
         self._stop = threading.Event()
@@ -83,6 +84,9 @@ class RollCall:
         # The store is where rank 0 is, so where it is gone one of these ended.
         machines = [self._get(f"machine{r}") for r in range(self.size)]
         self.hosts = [r for r in self.others if machines[r] == machines[0]]
+        # Where it is gone, its process took rank 0 along, unless it is the launcher's.
+        left = range(0 if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") else 1, self.size)
+        self._speaks = self.rank == min(r for r in [*left, self.rank] if machines[r] == machines[self.rank])
 
     def stop(self) -> None:
         """Beats no more."""
@@ -144,7 +148,7 @@ class RollCall:
         Where the store is gone nobody knows, and one rank of each machine says it.
         """
         count = self._count(f"claim {what}", 1)
-        return count == 1 or (self.gone and os.environ.get("LOCAL_RANK", "0") == "0")
+        return self._speaks if self.gone else count == 1
 
     # -- the store -----------------------------------------------------------------------------------------------------
 
