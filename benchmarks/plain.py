@@ -50,6 +50,7 @@ class PlainInference:
         """Takes the passes; the logits of the last batch (B, S, V)."""
         for _ in range(PASSES):
             for batch in self.batches:
+                logits = None  # the batch's before must not lie beside the next one's
                 logits = self.model(**batch, use_cache=False).logits
         return logits
 

@@ -5,17 +5,20 @@
 
 A small random Llama, made from its config, and random tokens; steps are taken by the real loop, with journal and
 transcript. Along each axis one number grows and the rest stays. Each point is a process of its own, forked from one
-that has imported everything and run nothing; its memory is how far it grew above that (model and data included).
+that has imported everything and run nothing; its memory is how far above that it is at most, from the moment that the
+model is there (which, with the records, is included).
 
 `step` is the median of whole steps by the clock and by the processor's seconds, which others on the machine disturb
-less; `release` is the mechanism's part of them. Below the figures of an axis stands their
-slope on logarithmic axes over its upper half: 1 is a straight line through the origin, 0 does not grow. Some 30 MiB of
-memory are there whatever runs: libraries that wake up, and their buffers.
+less; `release` is the mechanism's part of them. Below the figures of an axis stands the exponent with which they grow
+over its upper half: 1 is a straight line. It is that of what comes on top of the axis' first point, where fixed costs
+lie (some 30 MiB of memory are libraries that wake up, and their buffers); where a figure does not even double along the
+axis, it is that of the figure itself, and about 0.
 
 `--write` puts the table into docs/performance.md and the plot beside it. The last line is JSON.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import statistics
@@ -47,7 +50,7 @@ from paczero.zeroth.trainer import Schedule, Step, Trainer
 
 PLOT = PERFORMANCE.with_name("scaling.png")
 FIGURES = ("step", "processor", "release", "bytes")
-PRELOADED = ["torch", "transformers", "peft", "paczero.assembly", "paczero.zeroth.trainer", "scaling"]
+PRELOADED = ["torch", "transformers", "peft", "paczero.assembly", "paczero.zeroth.compiled", "scaling"]
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,8 @@ def run(point: Point, threads: int) -> dict[str, float]:
         mechanism=MechanismConfig(subsets=point.subsets),
     )
     records, model, trained = build(point)
+    with contextlib.suppress(OSError):  # elsewhere than on Linux the peak is that of the whole life
+        Path("/proc/self/clear_refs").write_text("5")
     weights = assembly.make_weights(trained, args)
     scorer = assembly.make_scorer(model, records, args, first_layer=0, cache=None)
     membership = draw_subsets(point.records, point.subsets, seed=0)
@@ -203,10 +208,17 @@ class _Steps:
         """There is no dev set."""
 
 
-def slope(values: Sequence[float], figures: Sequence[float]) -> float:
-    """d log figure / d log value over the upper half of an axis, by least squares."""
-    half = len(values) // 2
-    return float(np.polyfit(np.log(values[half:]), np.log(np.maximum(figures[half:], 1e-9)), 1)[0])
+def exponent(values: Sequence[float], figures: Sequence[float]) -> float:
+    """How figures grow over the upper half of an axis: p of x^p, by least squares on logarithmic axes.
+
+    Above the first point where they double at least, so that a line through any point has 1; otherwise as they are.
+    """
+    x, y = np.array(values, dtype=np.float64), np.array(figures, dtype=np.float64)
+    if y[-1] >= 2 * y[0]:
+        x, y = x - x[0], y - y[0]
+    upper = np.arange(len(x)) >= max(1, len(x) // 2)
+    upper &= y > 0
+    return float(np.polyfit(np.log(x[upper]), np.log(y[upper]), 1)[0])
 
 
 def measure(axes: Sequence[str], *, quick: bool, threads: int) -> dict[str, Any]:
@@ -230,8 +242,8 @@ def measure(axes: Sequence[str], *, quick: bool, threads: int) -> dict[str, Any]
                 )
                 rows.append(row)
             xs = [row["trained"] for row in rows] if name == "weights" else values
-            slopes = {key: round(slope(xs, [row[key] for row in rows]), 3) for key in FIGURES}
-            result[name] = {"values": xs, "rows": rows, "slopes": slopes, "base": asdict(axis.base)}
+            exponents = {key: round(exponent(xs, [row[key] for row in rows]), 3) for key in FIGURES}
+            result[name] = {"values": xs, "rows": rows, "exponents": exponents, "base": asdict(axis.base)}
     return result
 
 
@@ -246,7 +258,7 @@ def tables(measured: Mapping[str, Any]) -> str:
     for name, axis in measured.items():
         fixed = {key: value for key, value in axis["base"].items() if key not in (AXES[name].field, "steps")}
         rest = ", ".join(f"{key} {value:,}" for key, value in fixed.items())
-        slopes = axis["slopes"]
+        exponents = axis["exponents"]
         lines += [
             f"**{titles(name)}** ({rest})",
             "",
@@ -256,7 +268,7 @@ def tables(measured: Mapping[str, Any]) -> str:
         for value, row in zip(axis["values"], axis["rows"], strict=True):
             times = f"{row['step']:.4f} | {row['processor']:.4f} | {1e3 * row['release']:.3f}"
             lines.append(f"| {value:,} | {times} | {row['bytes'] / 2**20:.1f} |")
-        lines += ["| slope, upper half | " + " | ".join(f"{slopes[key]:.2f}" for key in FIGURES) + " |", ""]
+        lines += ["| exponent | " + " | ".join(f"{exponents[key]:.2f}" for key in FIGURES) + " |", ""]
     return "\n".join(lines)
 
 
@@ -270,9 +282,13 @@ def plot(measured: Mapping[str, Any], path: Path) -> None:
         upper, lower = panels[0][column], panels[1][column]
         for key, color in (("step", "tab:blue"), ("release", "tab:orange")):
             figures = [row[key] for row in axis["rows"]]
-            upper.loglog(axis["values"], figures, "o-", color=color, label=f"{key}, slope {axis['slopes'][key]:.2f}")
+            upper.loglog(
+                axis["values"], figures, "o-", color=color, label=f"{key}, exponent {axis['exponents'][key]:.2f}"
+            )
         memory = [row["bytes"] / 2**20 for row in axis["rows"]]
-        lower.loglog(axis["values"], memory, "s-", color="tab:green", label=f"slope {axis['slopes']['bytes']:.2f}")
+        lower.loglog(
+            axis["values"], memory, "s-", color="tab:green", label=f"exponent {axis['exponents']['bytes']:.2f}"
+        )
         lower.set_xlabel(titles(name))
         for panel in (upper, lower):
             panel.grid(alpha=0.3)

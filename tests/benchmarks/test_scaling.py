@@ -1,4 +1,4 @@
-"""Scaling runs each point in a process of its own; slopes, tables and the mechanism's targets are what they say."""
+"""Scaling runs each point in a process of its own; exponents, tables and the mechanism's targets are what they say."""
 
 import json
 from collections.abc import Callable
@@ -28,12 +28,14 @@ def test_points_are_fresh_processes(script: Callable, tmp_path: Path, capsys: py
     assert "step" in capsys.readouterr().out
 
 
-def test_slopes(script: Callable) -> None:
+def test_exponents(script: Callable) -> None:
     values = [1, 10, 100, 1_000, 10_000, 100_000]
-    slope = script("scaling").slope
-    assert slope(values, [3 * value for value in values]) == pytest.approx(1)
-    assert slope(values, [5.0] * 6) == pytest.approx(0, abs=1e-12)
-    assert slope(values, [100 + value**2 for value in values]) == pytest.approx(2, abs=1e-3)
+    exponent = script("scaling").exponent
+    assert exponent(values, [3 * value for value in values]) == pytest.approx(1)
+    assert exponent(values, [40 + 3 * value for value in values]) == pytest.approx(1)
+    assert exponent(values, [5.0] * 6) == pytest.approx(0, abs=1e-12)
+    assert exponent(values, [5.0, 4.9, 5.2, 5.0, 4.9, 5.1]) == pytest.approx(0, abs=0.01)
+    assert exponent(values, [100 + value**2 for value in values]) == pytest.approx(2, abs=1e-2)
 
 
 def test_targets_of_the_mechanism(script: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
