@@ -1,6 +1,7 @@
 """How fast directions are made and weights moved, against a plain copy of the same bytes, and what memory it takes.
 
     python benchmarks/directions.py
+    python benchmarks/directions.py --kernel off
     python benchmarks/directions.py --elements 4000000 --threads 1 --repeats 3
 
 Parameters have the shapes of SmolLM2-135M, cut to `--elements`; Gaussian directions are timed on a sixteenth of them.
@@ -10,7 +11,7 @@ time (all threads together), which others on the machine disturb less; times are
 far the process grew above what it held before: a shift or update may take buffers of a fixed size, never a copy of the
 weights.
 
-The last table is a LoRA step, as many small matrices: milliseconds for both sides, update and restore.
+Then small sets: milliseconds for both sides, restore and update of LoRA's many matrices and of one whole layer.
 The last line is JSON.
 """
 
@@ -27,13 +28,14 @@ import torch
 from torch import nn
 
 from paczero.zeroth.directions import direction_law
+from paczero.zeroth.kernels import describe
 from paczero.zeroth.updates import Weights, fingerprint_tensors
 
 PIECE = 2**20
 GAUSSIAN_SHARE = 16
 LAYER = [(576, 576), (192, 576), (192, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536), (576,), (576,)]
 SHAPES = [(49152, 576), *(LAYER * 30), (576,)]
-LORA = [(8, 576), (576, 8), (8, 576), (192, 8)] * 30
+SETS = {"LoRA": [(8, 576), (576, 8), (8, 576), (192, 8)] * 30, "last layer": LAYER}
 
 Row = dict[str, float]
 
@@ -100,7 +102,7 @@ def moves(trained: dict[str, nn.Parameter], law: str, repeats: int, kernel: str)
     """Directions alone, one shift, the update, and all that a step does to the weights."""
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained.values())
     made = {
-        restore: Weights(trained, law=direction_law(law), seed=0, mu=1e-3, restore=restore, **engine(kernel))
+        restore: Weights(trained, law=direction_law(law), seed=0, mu=1e-3, restore=restore, kernel=kernel)
         for restore in ("arithmetic", "copy")
     }
     arithmetic = made["arithmetic"]
@@ -119,7 +121,7 @@ def moves(trained: dict[str, nn.Parameter], law: str, repeats: int, kernel: str)
             pass
         weights.update(0, 1e-3, [1])
 
-    rows = {"directions": measured(draw, size, repeats)}
+    rows = {"directions alone, by torch": measured(draw, size, repeats)}
     waiting = [arithmetic.sides(0, 0) for _ in range(repeats + 1)]
     kept = list(waiting)  # an unfinished generator would move the weights back when it goes
     rows["one shift"] = measured(shift, size, repeats)
@@ -132,15 +134,10 @@ def moves(trained: dict[str, nn.Parameter], law: str, repeats: int, kernel: str)
     return {f"{law}: {name}": row for name, row in rows.items()}
 
 
-def engine(kernel: str) -> dict[str, str]:
-    """The setting of the compiled kernel, as Weights takes it."""
-    return {} if kernel == "none" else {"kernel": kernel}
-
-
-def lora(repeats: int, kernel: str) -> Row:
-    """Milliseconds of what a LoRA step does to the weights; `copy` is one copy of all of them."""
-    trained = parameters(10**9, LORA)
-    weights = Weights(trained, law=direction_law("rademacher"), seed=0, mu=1e-3, **engine(kernel))
+def small(shapes: list[tuple[int, ...]], repeats: int, kernel: str) -> Row:
+    """Milliseconds of what a step does to the weights of a small set; `copy` is one copy of all of them."""
+    trained = parameters(10**9, shapes)
+    weights = Weights(trained, law=direction_law("rademacher"), seed=0, mu=1e-3, kernel=kernel)
     size = weights.elements * 4
     flat = torch.zeros(weights.elements)
     steps = iter(range(10**9))
@@ -170,6 +167,7 @@ def main() -> None:
     parser.add_argument("--laws", nargs="+", default=["rademacher", "gaussian"], help="laws of the directions")
     parser.add_argument("--kernel", default="auto", help="auto (compiled where numba is) or off (default auto)")
     arguments = parser.parse_args()
+    print(f"kernel {arguments.kernel}: {describe()}")
     result: dict[str, Any] = {"elements": arguments.elements, "kernel": arguments.kernel, "torch": torch.__version__}
     for threads in arguments.threads:
         torch.set_num_threads(threads)
@@ -190,13 +188,11 @@ def main() -> None:
                 f"{name:<40}{row['gb_s']:>8.2f}{row['ratio']:>8.3f}{row['cpu_ratio']:>11.3f}{row['extra_mib']:>8.0f}",
                 flush=True,
             )
-        small = lora(arguments.repeats, arguments.kernel)
-        print(
-            "LoRA, {matrices} matrices, {elements:,} weights: step {step_ms:.2f} ms, a copy {copy_ms:.3f} ms".format(
-                **small
-            )
-        )
-        result[f"{threads} threads"] = {"rows": rows, "lora": small}
+        sets = {name: small(shapes, arguments.repeats, arguments.kernel) for name, shapes in SETS.items()}
+        for name, row in sets.items():
+            what = f"{name}, {row['matrices']} parameters, {row['elements']:,} weights"
+            print(f"{what}: step {row['step_ms']:.2f} ms, a copy {row['copy_ms']:.3f} ms", flush=True)
+        result[f"{threads} threads"] = {"rows": rows, "sets": sets}
     print(json.dumps(result))
 
 

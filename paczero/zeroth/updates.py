@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from paczero.errors import PACZeroError
 from paczero.zeroth import kernels
 from paczero.zeroth.directions import DirectionLaw
-from paczero.zeroth.moves import PIECE, Move, apply, pieces
+from paczero.zeroth.moves import PIECE, Move, Work, apply, by_torch, pieces
 from paczero.zeroth.together import Together
 
 # Up to so many elements a set is moved as one tensor, its directions kept from the sides to the update (32 MiB).
-# Whoever asks for `restore: arithmetic` wants no buffer beyond that of a piece.
+# Whoever asks for `restore: arithmetic` wants no buffer beyond that of a piece, and a compiled kernel makes directions
+# anew in less time than it takes to read them.
 _TOGETHER = {"copy": 2**23, "arithmetic": PIECE}
 _HASH_BYTES = 2**24
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -207,10 +208,15 @@ class Weights:
         for name, p in self.parameters.items():
             p.detach().copy_(snapshot[name])
 
+    @property
+    def _work(self) -> Work:
+        """How pieces move; asked when the first does, since what compiles takes its time to load."""
+        return kernels.work_for(self.law, self.kernel)
+
     def _together(self) -> Together | None:
         """The set as one tensor, where it is small."""
         keep = _TOGETHER[self.restore]
-        if self.elements > keep:
+        if self.elements > keep or (self.elements > PIECE and self._work is not by_torch):
             return None
         if self._set is None or not self._set.fits():
             self._set = Together(self.parameters, law=self.law, seed=self.seed, purpose=self.purpose, keep=keep)
@@ -220,8 +226,7 @@ class Weights:
         self, step: int, ks: Sequence[int], factors: Sequence[float], scale: float, *, saved: bool = False
     ) -> None:
         move = Move(self.law, self.seed, self.purpose, step, ks, factors, scale)
-        work = kernels.work_for(self.law, self.kernel)
-        apply(move, list(pieces(self.parameters, self._saved if saved else None)), work)
+        apply(move, list(pieces(self.parameters, self._saved if saved else None)), self._work)
 
     def _shift(self, step: int, k: int, by: float, *, saved: bool) -> None:
         """θ ← (the saved copy, or θ itself) + by · z; by is a float32 value."""
