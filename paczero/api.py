@@ -20,7 +20,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ from paczero.zeroth.cost import Cost, estimate
 from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.forward import Scorer
 from paczero.zeroth.ranks import join
+from paczero.zeroth.rounding import check_moves
 from paczero.zeroth.trainer import DevResult, Observer, Outcome, Schedule, Trainer
 from paczero.zeroth.updates import Average
 
@@ -172,7 +173,7 @@ class PACZeroTrainer:
         self.weights = assembly.make_weights(self._trained, self.args)
         self.threshold = 0.0
         assembly.check_fit(self.args, self.pool)
-        assembly.check_moves(self.weights, self.args)
+        self._rounding = check_moves(self.weights, self.args)
         self.header = assembly.transcript_header(
             self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.pool.units
         )
@@ -260,15 +261,26 @@ class PACZeroTrainer:
         return folder
 
     def estimate(self) -> Cost:
-        """Tokens, time and memory of the run, from one timed micro-batch."""
+        """Tokens, time and memory of the run, from one timed micro-batch; memory is that of each process."""
         batches = assembly.make_batches(self.pool, self.args, self.model)
-        return estimate(
+        cost = estimate(
             self.model,
             batches,
             self.pool.tree,
             first_layer=self._first_layer,
             elements=self.weights.elements,
             args=self.args,
+        )
+        if self.ranks.size == 1:
+            return cost
+        size, busy = self.ranks.size, min(self.ranks.size, len(batches))
+        said = {"processes": f"{size} share {len(batches)} micro-batches" + (", so some wait" if busy < size else "")}
+        return replace(
+            cost,
+            cache_seconds=cost.cache_seconds / busy,
+            step_seconds=cost.step_seconds / busy,
+            seconds=cost.seconds / busy,
+            paths=said | cost.paths,
         )
 
     def with_args(self, args: PACZeroConfig) -> "PACZeroTrainer":
@@ -293,7 +305,7 @@ class PACZeroTrainer:
     @property
     def notes(self) -> list[str]:
         """What should be known about the records before hours are spent, a sentence each."""
-        return assembly.notes_on(self.pool, self.dev)
+        return [*assembly.notes_on(self.pool, self.dev), *self._rounding]
 
     # -- one run -------------------------------------------------------------------------------------------------------
 
@@ -451,14 +463,14 @@ class PACZeroTrainer:
         key = records.pool.hash()
         if key not in self._scorers:
             self.ranks.agree({what: key})
-            place = key[:16] if self.ranks.first else f"{key[:16]}-{self.ranks.rank}"
             self._scorers[key] = assembly.make_scorer(
                 self.model,
                 records,
                 self.args,
                 first_layer=self._first_layer,
-                cache=self.run.cache / place if self.run.private.is_dir() else None,
+                cache=self.run.cache if self.run.private.is_dir() else None,
                 progress=lambda done, of: self.progress(f"hidden states, {what}", done, of),
                 ranks=self.ranks,
+                base=self._base["sha256"],
             )
         return self._scorers[key]

@@ -134,9 +134,16 @@ def make_scorer(
     cache: Path | None,
     progress: Callable[[int, int], None] | None = None,
     ranks: Ranks = ALONE,
+    base: str = "",
 ) -> Scorer:
-    """The scorer of one set of records, its hidden states cached below `first_layer`."""
-    store = HiddenCache(args.cache_bytes, cache)
+    """The scorer of one set of records, its hidden states cached below `first_layer`.
+
+    Args:
+        cache: a private directory for hidden states, from where a run that goes on takes them again; memory only
+            where left out.
+        base: hash of the base model that they are of.
+    """
+    store = HiddenCache(args.cache_bytes, cache, base)
     batches = make_batches(records, args, model)
     return Scorer(
         model,
@@ -164,20 +171,8 @@ def make_weights(trained: dict[str, nn.Parameter], args: PACZeroConfig, *, purpo
         mu=args.mu,
         restore=args.restore,
         purpose=purpose,
+        kernel=args.engine.kernel,
     )
-
-
-def check_moves(weights: Weights, args: PACZeroConfig) -> None:
-    """Refuses a run whose steps would mostly round to nothing (they would cost budget and train nothing)."""
-    if args.mechanism.name == "none" or args.force:
-        return
-    for what, move in (("learning_rate", args.learning_rate / args.directions), ("mu", args.mu)):
-        lost = weights.lost_share(move)
-        if lost > 0.5:
-            raise PACZeroError(
-                f"{what}: {move:g} rounds away for {lost:.0%} of the trained weights in their type; expected most to "
-                "move. Train in float32 (dtype), enlarge it, or pass --force true"
-            )
 
 
 def measured_candidates(
