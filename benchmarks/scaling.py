@@ -277,7 +277,7 @@ def plot(measured: Mapping[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415 (the points' processes need none of it)
 
     figure = Figure(figsize=(3.2 * len(measured), 6), layout="constrained")
-    panels = figure.subplots(2, len(measured), squeeze=False, sharex="col")
+    panels = figure.subplots(2, len(measured), squeeze=False, sharex="col", sharey="row")
     for column, (name, axis) in enumerate(measured.items()):
         upper, lower = panels[0][column], panels[1][column]
         for key, color in (("step", "tab:blue"), ("release", "tab:orange")):
