@@ -16,69 +16,40 @@ directory. Paper: arXiv 2605.06505.
 
 import contextlib
 import copy
-import hashlib
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from paczero import __version__, assembly
+from paczero import assembly
+from paczero.agreement import facts
+from paczero.books import Watchers, open_books, populate
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
-from paczero.mechanism.files import canonical
-from paczero.mechanism.journal import Journal
-from paczero.mechanism.release import Mechanism
-from paczero.mechanism.secret import create_secret, reuse_secret
-from paczero.mechanism.transcript import Transcript
-from paczero.observers import Callbacks, Diagnostics, Trackers, check_callbacks, check_trackers
+from paczero.observers import check_callbacks, check_trackers
 from paczero.publish import development, publish_release, save_weights
 from paczero.records.scores import accuracy, losses, median_threshold
-from paczero.rundir import RunDirectory, write_whole
+from paczero.result import TrainResult
+from paczero.rundir import RunDirectory
 from paczero.zeroth import models
 from paczero.zeroth.cost import Cost, estimate
 from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.forward import Scorer
 from paczero.zeroth.ranks import join
 from paczero.zeroth.rounding import check_moves
-from paczero.zeroth.trainer import DevResult, Observer, Outcome, Schedule, Trainer
+from paczero.zeroth.trainer import Books, DevResult, Observer, Outcome, Trainer
 from paczero.zeroth.updates import Average
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 _KEPT_INITIAL = 2**26  # trained weights up to this many are kept as they began, so that `with_args` can go back
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What `train` ended with.
-
-    Attributes:
-        output_dir: the run directory; `release/` in it may be published.
-        steps: updates taken.
-        chosen_step: the step whose weights are served.
-        unanimity: share of releases on which all candidates agreed (the owner's to know), 0 to 1; None for `none`, and
-            on all ranks but the first.
-        seconds: of this call.
-        statement: the content of `release/privacy.json`.
-        dev: every evaluation on the dev set.
-    """
-
-    output_dir: Path
-    steps: int
-    chosen_step: int
-    unanimity: float | None
-    seconds: float
-    statement: dict[str, Any]
-    dev: list[DevResult]
 
 
 class PACZeroTrainer:
@@ -183,24 +154,9 @@ class PACZeroTrainer:
         """Refuses ranks that would not compute the same run."""
         if self.ranks.size == 1:
             return
-        settings = {name: value for name, value in asdict(self.args).items() if name not in ("output_dir", "device")}
         batches = assembly.make_batches(self.pool, self.args, self.model)
-        partition = hashlib.sha256()
-        for batch in batches:
-            partition.update(batch.records.tobytes() + batch.input_ids.tobytes())
-        self.ranks.agree(
-            {
-                "version of paczero": __version__,
-                "version of torch": torch.__version__,
-                "number of threads (OMP_NUM_THREADS)": str(torch.get_num_threads()),
-                "base model": self._base["sha256"],
-                "pool": self.pool.pool.hash(),
-                "dev set": "" if self.dev is None else self.dev.pool.hash(),
-                "set of settings": canonical(settings).decode(),
-                "transcript header": canonical(self.header).decode(),
-                "partition into micro-batches": partition.hexdigest(),
-            }
-        )
+        dev = None if self.dev is None else self.dev.pool
+        self.ranks.agree(facts(self.args, self.header, self.pool.pool, dev, batches))
 
     # -- what users call -----------------------------------------------------------------------------------------------
 
@@ -311,13 +267,15 @@ class PACZeroTrainer:
 
     def _train(self) -> TrainResult:
         started = time.perf_counter()
-        with contextlib.ExitStack() as watching:
-            watchers = self.ranks.keep(lambda: self._watchers(watching))
-            outcome, journal = self._loop(watchers)
+        with contextlib.ExitStack() as until:
+            begin = partial(Watchers.begin, until, self.run, self.args, self._callbacks, self.observers)
+            watchers = self.ranks.keep(lambda: begin(self.model, self.processing_class))
+            outcome, books = self._loop(watchers)
             statement = self._publish(outcome)
         # The pool's text in another form; a mapping in use stays.
         self.ranks.keep(lambda: shutil.rmtree(self.run.cache, ignore_errors=True))
-        flags = [flag for entry in journal.entries for flag in entry["unanimous"]] if journal is not None else []
+        entries = [] if books is None else books.journal.entries
+        flags = [flag for entry in entries for flag in entry["unanimous"]]
         return TrainResult(
             output_dir=self.run.root,
             steps=outcome.done,
@@ -328,60 +286,28 @@ class PACZeroTrainer:
             dev=outcome.dev,
         )
 
-    def _watchers(self, watching: contextlib.ExitStack) -> tuple[Diagnostics, Callbacks, list[Observer]]:
-        """Who watches the run, until `watching` is closed: the diagnostics, the callbacks, and all of them together."""
-        diagnostics = watching.enter_context(contextlib.closing(Diagnostics(self.run.diagnostics)))
-        callbacks = Callbacks(self._callbacks, self.args, self.model, self.processing_class)
-        trackers = Trackers(
-            self.args.report_to, run=self.run.root.name, directory=self.run.trackers, settings=asdict(self.args)
-        )
-        watching.enter_context(contextlib.closing(trackers))
-        watching.enter_context(callbacks.training())
-        return diagnostics, callbacks, [*self.observers, diagnostics, callbacks, trackers]
-
-    def _loop(self, watchers: tuple[Diagnostics, Callbacks, list[Observer]] | None) -> tuple[Outcome, Journal | None]:
-        args = self.args
+    def _loop(self, watchers: Watchers | None) -> tuple[Outcome, Books | None]:
+        args, dev = self.args, None if self.dev is None else self.dev.pool
         self._restart()
         objective = assembly.make_objective(self.scorer(self.pool, "pool"), self.pool)
         objective.scorer.check()
         candidates = self._candidates(objective)
-        mechanism, journal, transcript = self.ranks.keep(lambda: self._books(candidates)) or (None, None, None)
-        diagnostics, callbacks, observers = watchers or (None, None, [])
+        books = self.ranks.keep(lambda: open_books(args, self.run, self.header, self.pool.pool, dev, candidates))
         trainer = Trainer(
             objective,
             self.weights,
-            mechanism,
-            journal=journal,
-            transcript=transcript,
-            schedule=Schedule(
-                steps=args.steps,
-                directions=args.directions,
-                rate=args.learning_rate_at,
-                seed=args.seed,
-                units_per_step=args.units_per_step,
-                eval_steps=args.eval_steps,
-                select=args.select,
-            ),
+            None if books is None else books.mechanism,
+            journal=None if books is None else books.journal,
+            transcript=None if books is None else books.transcript,
+            schedule=assembly.make_schedule(args),
             average=Average(self.weights, args.average) if args.average else None,
-            evaluate=None if self.dev is None else self._dev_evaluation(self.dev, diagnostics),
-            observers=observers,
-            stop=lambda: callbacks is not None and callbacks.stop,
+            evaluate=None if self.dev is None else self._dev_evaluation(self.dev, watchers),
+            observers=[] if watchers is None else watchers.all,
+            stop=lambda: watchers is not None and watchers.callbacks.stop,
             ranks=self.ranks,
             check_steps=args.engine.check_steps,
         )
-        return trainer.run(), journal
-
-    def _books(self, candidates: Callable[[], np.ndarray] | None) -> tuple[Mechanism, Journal, Transcript]:
-        """What the first rank alone has."""
-        args, run = self.args, self.run
-        membership = None if candidates is None else candidates()
-        mechanism = assembly.make_mechanism(args, membership, run.secret)
-        expected = assembly.journal_header(
-            args, self.header, self.pool.pool, membership, None if self.dev is None else self.dev.pool
-        )
-        journal = Journal.open(run.journal, expected) if run.journal.exists() else Journal.create(run.journal, expected)
-        transcript = Transcript.resume(run.staged_transcript, self.header, [e["y"] for e in journal.entries])
-        return mechanism, journal, transcript
+        return trainer.run(), books
 
     def _restart(self) -> None:
         """Puts the weights where every run begins, which an earlier one on this model has left."""
@@ -403,11 +329,11 @@ class PACZeroTrainer:
         draw = assembly.measured_candidates(self.args, objective, self._trained, self.pool, self.progress)
         return lambda: assembly.keep_candidates(path, draw())
 
-    def _dev_evaluation(self, dev: assembly.Records, diagnostics: Diagnostics | None) -> Callable[[int], DevResult]:
+    def _dev_evaluation(self, dev: assembly.Records, watchers: Watchers | None) -> Callable[[int], DevResult]:
         scorer, targets = self.scorer(dev, "dev set"), dev.encoded.targets
 
         def evaluate(done: int) -> DevResult:
-            known = self.ranks.share(lambda: None if diagnostics is None else diagnostics.dev.get(done))
+            known = self.ranks.share(lambda: None if watchers is None else watchers.diagnostics.dev.get(done))
             if known is not None:
                 return known
             scores = scorer.scores()
@@ -440,20 +366,8 @@ class PACZeroTrainer:
         return self.ranks.share(publish)
 
     def _populate(self, staged: RunDirectory) -> None:
-        """What a run directory holds from its first moment: settings and secret."""
-        write_whole(staged.config, self._settings_yaml())
-        if self._secret is not None:
-            reuse_secret(
-                self._secret, staged.secret, subsets=self.args.mechanism.subsets, test_seed=self.args.test_seed
-            )
-        else:
-            create_secret(staged.secret, subsets=self.args.mechanism.subsets, test_seed=self.args.test_seed)
-
-    def _settings_yaml(self) -> str:
         named = {"model": self._base["id"], "peft": self._peft, **self._names}
-        settings = asdict(self.args)
-        settings["task"]["labels"] = dict(self.args.task.labels)
-        return yaml.safe_dump({**named, **settings}, sort_keys=False, allow_unicode=True, width=110)
+        populate(staged, self.args, named, self._secret)
 
     def _read(self, source: Any) -> assembly.Records:
         return assembly.read_records(source, self.args.task, self.processing_class, models.plain(self.model))

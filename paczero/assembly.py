@@ -37,10 +37,11 @@ from paczero.zeroth.adapters import ADAPTER_LAW
 from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.directions import direction_law
 from paczero.zeroth.forward import Scorer
+from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.packing import can_pack
 from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.replay import replay
-from paczero.zeroth.hidden import HiddenCache
+from paczero.zeroth.trainer import Schedule
 from paczero.zeroth.updates import Average, Weights
 
 BuildProgress = Callable[[str, int, int], None]
@@ -263,6 +264,19 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
         channel=chosen.channel,
         allocation=chosen.allocation,
         secret=secret,
+    )
+
+
+def make_schedule(args: PACZeroConfig) -> Schedule:
+    """When things happen in the loop."""
+    return Schedule(
+        steps=args.steps,
+        directions=args.directions,
+        rate=args.learning_rate_at,
+        seed=args.seed,
+        units_per_step=args.units_per_step,
+        eval_steps=args.eval_steps,
+        select=args.select,
     )
 
 
