@@ -13,7 +13,7 @@ causal attention never looks.
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,8 +65,7 @@ class MicroBatch:
         input_ids: tokens, filled up on the right (B, S).
         lengths: tokens of each row that are not filling (B,).
         reads: positions in the row whose output is needed, the prompt's end first (B, P).
-        position_ids: (B, S), or None where they simply count.
-        visible: which positions each position attends to (B, S, S), or None where plain causal attention is right.
+        tree: what lies behind each prompt; None where the rows are plain sequences.
         prefix: how many tokens all rows begin with are computed once, for all of them.
         packed: whether rows are laid end to end for the model, so that filling is never computed.
     """
@@ -75,8 +74,7 @@ class MicroBatch:
     input_ids: np.ndarray
     lengths: np.ndarray
     reads: np.ndarray
-    position_ids: np.ndarray | None = None
-    visible: np.ndarray | None = field(default=None, repr=False)
+    tree: CandidateTree | None = None
     prefix: int = 0
     packed: bool = False
 
@@ -96,6 +94,30 @@ class MicroBatch:
         places = np.arange(self.input_ids.shape[1])
         return (places >= self.prefix) & (places < self.lengths[:, None])
 
+    @property
+    def position_ids(self) -> np.ndarray | None:
+        """(B, S), or None where they simply count."""
+        if self.tree is None:
+            return None
+        positions = np.tile(np.arange(self.input_ids.shape[1]), (len(self.records), 1))
+        for row, end in enumerate(self.lengths - len(self.tree)):
+            positions[row, end : self.lengths[row]] = end + self.tree.depths
+        return positions
+
+    @property
+    def visible(self) -> np.ndarray | None:
+        """Which positions each position attends to (B, S, S), or None where plain causal attention is right.
+
+        Made anew each time: for long records it is much larger than all else about them.
+        """
+        if self.tree is None:
+            return None
+        visible = np.tile(np.tri(self.input_ids.shape[1], dtype=bool), (len(self.records), 1, 1))
+        for row, end in enumerate(self.lengths - len(self.tree)):
+            node = slice(end, self.lengths[row])
+            visible[row, node, node] = self.tree.sees
+        return visible
+
     def take(self, rows: np.ndarray) -> "MicroBatch":
         """The same batch with only some of its rows."""
         return replace(
@@ -104,8 +126,6 @@ class MicroBatch:
             input_ids=self.input_ids[rows],
             lengths=self.lengths[rows],
             reads=self.reads[rows],
-            position_ids=None if self.position_ids is None else self.position_ids[rows],
-            visible=None if self.visible is None else self.visible[rows],
         )
 
 
@@ -212,12 +232,4 @@ def _batch(
         input_ids[row, : ends[row]] = prompts[record]
         input_ids[row, ends[row] : lengths[row]] = tree.tokens
     reads = ends[:, None] - 1 + np.arange(1 + len(tree))  # (B, P): the prompt's end, then every node
-    if len(tree) == 0:
-        return MicroBatch(records, input_ids, lengths, reads, prefix=prefix, packed=packed)
-    position_ids = np.tile(np.arange(width), (len(records), 1))
-    visible = np.tile(np.tri(width, dtype=bool), (len(records), 1, 1))
-    for row, end in enumerate(ends):
-        node = slice(end, end + len(tree))
-        position_ids[row, node] = end + tree.depths
-        visible[row, node, node] = tree.sees
-    return MicroBatch(records, input_ids, lengths, reads, position_ids, visible, prefix, packed)
+    return MicroBatch(records, input_ids, lengths, reads, tree if len(tree) else None, prefix, packed)

@@ -100,7 +100,7 @@ class Scorer:
         groups = _grouped(batches) if self._still else [[batch] for batch in batches]
         mine = ranks.mine([sum(batch.positions for batch in members) for members in groups])
         self._members = [groups[index] for index in mine]
-        self._passes = [self._prepared(_merged(members) if self._still else members[0]) for members in self._members]
+        self._passes = [_merged(members) if self._still else members[0] for members in self._members]
         self._constant: list[Site] = []
         if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
@@ -153,7 +153,7 @@ class Scorer:
         """
         times = KEPT_ROWS // self.batches[0].reads.size if self._still else 1
         if times > 1 and self.cache is not None:
-            self._passes = [self._prepared(_merged(self.batches * times))]
+            self._passes = [_merged(self.batches * times)]
             self.cache.states = [[torch.cat([state] * times) for state in self.cache.states[0]]]
         return max(times, 1)
 
@@ -212,19 +212,18 @@ class Scorer:
     def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Per pass the records and the model's output at the positions that are read (B, P, D)."""
         with torch.inference_mode(), self._standing_in() as stand_ins, merging(self._mergeable):
-            for index, whole in enumerate(self._passes):
-                batch = whole.batch
+            for index, batch in enumerate(self._passes):
                 rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
                 if rows is not None and len(rows) == 0:
                     continue
                 states = self.cache.states[index] if self.cache is not None else []
-                one = whole
+                chosen = batch
                 if rows is not None and len(rows) < len(batch.records):
-                    one = self._prepared(batch.take(rows))
+                    chosen = batch.take(rows)
                     states = [_part(state, batch, rows) for state in states]
                 for stand_in, state in zip(stand_ins, states, strict=True):
                     stand_in.output = state.to(self.device)  # beyond the cache's limit they lie in host memory
-                yield one.batch.records, self._run(one)
+                yield chosen.records, self._run(self._prepared(chosen))
 
     def _run(self, one: Pass) -> torch.Tensor:
         shape = (*one.batch.reads.shape, -1)
@@ -274,7 +273,7 @@ class Scorer:
     def _fill_cache(self, cache: HiddenCache, progress: Callable[[int, int], None] | None) -> None:
         first = self.found.layers[self.first_layer]
         if not self._still:
-            self._constant = constant_modules(first, lambda: self._below(self._passes[0]))
+            self._constant = constant_modules(first, lambda: self._below(self._prepared(self._passes[0])))
         above = (Skip() for _ in range(len(self.found.layers) - self.first_layer - 1))
         done, of = 0, sum(map(len, self._members))
 
@@ -282,7 +281,7 @@ class Scorer:
             nonlocal done
             parts = []
             for batch in self._members[index]:
-                one = self._prepared(batch) if self._still else self._passes[index]
+                one = self._prepared(batch)
                 with self._keeping(first, one) as states:
                     self._below(one)
                 parts.append([state.view(*batch.reads.shape, -1) for state in states] if self._still else states)
@@ -292,7 +291,7 @@ class Scorer:
             return parts[0] if len(parts) == 1 else [torch.cat(same) for same in zip(*parts, strict=True)]
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
-            cache.fill(self._key(), [one.batch.positions for one in self._passes], compute, self.device)
+            cache.fill(self._key(), [batch.positions for batch in self._passes], compute, self.device)
 
     def _key(self) -> dict[str, Any]:
         """All that the kept states depend on beside the base model."""
@@ -323,7 +322,7 @@ class Scorer:
         return kept(first, self._constant)
 
     def _prepared(self, batch: MicroBatch) -> Pass:
-        """A micro-batch on the device."""
+        """A micro-batch on the device, for the time of its use: masks of long records would fill the memory."""
         if batch.packed:
             reads = torch.from_numpy(packed_reads(batch).reshape(1, -1)).to(self.device)
             return Pass(

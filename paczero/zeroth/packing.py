@@ -5,7 +5,7 @@ one row (1, S). Attention is told by a `Layout` which of them belong together: i
 and values into a row of its own, where only the rows' ends are filled up, and puts the results back. Keys and values
 of a prefix that all records share are computed once and lent to each.
 
->>> with packed(model, [layout]) as place:                                       # doctest: +SKIP
+>>> with packed(model, layout_of(batch, device, dtype)):                          # doctest: +SKIP
 ...     hidden = model(input_ids=ids, position_ids=positions).last_hidden_state   # (1, S, D)
 
 It comes in by transformers' attention interface, for families whose attention goes through it.
@@ -13,7 +13,7 @@ It comes in by transformers' attention interface, for families whose attention g
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,16 +47,12 @@ class Layout:
     back: Tensor
     hidden: Tensor
     causal: bool
-    _copies: dict[torch.device, "Layout"] = field(default_factory=dict, repr=False)
 
     def on(self, device: torch.device) -> "Layout":
-        """The same on the device of a layer, where layers lie on several; copied there once."""
+        """The same on the device of a layer, where layers lie on several."""
         if device == self.rows.device:
             return self
-        if device not in self._copies:
-            moved = {name: getattr(self, name).to(device) for name in ("rows", "back", "hidden")}
-            self._copies[device] = replace(self, **moved, _copies={})
-        return self._copies[device]
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("rows", "back", "hidden")})
 
 
 def can_pack(model: PreTrainedModel, longest: int) -> bool:
@@ -73,24 +69,24 @@ def layout_of(batch: MicroBatch, device: torch.device, dtype: torch.dtype) -> La
     rows = np.zeros(own.shape, dtype=np.int64)
     rows[own] = prefix + np.arange(int(own.sum()))
     width = own.shape[1]
-    if batch.visible is None:
-        visible = np.tri(width, prefix + width, k=prefix, dtype=bool)[None]
-    else:
-        visible = batch.visible[:, prefix:]
+    causal = batch.tree is None
+    rows_see = batch.visible
+    visible = np.tri(width, prefix + width, k=prefix, dtype=bool)[None] if rows_see is None else rows_see[:, prefix:]
     hidden = torch.zeros(visible.shape, dtype=dtype).masked_fill_(torch.from_numpy(~visible), -torch.inf)
     return Layout(
         prefix,
         torch.from_numpy(rows).to(device),
         torch.from_numpy(np.flatnonzero(own)).to(device),
         hidden.to(device),
-        causal=batch.visible is None and prefix == 0,
+        causal=causal and prefix == 0,
     )
 
 
 def packed_inputs(batch: MicroBatch, device: torch.device) -> dict[str, Tensor | None]:
     """What the model is called with: the prefix, then every record's own tokens, (1, S)."""
-    places = np.tile(np.arange(batch.input_ids.shape[1]), (len(batch.records), 1))
-    positions = places if batch.position_ids is None else batch.position_ids
+    positions = batch.position_ids
+    if positions is None:
+        positions = np.tile(np.arange(batch.input_ids.shape[1]), (len(batch.records), 1))
 
     def laid(values: np.ndarray) -> Tensor:
         flat = np.concatenate([values[0, : batch.prefix], values[batch.own]])
