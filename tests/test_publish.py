@@ -31,7 +31,7 @@ def trained(make_trainer: MakeTrainer, tmp_path: Path) -> Any:
 
 
 def publish_it(trainer: Any) -> dict[str, Any]:
-    return trainer._publish(Outcome(done=1, chosen=1, weights={}))
+    return trainer._publish(Outcome(done=1, chosen=1))
 
 
 def released(run: RunDirectory) -> dict[str, bytes]:

@@ -104,18 +104,16 @@ class Schedule:
 
 @dataclass
 class Outcome:
-    """What training ended with.
+    """What training ended with; the weights that are served stand in the model.
 
     Attributes:
         done: steps taken.
         chosen: the step whose weights are served.
-        weights: the served weights, canonical name -> tensor on the CPU.
         dev: every dev evaluation, in order.
     """
 
     done: int
     chosen: int
-    weights: dict[str, torch.Tensor]
     dev: list[DevResult] = field(default_factory=list)
 
 
@@ -280,11 +278,11 @@ class Trainer:
         return nullcontext() if self.average is None else self.average.applied()
 
     def _outcome(self, done: int) -> Outcome:
+        chosen = done
         if self._best is not None:
             _, chosen, weights = self._best
-        else:
-            with self.served():
-                chosen, weights = done, self.weights.snapshot()
-        self.weights.load(weights)
+            self.weights.load(weights)
+        elif self.average is not None:
+            self.weights.load(self.average.snapshot())
         self.ranks.check_weights(self.weights.fingerprint, done)
-        return Outcome(done, chosen, weights, self._dev)
+        return Outcome(done, chosen, self._dev)
