@@ -12,8 +12,8 @@ from paczero.records.scores import losses
 from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.directions import direction_law
 from paczero.zeroth.forward import Scorer
-from paczero.zeroth.models import attach, first_trained_layer
 from paczero.zeroth.hidden import HiddenCache
+from paczero.zeroth.models import attach, first_trained_layer
 from paczero.zeroth.updates import Weights
 
 Decoder = Callable[..., PreTrainedModel]

@@ -28,7 +28,9 @@ def filled(directory: Path, limit: int = 0, stop: int | None = None) -> tuple[Hi
 
 def same(cache: HiddenCache) -> bool:
     return all(
-        torch.equal(a, b) for ours, theirs in zip(cache.states, STATES, strict=True) for a, b in zip(ours, theirs, strict=True)
+        torch.equal(a, b)
+        for ours, theirs in zip(cache.states, STATES, strict=True)
+        for a, b in zip(ours, theirs, strict=True)
     )
 
 

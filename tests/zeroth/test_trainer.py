@@ -181,7 +181,7 @@ def test_what_is_served(tmp_path: Path, select: str, average: float) -> None:
     else:
         best = trained[-1]
     assert outcome.chosen == best.done
-    assert float(((made.weights.parameters["w"] - TARGET) ** 2).mean()) == pytest.approx(best.loss, rel=1e-6)
+    assert float(((made.weights.parameters["w"].detach() - TARGET) ** 2).mean()) == pytest.approx(best.loss, rel=1e-6)
 
 
 def test_stopping(tmp_path: Path) -> None:
