@@ -58,3 +58,9 @@ def test_what_is_not_said(fine):
 
 def test_float32_loses_nothing():
     assert check_moves(weights(torch.float32), settings(steps=10_000)) == []
+
+
+@pytest.mark.parametrize(("dtype", "mu", "said"), [("bfloat16", 1e-3, 1), ("float16", 1e-3, 1), ("float16", 1e-2, 0)])
+def test_a_coarse_model_beside_float32_adapters_is_told_of(dtype, mu, said):
+    notes = check_moves(weights(torch.float32), settings(dtype=dtype, mu=mu))
+    assert [f"a model in {dtype} rounds on its way what μ = {mu:g}" in note for note in notes] == [True] * said
