@@ -117,7 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=sorted(TRAINS), default=list(TRAINS), help="what trains")
     parser.add_argument("--dtypes", nargs="+", choices=["float32", *TYPES], default=list(TYPES), help="types")
-    parser.add_argument("--records", type=int, default=32, help="records (default 32)")
+    parser.add_argument("--records", type=int, default=32, help="records (default 32; from 32 on)")
     parser.add_argument("--directions", type=int, default=2, help="directions (default 2)")
     parser.add_argument("--mu", type=float, default=1e-3, help="half the distance of the two sides (default 1e-3)")
     parser.add_argument("--learning_rate", type=float, default=1e-3, help="η, for what is lost of it (default 1e-3)")
