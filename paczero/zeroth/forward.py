@@ -189,7 +189,8 @@ class Scorer:
         They are the longest record (where sliding windows and positions show) and the one most padded beside it.
 
         Raises:
-            PACZeroError: they differ; this architecture does something that the shortcuts do not reproduce.
+            PACZeroError: they differ, since this architecture does something that the shortcuts do not reproduce; or
+                the model overflows in its type.
         """
         batch = self.batches[-1]
         wanted = np.zeros(self.records, dtype=bool)
@@ -199,12 +200,18 @@ class Scorer:
             got = scores[batch.records[row]]
             prompt = batch.input_ids[row, : int(batch.reads[row, 0]) + 1].tolist()
             slow = np.array([self._slow_score(prompt, candidate) for candidate in range(len(self.tree.terms))])
+            if not np.isfinite(slow).all():
+                raise PACZeroError(
+                    f"dtype: the model's own forward pass is not finite in {self.model.dtype}; expected finite scores; "
+                    "use --dtype float32 or bfloat16"
+                )
             apart = float(np.abs((got - got[0]) - (slow - slow[0])).max())
             scale = max(1.0, float(np.abs(slow).max()))
             if not apart <= SELF_CHECK_TOLERANCE[self.model.dtype] * scale:
                 raise PACZeroError(
                     f"model: {type(self.model).__name__} scores a record {apart:.3g} apart from its own forward pass; "
-                    "this architecture is not supported"
+                    "this architecture is not supported by the fast paths in use; try --engine.packing false, then "
+                    "--engine.narrowing false"
                 )
 
     # -- one pass ------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
 from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.directions import Rademacher
-from paczero.zeroth.trainer import Outcome, Schedule, Trainer
+from paczero.zeroth.trainer import Schedule, Trainer
 from paczero.zeroth.updates import Average, Weights
 
 from ..enumeration import (
@@ -143,13 +143,13 @@ class End:
     trained: str
 
 
-def ended(place: Path, trainer: Trainer, outcome: Outcome, trained: str) -> End:
+def ended(place: Path, trainer: Trainer, trained: str) -> End:
     """What is on disk, read anew."""
     y = Transcript.read(place / "transcript.jsonl").y
     releases = [Release.from_journal(entry) for entry in Journal.open(place / "journal.jsonl").entries]
     assert [release.y for release in releases] == y
     assert trainer.mechanism.spent == pytest.approx(math.fsum(b for r in releases for b in r.beta), abs=1e-15)
-    served = {name: tensor.tolist() for name, tensor in outcome.weights.items()}
+    served = {name: tensor.tolist() for name, tensor in trainer.weights.snapshot().items()}
     return End(tuple(bit for values in y for bit in values), releases, trainer.mechanism.spent, served, trained)
 
 
@@ -163,8 +163,8 @@ def finished(trainer: Trainer, place: Path) -> End:
         trained.append(trainer.weights.fingerprint())
 
     trainer.weights.update = watched  # type: ignore[method-assign]
-    outcome = trainer.run()
-    return ended(place, trainer, outcome, trained[-1])
+    trainer.run()
+    return ended(place, trainer, trained[-1])
 
 
 def whole(run: Run, place: Path, secret: Path, flipped: Flips) -> End:

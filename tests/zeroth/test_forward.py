@@ -355,6 +355,14 @@ def test_a_model_that_does_something_of_its_own_is_refused(
         scorer(model, words).check()
 
 
+def test_a_model_that_overflows_is_refused(decoder: Decoder) -> None:
+    model = decoder("llama")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(torch.inf)
+    with pytest.raises(PACZeroError, match="not finite in torch.float32"):
+        scorer(model, WORDS["two of one token"]).check()
+
+
 def test_a_window_shorter_than_the_records_is_refused_or_right(decoder: Decoder) -> None:
     """Sliding attention shows in long records only."""
     for words in WORDS.values():
