@@ -37,6 +37,7 @@ from typing import Any
 import torch
 from cases import CASES, MODEL, cut_texts, lengths, peft_settings, settings, texts, where_and_when
 from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging
 from written import PERFORMANCE, put
 
 from paczero import PACZeroTrainer
@@ -70,6 +71,7 @@ class Paced:
 def worker(directory: Path, case: str, model: str, steps: int) -> int:
     """One process: trains in the directory, at the pace of its orders; rank 0 gets them."""
     torch.set_num_threads(1)
+    logging.disable_progress_bar()
     chosen = CASES[case]
     peft = peft_settings(chosen, AutoConfig.from_pretrained(model).num_hidden_layers)
     args = settings(chosen, steps=steps)

@@ -116,6 +116,7 @@ Every setting below is a key of the YAML file and a flag; flags win.
   paczero train --model DIR --data.train reviews.csv --data.dev dev.csv \\
                 --task.template "{review} It was {label}" --task.labels "{neg: terrible, pos: great}"
   paczero train --resume runs/first                                goes on where it was stopped, however it was
+  torchrun --nproc_per_node 2 -m paczero train --config my.yaml    processes, GPUs or machines share the work
 """
 
 
