@@ -9,57 +9,14 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
-from transformers import LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaForCausalLM
 
 from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
-from paczero.records.batches import CandidateTree, micro_batches
-from paczero.zeroth.forward import Scorer
 from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.models import attach, first_trained_layer, plain
 
-Decoder = Callable[..., PreTrainedModel]
-FAMILIES = ("llama", "opt", "gpt2", "qwen2", "qwen3")
-WORDS = {
-    "two of one token": [[40], [41]],
-    "three of one token": [[40], [41], [42]],
-    "two of several tokens": [[40, 41, 42], [40, 43]],
-    "three, one a prefix of another": [[40], [40, 41], [42, 40, 41, 43]],
-}
-PROMPTS = [
-    np.random.default_rng(length).integers(2, 40, size=length).tolist() for length in (9, 1, 4, 17, 4, 12, 2, 30, 7, 5)
-]
-
-
-def slow_scores(model: torch.nn.Module, words: list[list[int]], prompts: list[list[int]] = PROMPTS) -> np.ndarray:
-    """Mean token log-probability of each candidate, a sequence of its own for each, the model's own forward pass."""
-    out = np.zeros((len(prompts), len(words)))
-    with torch.no_grad():
-        for record, prompt in enumerate(prompts):
-            for place, word in enumerate(words):
-                logits = model(input_ids=torch.tensor([prompt + word])).logits[0]
-                logs = logits[len(prompt) - 1 : -1].double().log_softmax(dim=-1)
-                out[record, place] = logs[torch.arange(len(word)), torch.tensor(word)].mean()
-    return out
-
-
-def centred(scores: np.ndarray) -> np.ndarray:
-    """Scores are up to a constant per record."""
-    return scores - scores.mean(axis=1, keepdims=True)
-
-
-def scorer(
-    model: torch.nn.Module,
-    words: list[list[int]],
-    *,
-    prompts: list[list[int]] = PROMPTS,
-    engine: EngineConfig | None = None,
-    batch_tokens: int = 60,
-    **settings: Any,
-) -> Scorer:
-    tree, engine = CandidateTree(words), engine or EngineConfig()
-    batches = micro_batches(prompts, tree, batch_tokens=batch_tokens, packing=engine.packing, prefix=engine.prefix)
-    return Scorer(model, batches, tree, engine=engine, **settings)
+from .scoring import FAMILIES, PROMPTS, WORDS, Decoder, centred, scorer, slow_scores
 
 
 @pytest.mark.parametrize("words", WORDS.values(), ids=list(WORDS))
@@ -73,87 +30,6 @@ def test_scores_are_those_of_one_record_at_a_time(decoder: Decoder, family: str,
             fast = scorer(model, words, first_layer=first, cache=HiddenCache(limit, None))
             np.testing.assert_allclose(centred(fast.scores()), centred(expected), atol=2e-4, rtol=2e-4)
             fast.check()
-
-
-# An instruction in front of every prompt, and each fast path switched off in turn.
-INSTRUCTED = [[7, 30, 11, 25, 8, 8, *prompt] for prompt in PROMPTS]
-ENGINES = {
-    "all": EngineConfig(),
-    **{name: EngineConfig(**{name: False}) for name in ("packing", "prefix", "narrowing", "cache", "merge")},
-    "none": EngineConfig(packing=False, prefix=False, narrowing=False, cache=False, merge=False),
-}
-
-
-@pytest.mark.parametrize("words", list(WORDS.values())[::2], ids=list(WORDS)[::2])
-@pytest.mark.parametrize("engine", ENGINES.values(), ids=list(ENGINES))
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_fast_path_can_be_switched_off(
-    decoder: Decoder, stirred: Callable[..., None], family: str, engine: EngineConfig, words: list[list[int]]
-) -> None:
-    targets = ["c_attn"] if family == "gpt2" else ["q_proj", "v_proj"]
-    peft = LoraConfig(r=2, target_modules=targets, layers_to_transform=[1, 2], fan_in_fan_out=family == "gpt2")
-    model, trained = attach(decoder(family), peft_config=peft)
-    fast = scorer(
-        model, words, prompts=INSTRUCTED, engine=engine, batch_tokens=120, first_layer=1, cache=HiddenCache(2**30, None)
-    )
-    stirred(trained)
-    paths = fast.paths()
-    for name in ("packing", "prefix", "cache"):
-        assert (name in paths) == (getattr(engine, name) and (name != "prefix" or engine.packing))
-    assert ("merge" in paths) == (engine.merge and family != "gpt2"), "PEFT's GPT-2 layers are no nn.Linear"
-    fast.check()
-    slow = slow_scores(model, words, INSTRUCTED)
-    np.testing.assert_allclose(centred(fast.scores()), centred(slow), atol=4e-4, rtol=4e-4)
-    for parameter in trained.values():  # merged anew for every pass
-        parameter.data *= 1.5
-    slow = slow_scores(model, words, INSTRUCTED)
-    np.testing.assert_allclose(centred(fast.scores()), centred(slow), atol=8e-4, rtol=8e-4)
-    some = np.arange(fast.records) % 4 == 1
-    np.testing.assert_allclose(centred(fast.scores(some)[some]), centred(slow[some]), atol=8e-4, rtol=8e-4)
-
-
-@pytest.mark.parametrize("prefix", [True, False])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_record_does_not_depend_on_its_neighbours(decoder: Decoder, family: str, prefix: bool) -> None:
-    """Alone, among others, beside a much longer one: the same scores but for rounding."""
-    model, words = decoder(family), WORDS["two of several tokens"]
-    engine = EngineConfig(prefix=prefix)
-    whole = scorer(model, words, prompts=INSTRUCTED, engine=engine, batch_tokens=10_000)
-    together = centred(whole.scores())
-    assert len(whole.batches) == 1
-    for record, prompt in enumerate(INSTRUCTED):
-        alone = scorer(model, words, prompts=[prompt], engine=engine).scores()[0]
-        np.testing.assert_allclose(alone - alone.mean(), together[record], atol=5e-5)
-    others = [*INSTRUCTED[3:5], INSTRUCTED[0] * 3]
-    np.testing.assert_allclose(centred(scorer(model, words, prompts=others).scores())[:2], together[3:5], atol=5e-5)
-
-
-@pytest.mark.parametrize("words", list(WORDS.values())[::2], ids=list(WORDS)[::2])
-@pytest.mark.parametrize("prompts", [PROMPTS, INSTRUCTED], ids=["plain", "instructed"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_long_records_go_through_the_fused_kernel(
-    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, family: str, prompts: list[list[int]], words: list[list[int]]
-) -> None:
-    model = decoder(family)
-    short = scorer(model, words, prompts=prompts).scores()
-    monkeypatch.setattr("paczero.zeroth.packing._SHORT", 0)
-    calls: list[int] = []
-    fused = torch.nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(
-        torch.nn.functional,
-        "scaled_dot_product_attention",
-        lambda *args, **more: calls.append(1) or fused(*args, **more),
-    )
-    long = scorer(model, words, prompts=prompts).scores()
-    assert calls
-    np.testing.assert_allclose(centred(long), centred(short), atol=1e-4)
-
-
-def test_a_prefix_is_computed_once_a_micro_batch(decoder: Decoder) -> None:
-    fast = scorer(decoder("opt"), WORDS["two of one token"], prompts=INSTRUCTED)
-    assert fast.batches[0].prefix == 6
-    assert fast.positions == sum(len(prompt) - 6 for prompt in INSTRUCTED) + 6 * len(fast.batches)
-    assert fast.positions < scorer(decoder("opt"), WORDS["two of one token"]).positions + 6 * len(fast.batches) + 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -359,7 +235,7 @@ def test_a_model_that_overflows_is_refused(decoder: Decoder) -> None:
     model = decoder("llama")
     with torch.no_grad():
         model.model.norm.weight.fill_(torch.inf)
-    with pytest.raises(PACZeroError, match="not finite in torch.float32"):
+    with pytest.raises(PACZeroError, match=r"not finite in torch\.float32"):
         scorer(model, WORDS["two of one token"]).check()
 
 
