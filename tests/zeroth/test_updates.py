@@ -1,8 +1,6 @@
+"""Sides, updates and the average against one obvious line of numpy an operation; exact restore; refusals."""
+
 import contextlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,37 +11,15 @@ from torch import nn
 
 from paczero.errors import PACZeroError
 from paczero.zeroth import moves, updates
-from paczero.zeroth.directions import GAUSSIAN, RADEMACHER
+from paczero.zeroth.directions import RADEMACHER
 from paczero.zeroth.updates import Average, Weights, fingerprint_tensors
 
-DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-RESTORES = pytest.mark.parametrize("restore", ["copy", "arithmetic"])
-LAWS = pytest.mark.parametrize("law", [RADEMACHER, GAUSSIAN], ids=lambda law: law.name)
+from .small_weights import DTYPES, LAWS, RESTORES, make, parameters, same_bits
+
 F32 = np.float32
-
-
-def parameters(dtype=torch.float32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-
-    def one(*shape):
-        value = torch.randn(shape, generator=generator) * 0.05
-        value.view(-1)[0] = -0.0  # a bit pattern that careless arithmetic loses
-        return nn.Parameter(value.to(dtype))
-
-    return {"b.weight": one(7, 13), "a.weight": one(300), "a.bias": one(1), "scale": one()}
-
-
-def make(dtype=torch.float32, *, law=RADEMACHER, restore="copy", mu=1e-3, seed=4):
-    return Weights(parameters(dtype), law=law, seed=seed, mu=mu, restore=restore)
-
-
 APART = {"copy": 0, "arithmetic": 0}  # every set is a large one, moved piece by piece
 TOGETHER = {"copy": 2**23, "arithmetic": 2**23}
 WAYS = pytest.mark.parametrize("limits", [APART, TOGETHER], ids=["pieces", "together"])
-
-
-def same_bits(one, two):
-    return one.keys() == two.keys() and fingerprint_tensors(one) == fingerprint_tensors(two)
 
 
 def rounded(values, dtype):
@@ -180,114 +156,6 @@ def test_gradients_and_grad_mode_are_left_alone():
         assert torch.is_grad_enabled()
     weights.update(0, 1e-3, [1])
     assert all(p.requires_grad and p.grad is None for p in weights.parameters.values())
-
-
-@RESTORES
-@LAWS
-def test_neither_threads_nor_pieces_nor_the_way_matter(restore, law, monkeypatch):
-    def run(threads, piece, spread, together):
-        torch.set_num_threads(threads)
-        monkeypatch.setattr(moves, "PIECE", piece)
-        monkeypatch.setattr(moves, "_CPU_SPREAD", spread)
-        monkeypatch.setattr(updates, "_TOGETHER", {restore: together})
-        big = {"w": nn.Parameter(torch.linspace(-1, 1, 90_000).view(300, 300).clone())}
-        weights = Weights(big, law=law, seed=0, mu=1e-2, restore=restore, kernel="off")
-        for step in range(2):
-            for k in range(2):
-                for _ in weights.sides(step, k):
-                    pass
-            weights.update(step, 1e-2, [1, -1])
-        return weights.fingerprint()
-
-    threads = torch.get_num_threads()
-    cases = (
-        (1, 2**20, 2**15, 0),
-        (2, 2**20, 2**15, 2**23),
-        (1, 12_345, 2**15, 100_000),
-        (1, 12_345, 1_000, 0),
-        (2, 31_999, 2**15, 0),
-        (3, 8_000, 200, 0),
-    )
-    try:
-        prints = {run(*case) for case in cases}
-    finally:
-        torch.set_num_threads(threads)
-    assert len(prints) == 1
-
-
-def test_small_trained_sets_draw_each_direction_once(monkeypatch):
-    calls = []
-    draw = RADEMACHER.draw_laid
-    monkeypatch.setattr(RADEMACHER, "draw_laid", lambda *given, **at: calls.append(at["step"]) or draw(*given, **at))
-    weights = make()
-    for step in range(2):
-        for _ in weights.sides(step, 0):
-            pass
-        weights.update(step, 1e-3, [1])
-    assert calls == [0, 1]
-
-
-def test_directions_are_kept_up_to_a_limit_only(monkeypatch):
-    weights = make()
-    padded = RADEMACHER.layout(seed=0, sizes={n: p.numel() for n, p in weights.parameters.items()}).elements
-    assert padded == 384 + 128 + 128 + 128  # each parameter begins a block
-    monkeypatch.setattr(updates, "_TOGETHER", {"copy": 2 * padded})
-    weights.update(0, 1e-3, [1])
-    for k in range(4):
-        next(weights.sides(1, k))
-    assert [k for k, _ in weights._set._kept] == [0, 1]
-
-
-def test_parameters_that_got_other_memory_are_still_the_ones_that_move():
-    weights, other = make(), make()
-    for one in (weights, other):
-        one.update(0, 1e-2, [1])
-    for parameter in weights.parameters.values():
-        parameter.data = parameter.data.clone()
-    for one in (weights, other):
-        one.update(1, 1e-2, [-1])
-    assert same_bits(weights.snapshot(), other.snapshot())
-
-
-MOVES_OF_A_LARGE_PARAMETER = """
-import sys
-from pathlib import Path
-import torch
-from torch import nn
-from paczero.zeroth.directions import direction_law
-from paczero.zeroth.updates import Weights
-
-def held(field):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-law, kernel, elements = sys.argv[1], sys.argv[2], int(sys.argv[3])
-
-def moved(weights):
-    for _ in weights.sides(0, 0):
-        pass
-    weights.update(0, 1e-3, [1, -1])
-    weights.fingerprint()
-    weights.lost_share(1e-3)
-
-settings = {"law": direction_law(law), "seed": 0, "mu": 1e-3, "restore": "arithmetic", "kernel": kernel}
-moved(Weights({"small": nn.Parameter(torch.zeros(2**20 + 1))}, **settings))  # whatever is made once
-weights = Weights({"large": nn.Parameter(torch.zeros(elements))}, **settings)
-before = held("VmRSS")
-moved(weights)
-print(held("VmHWM") - before)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="measured as Linux tells it")
-@pytest.mark.parametrize(("law", "elements"), [("rademacher", 2**25), ("gaussian", 2**23)])
-@pytest.mark.parametrize("kernel", ["auto", "off"])
-def test_arithmetic_moves_take_buffers_of_a_fixed_size_only(law, elements, kernel):
-    command = [sys.executable, "-c", MOVES_OF_A_LARGE_PARAMETER, law, kernel, str(elements)]
-    root = Path(__file__).resolve().parents[2]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
-    done = subprocess.run(command, cwd=root, env=one_thread, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 8, "MiB; the weights themselves have " + str(elements * 4 // 2**20)
 
 
 def test_mixed_types_and_purpose():
