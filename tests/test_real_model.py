@@ -1,5 +1,6 @@
 """SmolLM2-135M on critics' snippets, as in the demo but short: trains, replays, loads with PEFT, makes sense."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from paczero import PACZeroConfig, PACZeroTrainer
+from paczero import EngineConfig, PACZeroConfig, PACZeroTrainer
 from paczero.cli.main import main
 from paczero.config import MechanismConfig, TaskConfig
 from paczero.errors import PACZeroError
@@ -101,12 +102,16 @@ def test_peft_loads_what_the_trainer_scores(
 
 
 def scores_of(model: Any, trainer: PACZeroTrainer, rows: list[dict[str, str]]) -> np.ndarray:
-    """Scores by another model, all of whose layers run, in the trainer's micro-batches."""
+    """Scores by another model, all of whose layers run, in the trainer's micro-batches.
+
+    Its adapter runs beside the matrices, as the trainer's does: in its first trained layer their products are kept.
+    """
     from paczero.assembly import make_scorer, read_records
     from paczero.zeroth.models import plain
 
     records = read_records(rows, TASK, trainer.processing_class, plain(model))
-    return make_scorer(model, records, trainer.args, first_layer=0, cache=None).scores()
+    args = replace(trainer.args, engine=EngineConfig(merge=False))
+    return make_scorer(model, records, args, first_layer=0, cache=None).scores()
 
 
 def margins(scores: np.ndarray) -> np.ndarray:
