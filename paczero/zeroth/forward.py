@@ -218,7 +218,7 @@ class Scorer:
 
     def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Per pass the records and the model's output at the positions that are read (B, P, D)."""
-        with torch.inference_mode(), self._standing_in() as stand_ins, merging(self._mergeable):
+        with torch.inference_mode(), merging(self._mergeable), self._standing_in() as stand_ins:
             for index, batch in enumerate(self._passes):
                 rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
                 if rows is not None and len(rows) == 0:

@@ -33,12 +33,17 @@ class Narrowing:
     Attributes:
         norm: what attention's input goes through.
         attention: where the attention module hangs.
-        projection: attention's output projection.
+        output: what attention calls its output projection.
     """
 
     norm: nn.Module
     attention: Site
-    projection: nn.Module
+    output: str
+
+    @property
+    def projection(self) -> nn.Module:
+        """Attention's output projection, or what stands in for it at the moment."""
+        return self.attention.module.get_submodule(self.output)
 
     @property
     def still(self) -> bool:
@@ -66,8 +71,8 @@ def find_narrowing(layer: nn.Module, model: nn.Module) -> Narrowing | None:
     for norm, attention, projection, following in _SHAPES:
         with contextlib.suppress(AttributeError):
             layer.get_submodule(following)
-            cut = layer.get_submodule(f"{attention}.{projection}")
-            return Narrowing(layer.get_submodule(norm), Site(layer, attention), cut)
+            layer.get_submodule(f"{attention}.{projection}")
+            return Narrowing(layer.get_submodule(norm), Site(layer, attention), projection)
     return None
 
 

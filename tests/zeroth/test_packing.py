@@ -50,6 +50,32 @@ def test_every_fast_path_can_be_switched_off(
     np.testing.assert_allclose(centred(fast.scores(some)[some]), centred(slow[some]), atol=8e-4, rtol=8e-4)
 
 
+TARGETS = {
+    "llama": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "opt": ["q_proj", "v_proj", "out_proj", "fc1", "fc2"],
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
+}
+TARGETS |= {"qwen2": TARGETS["llama"], "qwen3": TARGETS["llama"]}
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("layers", [[0, 1, 2], [1, 2], [2]])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_adapter_on_every_matrix(
+    decoder: Decoder, stirred: Callable[..., None], family: str, layers: list[int], cache: bool
+) -> None:
+    """Each matrix alone, and all of them: stand-ins for some must not hide what others are cut or kept by."""
+    words = WORDS["two of several tokens"]
+    for chosen in [*([name] for name in TARGETS[family]), TARGETS[family]]:
+        peft = LoraConfig(r=1, target_modules=chosen, layers_to_transform=layers, fan_in_fan_out=family == "gpt2")
+        model, trained = attach(decoder(family), peft_config=peft)
+        store, engine = HiddenCache(2**30, None), EngineConfig(cache=cache)
+        fast = scorer(model, words, engine=engine, first_layer=layers[0], cache=store, batch_tokens=200)
+        stirred(trained)
+        slow = slow_scores(model, words)
+        np.testing.assert_allclose(centred(fast.scores()), centred(slow), atol=6e-4, rtol=6e-4, err_msg=str(chosen))
+
+
 @pytest.mark.parametrize("prefix", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_record_does_not_depend_on_its_neighbours(decoder: Decoder, family: str, prefix: bool) -> None:
