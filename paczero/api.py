@@ -29,7 +29,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from paczero import assembly
 from paczero.agreement import facts
-from paczero.books import Watchers, open_books, populate
+from paczero.books import Watchers, check_books, open_books, populate
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
 from paczero.observers import check_callbacks, check_trackers
@@ -289,6 +289,7 @@ class PACZeroTrainer:
     def _loop(self, watchers: Watchers | None) -> tuple[Outcome, Books | None]:
         args, dev = self.args, None if self.dev is None else self.dev.pool
         self._restart()
+        self.ranks.keep(lambda: check_books(args, self.run, self.header, self.pool.pool, dev))
         objective = assembly.make_objective(self.scorer(self.pool, "pool"), self.pool)
         objective.scorer.check()
         candidates = self._candidates(objective)

@@ -65,6 +65,18 @@ def open_books(
     return Books(mechanism, journal, transcript)
 
 
+def check_books(args: PACZeroConfig, run: RunDirectory, header: dict[str, Any], pool: Pool, dev: Pool | None) -> None:
+    """Refuses what cannot go on before any long work: all that can be compared without the candidates.
+
+    Raises:
+        IntegrityError: the journal in the run's directory belongs to another run, or was changed.
+    """
+    if run.journal.exists():
+        candidates = Journal.open(run.journal).header.get("candidates")
+        expected = assembly.journal_header(args, header, pool, None, dev)
+        Journal.open(run.journal, expected | {"candidates": candidates})
+
+
 @dataclass(frozen=True)
 class Watchers:
     """Who watches a run.

@@ -171,6 +171,11 @@ class EngineConfig:
         _require(self.check_steps >= 1, "engine.check_steps", self.check_steps, "1 or more")
         if self.max_memory is not None:
             _require(self.max_memory >= 1, "engine.max_memory", self.max_memory, "bytes, 1 or more")
+            if self.offload == "none" and self.devices == "one":
+                raise PACZeroError(
+                    f"engine.max_memory: {self.max_memory} was given with engine.offload 'none', so that nothing could "
+                    "wait elsewhere; add --engine.offload cpu or disk, or leave it out"
+                )
 
 
 @dataclass(frozen=True)

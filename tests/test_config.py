@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig, learning_rate_at
+from paczero.config import EngineConfig, MechanismConfig, PACZeroConfig, TaskConfig, learning_rate_at
 from paczero.errors import PACZeroError
 
 BAD: list[tuple[type, dict[str, Any], str]] = [
     *[(MechanismConfig, {"subsets": value}, "mechanism.subsets") for value in (7, 1, 0, -2, 2**16 + 2)],
     (MechanismConfig, {"pilots": 0}, "mechanism.pilots"),
     *[(MechanismConfig, {name: "zlp"}, f"mechanism.{name}") for name in ("name", "family", "channel", "allocation")],
+    *[(EngineConfig, {name: "gpu"}, f"engine.{name}") for name in ("kernel", "devices", "offload")],
+    *[(EngineConfig, {"check_steps": value}, "engine.check_steps") for value in (0, -1)],
+    *[(EngineConfig, {"offload": "disk", "max_memory": value}, "engine.max_memory") for value in (0, -3)],
+    (EngineConfig, {"max_memory": 10**9}, "engine.max_memory"),
     (TaskConfig, {"too_long": "cut"}, "task.too_long"),
     *[
         (PACZeroConfig, {name: "other"}, name)

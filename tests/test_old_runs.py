@@ -49,3 +49,26 @@ def test_a_finished_one_replays_to_the_same_bits(there: Path, capsys: pytest.Cap
     summary = json.loads((there / "finished/summary.json").read_text())
     assert main(["eval", "finished", "--data", "dev.csv"]) == 0
     assert f"{100 * summary['dev_accuracy_after']:.1f} %" in capsys.readouterr().out
+
+
+def test_one_process_takes_as_many_threads_as_the_run_began_with(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    torch.set_num_threads(2)
+    try:
+        assert main(["train", "--resume", "stopped"]) == 0
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(1)
+    assert "1 thread, as this run began with" in capsys.readouterr().err
+
+
+def test_another_pool_is_refused_before_anything_is_computed(there: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pool = there / "pool.csv"
+    pool.write_text(pool.read_text().replace("film", "movie", 1))
+    assert main(["train", "--resume", "stopped"]) == 1
+    said = capsys.readouterr().err
+    assert "pool" in said and "hidden states" not in said
+    assert not list((there / "stopped/private").glob("cache/*"))

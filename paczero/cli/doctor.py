@@ -66,7 +66,7 @@ def machine_facts() -> Facts:
     disk = shutil.disk_usage(Path.cwd())
     facts = [
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        ("cores", f"{_cores()} usable, torch runs {torch.get_num_threads()} threads"),
+        ("cores", f"{_cores()} usable, torch runs {torch.get_num_threads()} of them"),
         ("memory", _memory()),
         ("disk here", f"{size(disk.free)} free of {size(disk.total)}"),
         ("torch", torch.__version__),

@@ -187,7 +187,7 @@ def _joined(argv: list[str], value_types: Mapping[str, Any], known: frozenset[st
             if argv[position].startswith("--") or argv[position] == "-h":
                 break
             if kind is bool and argv[position].lower() not in _SWITCH:
-                break
+                raise PACZeroError(f"--{name}: {argv[position]!r} was given; expected true or false")
             following.append(argv[position])
             position += 1
         if kind is bool and not following:

@@ -1,7 +1,7 @@
 """The command line as one of several processes that a launcher started: what one of them says, the others do not.
 
 $ torchrun --nproc_per_node 2 -m paczero train --config demo
-$ accelerate launch --num_processes 2 --cpu -m paczero train --config demo
+$ accelerate launch --multi_gpu --num_processes 2 -m paczero train --config demo
 """
 
 import contextlib

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -70,7 +71,8 @@ def make_trainer(
 def _require_idle(run: RunDirectory) -> None:
     """Refuses a run that another process holds now, not after the model is loaded."""
     with run.locked():
-        pass
+        if join().size == 1:
+            _as_many_threads(run)
 
 
 def build_trainer(
@@ -340,6 +342,20 @@ def _resumable(run: RunDirectory, watcher: Watcher, ranks: Ranks) -> Iterator[No
 
 def _launched(ranks: Ranks) -> str:
     return "" if ranks.size == 1 else " (by a launcher, with any number of processes)"
+
+
+def _as_many_threads(run: RunDirectory) -> None:
+    """Takes as many threads as the run began with, since they decide how sums are rounded."""
+    from paczero.mechanism.journal import Journal
+
+    if not run.journal.exists():
+        return
+    begun = Journal.open(run.journal).header.get("torch_threads")
+    import torch
+
+    if isinstance(begun, int) and begun != torch.get_num_threads():
+        print(f"{begun} thread{'s' if begun > 1 else ''}, as this run began with", file=sys.stderr)
+        torch.set_num_threads(begun)
 
 
 @contextmanager

@@ -62,6 +62,8 @@ def load(
         _require_there(model)
         try:
             model = _from_pretrained(model, DTYPES[dtype], target, engine or EngineConfig(), keep)
+        except PACZeroError:  # what the settings ask of the device; the model itself may be fine
+            raise
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
             if not out_of_memory(error):
                 raise PACZeroError(_cannot_load("model", name, error)) from error
