@@ -4,14 +4,15 @@
 
 A frozen matrix is the same at θ + μz and θ − μz, so the records of both could go through it together, each half with
 adapters of its own. What that saves is reading the matrix once instead of twice; what it costs is that adapters cannot
-be added to the matrix beforehand. Three ways take turns on the same records, direction and weights:
+be added to the matrix beforehand. Four ways take turns on the same records, direction and weights:
 
     merged   two passes, adapters added to the matrices before each (what PACZero does in float32)
     beside   two passes, adapters beside the matrices
     together one pass over twice the rows, each half with its own adapters beside the matrices
+    wide     two passes, merged, in micro-batches of twice the tokens: as many rows in a product as `together` has
 
-The last line is JSON: seconds of each (medians), and `together_over_merged`, above 1 where two passes are faster. The
-exit code is 1 where the derivatives of the three differ by more than rounding.
+The last line is JSON: seconds of each (medians), `together_over_merged`, above 1 where two passes are faster, and
+`wide_over_merged`. The exit code is 1 where their derivatives differ by more than rounding.
 """
 
 import argparse
@@ -86,6 +87,8 @@ def ways(bench: Bench) -> dict[str, Callable[[], np.ndarray]]:
     merged = Scorer(model, batches, tree, engine=EngineConfig(prefix=False))
     beside = Scorer(model, batches, tree, engine=APART)
     together = Scorer(model, [doubled(batch, count) for batch in batches], tree, engine=APART)
+    wide_batches = micro_batches(prompts, tree, batch_tokens=2 * bench.args.batch_tokens, prefix=False)
+    wide = Scorer(model, wide_batches, tree, engine=EngineConfig(prefix=False))
     where = sites(together.model)
     both = [BothSigns(site.module) for site in where]
 
@@ -100,7 +103,7 @@ def ways(bench: Bench) -> dict[str, Callable[[], np.ndarray]]:
             scores = together.scores()
         return losses(scores, np.tile(targets, 2)).reshape(2, -1)
 
-    return {"merged": lambda: two(merged), "beside": lambda: two(beside), "together": one}
+    return {"merged": lambda: two(merged), "beside": lambda: two(beside), "together": one, "wide": lambda: two(wide)}
 
 
 def measure(pool: int, repeats: int, model: str) -> dict[str, Any]:
@@ -122,6 +125,7 @@ def measure(pool: int, repeats: int, model: str) -> dict[str, Any]:
     return {
         "together_over_merged": round(seconds["together"] / seconds["merged"], 3),
         "together_over_beside": round(seconds["together"] / seconds["beside"], 3),
+        "wide_over_merged": round(seconds["wide"] / seconds["merged"], 3),
         **{f"seconds_{name}": round(value, 4) for name, value in seconds.items()},
         "max_derivative_difference": apart,
         "derivative_tolerance": TOLERANCE_OF_LOSS / bench.args.mu,
