@@ -61,13 +61,16 @@ class HiddenCache:
             return
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         first = compute(0)
-        each = [first, *(None for _ in rows[1:])]
+
+        def states_of(index: int) -> list[Tensor]:
+            return compute(index) if index else first
+
         if _size(sum(rows), first) > self.limit:
-            self._fill_mapped(path, rows, lambda index: each[index] or compute(index), first)
+            self._fill_mapped(path, rows, states_of, first)
         else:
             with _appending(path) as stream:
                 for index in range(len(rows)):
-                    states = each[index] or compute(index)
+                    states = states_of(index)
                     for state in states:
                         stream.write(_bytes(state))
                     self.states.append(states)
