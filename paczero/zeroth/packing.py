@@ -39,6 +39,7 @@ class Layout:
         rows: position of each record's own tokens (B, W); rows are filled up with a position that is there.
         back: where in the flattened rows (B · W) each own position is found (S − P,).
         hidden: added to the scores (B or 1, W, P + W): 0 where a query may look, −∞ where not.
+        above: the same within the prefix (1, P, P).
         causal: whether that is plain causal attention without a prefix.
     """
 
@@ -46,13 +47,14 @@ class Layout:
     rows: Tensor
     back: Tensor
     hidden: Tensor
+    above: Tensor
     causal: bool
 
     def on(self, device: torch.device) -> "Layout":
         """The same on the device of a layer, where layers lie on several."""
         if device == self.rows.device:
             return self
-        return replace(self, **{name: getattr(self, name).to(device) for name in ("rows", "back", "hidden")})
+        return replace(self, **{name: getattr(self, name).to(device) for name in ("rows", "back", "hidden", "above")})
 
 
 def can_pack(model: PreTrainedModel, longest: int) -> bool:
@@ -69,16 +71,20 @@ def layout_of(batch: MicroBatch, device: torch.device, dtype: torch.dtype) -> La
     rows = np.zeros(own.shape, dtype=np.int64)
     rows[own] = prefix + np.arange(int(own.sum()))
     width = own.shape[1]
-    causal = batch.tree is None
     rows_see = batch.visible
     visible = np.tri(width, prefix + width, k=prefix, dtype=bool)[None] if rows_see is None else rows_see[:, prefix:]
-    hidden = torch.zeros(visible.shape, dtype=dtype).masked_fill_(torch.from_numpy(~visible), -torch.inf)
+
+    def added(visible: np.ndarray) -> Tensor:
+        blocked = torch.from_numpy(~visible)
+        return torch.zeros(visible.shape, dtype=dtype).masked_fill_(blocked, -torch.inf).to(device)
+
     return Layout(
         prefix,
         torch.from_numpy(rows).to(device),
         torch.from_numpy(np.flatnonzero(own)).to(device),
-        hidden.to(device),
-        causal=causal and prefix == 0,
+        added(visible),
+        added(np.tri(prefix, dtype=bool)[None]),
+        causal=batch.tree is None and prefix == 0,
     )
 
 
@@ -150,9 +156,8 @@ def attend(
     out = query.new_empty(*query.shape[:2], value.shape[-1])
     if layout.prefix:
         head = slice(0, layout.prefix)
-        causal = torch.full((layout.prefix, layout.prefix), -torch.inf, dtype=query.dtype, device=query.device)
-        hidden = causal.triu(1)[None]
-        out[head] = _scored(query[head][None], key[head][None], value[head][None], hidden, True, scaling, softcap)[0]
+        shared_query, shared_key, shared_value = (part[head][None] for part in (query, key, value))
+        out[head] = _scored(shared_query, shared_key, shared_value, layout.above, True, scaling, softcap)[0]
     own_query = _rows(query, layout, lent=0)
     own_key, own_value = (_rows(part, layout, lent=layout.prefix) for part in (key, value))
     own = _scored(own_query, own_key, own_value, layout.hidden, layout.causal, scaling, softcap)
