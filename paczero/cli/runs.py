@@ -381,8 +381,9 @@ def within_memory(args: PACZeroConfig) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        if not (isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text):
+        from paczero.zeroth.models import out_of_memory
+
+        if not out_of_memory(error):
             raise
         smaller = max(1, args.batch_tokens // 2)
         raise PACZeroError(
