@@ -217,7 +217,8 @@ def table(result: dict[str, Any]) -> str:
         ("two runs that never talk", result["seconds_apart"], f"{result['ceiling']:.2f}"),
     ]
     body = "\n".join(f"| {name} | {seconds:.3f} | {gain} |" for name, seconds, gain in rows)
-    share, command = result["speedup_over_ceiling"], f"python benchmarks/processes.py --case {result['case']}"
+    share = result["speedup_over_ceiling"]
+    command = f"python benchmarks/processes.py --case {result['case']} --pool {result['pool']}"
     return (
         f"| one thread each | seconds a step | steps a second, of one |\n|---|---|---|\n{body}\n\n"
         f"Two processes reach {share:.0%} of what these two cores give; bits identical: "
