@@ -15,7 +15,6 @@ The last line is JSON: seconds of each (medians), `together_over_merged`, above 
 `wide_over_merged`. The exit code is 1 where their derivatives differ by more than rounding.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import CASES, MODEL, Bench, build, lengths, settings, texts, where_and_when
+from cases import CASES, Bench, build, lengths, options, settings, texts, where_and_when
 from torch import Tensor, nn
 
 from paczero.config import EngineConfig
@@ -137,11 +136,8 @@ def measure(pool: int, repeats: int, model: str) -> dict[str, Any]:
 
 def main() -> int:
     """Prints each turn as it comes and the JSON line at the end."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pool", type=int, default=128, help="records (default 128; from 32 on)")
+    parser = options(__doc__, "pool", "threads", "model")
     parser.add_argument("--repeats", type=int, default=5, help="timed turns of each way (default 5)")
-    parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
-    parser.add_argument("--model", default=str(MODEL), help="model directory or hub id (default: the demo's model)")
     arguments = parser.parse_args()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)

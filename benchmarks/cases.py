@@ -6,6 +6,7 @@
 Texts are cut from the critics' snippets to `LENGTHS`, so that the figures mean the same everywhere.
 """
 
+import argparse
 import itertools
 import os
 import time
@@ -105,6 +106,22 @@ class Bench:
             [*prompt, *encoded.candidates[target]]
             for prompt, target in zip(encoded.prompts, encoded.targets.tolist(), strict=True)
         ]
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "case": {"choices": sorted(CASES), "default": "lora-all", "help": "what trains (default lora-all)"},
+    "pool": {"type": int, "default": 128, "help": "records (default 128; from 32 on)"},
+    "threads": {"type": int, "help": "torch's threads (default: torch's own choice)"},
+    "model": {"default": str(MODEL), "help": "model directory or hub id (default: the demo's model)"},
+}
+
+
+def options(description: str | None, *names: str) -> argparse.ArgumentParser:
+    """A benchmark's parser, with those of the options that several have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in names:
+        parser.add_argument(f"--{name}", **_OPTIONS[name])
+    return parser
 
 
 def settings(case: Case, *, steps: int) -> PACZeroConfig:

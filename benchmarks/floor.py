@@ -21,7 +21,6 @@ buffers that are there, and read inputs that are there.
 Beside it, the same table says where a real step's time goes (`parts.py`); the last line is JSON.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -33,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cases import CASES, MODEL, Bench, build, lengths, settings, texts, where_and_when
+from cases import CASES, Bench, build, lengths, options, settings, texts, where_and_when
 from parts import now, table, where_time_goes
 from torch import Tensor, nn
 
@@ -285,12 +284,8 @@ def measure(name: str, pool: int, repeats: int, model: str) -> dict[str, Any]:
 
 def main() -> int:
     """Prints a table and the JSON line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=sorted(CASES), default="lora-all", help="what trains (default lora-all)")
-    parser.add_argument("--pool", type=int, default=128, help="records (default 128; from 32 on)")
+    parser = options(__doc__, "case", "pool", "threads", "model")
     parser.add_argument("--repeats", type=int, default=5, help="timed steps and floors (default 5)")
-    parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
-    parser.add_argument("--model", default=str(MODEL), help="model directory or hub id (default: the demo's model)")
     arguments = parser.parse_args()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)

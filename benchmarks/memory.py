@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cases import CASES, MODEL, TASK, cut_texts, lengths, peft_settings, settings, texts
+from cases import CASES, TASK, cut_texts, lengths, options, peft_settings, settings, texts
 from plain import resident
 from transformers import AutoTokenizer
 
@@ -99,12 +99,8 @@ def _told(script: str, *arguments: str) -> dict[str, int]:
 
 def main() -> None:
     """Prints both processes' peaks as a line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=sorted(CASES), default="lora-all", help="what trains (default lora-all)")
-    parser.add_argument("--pool", type=int, default=128, help="records (default 128; from 32 on)")
+    parser = options(__doc__, "case", "pool", "threads", "model")
     parser.add_argument("--steps", type=int, default=3, help="steps to train (default 3)")
-    parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
-    parser.add_argument("--model", default=str(MODEL), help="model directory (default: the demo's model)")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)  # the process that trains on this file
     arguments = parser.parse_args()
     if arguments.threads is not None:

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cases import CASES, MODEL, cut_texts, lengths, peft_settings, settings, texts, where_and_when
+from cases import CASES, cut_texts, lengths, options, peft_settings, settings, texts, where_and_when
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 from written import PERFORMANCE, put
@@ -228,12 +228,9 @@ def table(result: dict[str, Any]) -> str:
 
 def main() -> int:
     """Prints the turns as they come and the JSON line at the end."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=sorted(CASES), default="lora-all", help="what trains (default lora-all)")
-    parser.add_argument("--pool", type=int, default=128, help="records (default 128; from 32 on)")
+    parser = options(__doc__, "case", "pool", "model")
     parser.add_argument("--repeats", type=int, default=7, help="timed turns of each (default 7)")
     parser.add_argument("--steps", type=int, default=2, help="steps of a turn (default 2)")
-    parser.add_argument("--model", default=str(MODEL), help="model directory or hub id (default: the demo's model)")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/performance.md")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()

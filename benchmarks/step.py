@@ -22,7 +22,6 @@ The last line is JSON. `speedup_vs_reference`, `over_floor`, `over_plain_inferen
 table and line into docs/performance.md.
 """
 
-import argparse
 import contextlib
 import json
 import statistics
@@ -36,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cases import CASES, MODEL, Bench, build, lengths, seconds, settings, texts, train, where_and_when
+from cases import CASES, Bench, build, lengths, options, seconds, settings, texts, train, where_and_when
 from floor import Floor
 from memory import peaks
 from parts import Spent, table, where_time_goes
@@ -268,13 +267,9 @@ def written(result: dict[str, Any], command: str) -> str:
 
 def main() -> int:
     """Prints the steps as they come, the table, and the JSON line at the end."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", choices=sorted(CASES), default="lora-all", help="what trains (default lora-all)")
-    parser.add_argument("--pool", type=int, default=128, help="records (default 128; from 32 on)")
+    parser = options(__doc__, "case", "pool", "threads", "model")
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds (default 5)")
     parser.add_argument("--reference-repeats", type=int, default=1, help="timed steps of the reference (default 1)")
-    parser.add_argument("--threads", type=int, help="torch's threads (default: torch's own choice)")
-    parser.add_argument("--model", default=str(MODEL), help="model directory (default: the demo's model)")
     parser.add_argument("--without", nargs="+", choices=PARTS, default=[], help="parts to leave out")
     parser.add_argument("--write", action="store_true", help="put table and line into docs/performance.md")
     arguments = parser.parse_args()
