@@ -36,7 +36,7 @@ from paczero.observers import check_callbacks, check_trackers
 from paczero.publish import development, publish_release, save_weights
 from paczero.records.scores import accuracy, losses, median_threshold
 from paczero.result import TrainResult
-from paczero.rundir import RunDirectory
+from paczero.rundir import RunDirectory, owners_directory
 from paczero.zeroth import models
 from paczero.zeroth.cost import Cost, estimate
 from paczero.zeroth.derivatives import Objective
@@ -101,6 +101,8 @@ class PACZeroTrainer:
                 f"eval_dataset: none was given, but select is {self.args.select!r} and threshold is "
                 f"{self.args.threshold!r}; give a dev set (data.dev), or set them to 'last' and 'none'"
             )
+        if self.args.cache_dir is not None:
+            owners_directory("cache_dir", self.args.cache_dir)
         self._callbacks = list(callbacks or ())
         check_callbacks(self._callbacks)
         check_trackers(self.args.report_to)
@@ -327,7 +329,8 @@ class PACZeroTrainer:
             return None
         if self.ranks.share(path.exists):
             return partial(assembly.read_candidates, path)
-        draw = assembly.measured_candidates(self.args, objective, self._trained, self.pool, self.progress)
+        base = self._base["sha256"]
+        draw = assembly.measured_candidates(self.args, objective, self._trained, self.pool, self.progress, base)
         return lambda: assembly.keep_candidates(path, draw())
 
     def _dev_evaluation(self, dev: assembly.Records, watchers: Watchers | None) -> Callable[[int], DevResult]:
@@ -373,6 +376,12 @@ class PACZeroTrainer:
     def _read(self, source: Any) -> assembly.Records:
         return assembly.read_records(source, self.args.task, self.processing_class, models.plain(self.model))
 
+    def _cache(self) -> Path | None:
+        """Where hidden states are kept: the place that runs share, the run's own, or memory alone."""
+        if self.args.cache_dir is not None:
+            return Path(self.args.cache_dir).expanduser()
+        return self.run.cache if self.run.private.is_dir() else None
+
     def scorer(self, records: assembly.Records, what: str = "records") -> Scorer:
         """The scorer of these records; what lies below the trained layers is computed once and kept."""
         key = records.pool.hash()
@@ -383,7 +392,7 @@ class PACZeroTrainer:
                 records,
                 self.args,
                 first_layer=self._first_layer,
-                cache=self.run.cache if self.run.private.is_dir() else None,
+                cache=self._cache(),
                 progress=lambda done, of: self.progress(f"hidden states, {what}", done, of),
                 ranks=self.ranks,
                 base=self._base["sha256"],

@@ -26,6 +26,7 @@ from paczero.mechanism.release import MI, ZPL, Mechanism
 from paczero.mechanism.secret import coins
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
+from paczero.pilots import pilot_derivatives
 from paczero.records.batches import CandidateTree, MicroBatch, micro_batches
 from paczero.records.pool import Pool, load_rows, make_pool
 from paczero.records.scores import losses, median_threshold
@@ -182,6 +183,7 @@ def measured_candidates(
     weights: dict[str, nn.Parameter],
     records: Records,
     progress: BuildProgress,
+    base: str = "",
 ) -> Callable[[], np.ndarray]:
     """What draws the candidate subsets (N, M) of the run's family, from public values and the base model.
 
@@ -201,24 +203,9 @@ def measured_candidates(
     labels[owners[::-1]] = records.encoded.targets[::-1]  # a unit's first record speaks for it
     pilots = None
     if family == "balanced":
-        pilots = _pilots(args, objective, weights, progress)
+        pilot = make_weights(weights, args, purpose="pilot")
+        pilots = pilot_derivatives(args, objective, pilot, progress, base=base, pool=records.pool.hash())
     return partial(draw, features=features / counts, labels=labels, pilots=pilots)
-
-
-def _pilots(
-    args: PACZeroConfig, objective: Objective, trained: dict[str, nn.Parameter], progress: BuildProgress
-) -> np.ndarray:
-    """Derivatives of every unit along pilot directions at the base model, clipped as in training (N, P)."""
-    pilot = make_weights(trained, args, purpose="pilot")
-    start = pilot.snapshot()
-    columns = []
-    for index in range(args.mechanism.pilots):
-        columns.append(objective.derivatives(pilot, index, 1).values[:, 0])
-        progress("pilot directions", index + 1, args.mechanism.pilots)
-    pilot.load(start)  # `restore: arithmetic` drifts
-    clip = args.mechanism.clip
-    values = np.stack(columns, axis=1)
-    return values if clip is None else np.clip(values, -clip, clip)
 
 
 def read_candidates(path: Path) -> np.ndarray:
@@ -325,7 +312,7 @@ def journal_header(
     settings = {
         name: value
         for name, value in asdict(args).items()
-        if name not in ("output_dir", "report_to", "cache_bytes", "force", "device", "engine")
+        if name not in ("output_dir", "report_to", "cache_bytes", "cache_dir", "force", "device", "engine")
     }
     members = None if membership is None else hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
     return {

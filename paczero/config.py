@@ -207,6 +207,9 @@ class PACZeroConfig:
             spends time on getting memory again for each layer.
         cache_bytes: hidden states below the first trained layer stay in memory up to this size, in a memory-mapped
             file in `private/` beyond.
+        cache_dir: a directory of the owner's (0700) where hidden states and pilot derivatives stay beyond the run, for
+            other runs on the same records; they are the records' text in another form. `private/`, and only until the
+            run is finished, where left out.
         engine: fast paths and where the work is done; they change how long a run takes, not what it computes.
         report_to: any of `tensorboard`, `trackio`, `wandb`; they are sent public figures only.
         force: go on where a warning would stop the run (a budget of ln 2 or more, weights that round away).
@@ -234,6 +237,7 @@ class PACZeroConfig:
     device: str = "auto"
     batch_tokens: int = 512
     cache_bytes: int = 2 * 1024**3
+    cache_dir: str | None = None
     engine: EngineConfig = field(default_factory=EngineConfig)
     report_to: list[str] = field(default_factory=list)
     force: bool = False

@@ -27,7 +27,7 @@ from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
 
 # What may differ in a resumed run: where the same model and records lie now, how it is watched, what is kept in memory.
-_NEUTRAL = frozenset({"model", "data.train", "data.dev", "data.test", "report_to", "cache_bytes", "device"})
+_NEUTRAL = frozenset({"model", "data.train", "data.dev", "data.test", "report_to", "cache_bytes", "cache_dir", "device"})
 
 
 def parser() -> SettingsParser:
@@ -74,7 +74,7 @@ def resumed_settings(namespace: Namespace) -> RunSettings:
         )
     settings = load_settings(directory.config)
     tree = namespace.settings
-    args = {name: tree[name] for name in ("report_to", "cache_bytes", "device") if name in tree}
+    args = {name: tree[name] for name in ("report_to", "cache_bytes", "cache_dir", "device") if name in tree}
     settings = replace(
         settings,
         data=replace(settings.data, **tree.get("data", {})),
