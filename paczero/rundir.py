@@ -142,6 +142,28 @@ class RunDirectory:
             os.close(descriptor)
 
 
+def owners_directory(name: str, given: str) -> Path:
+    """A directory that only its owner enters (0700), made where there was none.
+
+    Args:
+        name: the setting that names it, for the message.
+
+    Raises:
+        PACZeroError: it is no directory, cannot be made, or others may enter it.
+    """
+    path = Path(given).expanduser()
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PACZeroError(f"{name}: {given!r} cannot be made: {error.strerror}; name another place") from error
+    if path.stat().st_mode & 0o077:
+        raise PACZeroError(
+            f"{name}: {given!r} is open to others, and what goes there is the records' text in another form; name a "
+            "directory of its own, which is made, or close it: chmod 700"
+        )
+    return path
+
+
 def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Writes a file so that it is seen complete or not at all, and is on disk when this returns."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

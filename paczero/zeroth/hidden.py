@@ -5,14 +5,16 @@
 >>> cache.states[0]                                                            # of the first micro-batch
 [tensor(...)]
 
-The states are the pool's text in another form: the file lies in `private/`, is readable by its owner only, and is
-removed when the run is finished.
+The states are the pool's text in another form: the file is readable by its owner only. It lies in the run's `private/`
+and is removed when the run is finished, or in a directory that several runs share (`cache_dir`). A file is written
+aside and takes its place whole, so that two processes which need the same one at once do not meet.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +24,8 @@ from torch import Tensor
 
 from paczero.mechanism.files import canonical
 from paczero.rundir import write_whole
+
+_ABANDONED = 24 * 3600  # seconds after which nobody writes on what stands aside
 
 
 class HiddenCache:
@@ -60,6 +64,11 @@ class HiddenCache:
         if self._taken(path, device):
             return
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _aside(path) as part:
+            self._fill_file(part, rows, compute)
+            self._seal(part, path)
+
+    def _fill_file(self, path: Path, rows: list[int], compute: Callable[[int], list[Tensor]]) -> None:
         first = compute(0)
 
         def states_of(index: int) -> list[Tensor]:
@@ -74,7 +83,6 @@ class HiddenCache:
                     for state in states:
                         stream.write(_bytes(state))
                     self.states.append(states)
-        self._seal(path)
 
     def _fill_mapped(
         self, path: Path, rows: list[int], compute: Callable[[int], list[Tensor]], first: list[Tensor]
@@ -94,13 +102,14 @@ class HiddenCache:
                 view.copy_(state)
                 offset += state.numel()
 
-    def _seal(self, path: Path) -> None:
-        """Says what the file holds; a file that nothing says this of was not finished, and is not used."""
-        descriptor = os.open(path, os.O_RDONLY)
+    def _seal(self, part: Path, path: Path) -> None:
+        """Puts the file in its place and says what it holds; one that nothing says this of is not used."""
+        descriptor = os.open(part, os.O_RDONLY)
         try:
             os.fsync(descriptor)  # what was written through a mapping too
         finally:
             os.close(descriptor)
+        os.replace(part, path)
         index = {
             "dtype": str(self.states[0][0].dtype).removeprefix("torch."),
             "shapes": [[list(state.shape) for state in states] for states in self.states],
@@ -123,6 +132,20 @@ class HiddenCache:
                 offset += sum(state.numel() for state in self.states[-1])
             return True
         return False
+
+
+@contextlib.contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """A name beside a file's own, for this process to write it under; what killed processes left there goes."""
+    for left in path.parent.glob(f"{path.name}.*.part"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _size(rows: int, first: list[Tensor]) -> int:

@@ -1,5 +1,6 @@
 """Kept hidden states: whole or not at all, from whatever is found in their place."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,41 @@ def test_a_damaged_one_is_computed_again(tmp_path: Path, damage: str) -> None:
         data.unlink()
     cache, computed = filled(tmp_path)
     assert same(cache) and computed == [0, 1]
+
+
+def test_two_that_fill_the_same_one_at_once_do_not_meet(tmp_path: Path) -> None:
+    inner: list[HiddenCache] = []
+
+    def compute(index: int) -> list[torch.Tensor]:
+        if index and not inner:  # another process is done while this one is at work
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("os.getpid", lambda: 1)
+                inner.append(filled(tmp_path, limit)[0])
+        return [state.clone() for state in STATES[index]]
+
+    for limit in (0, 10**6):
+        inner.clear()
+        for path in tmp_path.iterdir():
+            path.unlink()
+        cache = HiddenCache(limit, tmp_path)
+        cache.fill({"records": "these"}, [3, 5], compute, torch.device("cpu"))
+        assert same(cache) and same(inner[0])
+        later, computed = filled(tmp_path, limit)
+        assert same(later) and computed == []
+        assert sorted(path.suffix for path in tmp_path.iterdir()) == [".bin", ".json"]
+        assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_goes_in_time(tmp_path: Path) -> None:
+    filled(tmp_path)
+    data = next(tmp_path.glob("*.bin"))
+    left, recent = data.with_name(f"{data.name}.7.part"), data.with_name(f"{data.name}.8.part")
+    left.touch()
+    recent.touch()
+    os.utime(left, (1, 1))
+    data.unlink()
+    filled(tmp_path)
+    assert not left.exists() and recent.exists()
 
 
 def test_without_a_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
