@@ -3,9 +3,9 @@
 >>> publish(run.staging, header, chosen_step=300, weights_sha256=weights.fingerprint())["posterior_success"]
 0.5
 
-`publish` finds `transcript.jsonl` and `adapter/` or `model/` there, adds `figures/`, `README.md` and, when all else is
-on disk, `privacy.json`, which holds the hash of every other file. It may be called again after a kill: the same
-inputs give the same bytes. It reads nothing of the run's private part.
+`publish` finds `transcript.jsonl` and `adapter/` or `model/` there, adds `figures/`, `task.json`, `README.md` and, when
+all else is on disk, `privacy.json`, which holds the hash of every other file. It may be called again after a kill: the
+same inputs give the same bytes. It reads nothing of the run's private part.
 """
 
 import json
@@ -22,11 +22,13 @@ from paczero.config import TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
 from paczero.report import figures, statement
+from paczero.report import task as task_file
 from paczero.report.figures import Development
 from paczero.rundir import write_whole
 
 CARD, FIGURES = "README.md", "figures"
-_EXPECTED = frozenset({"transcript.jsonl", "adapter", "model", CARD, FIGURES, statement.NAME})
+_EXPECTED = frozenset({"transcript.jsonl", "adapter", "model", CARD, FIGURES, task_file.NAME, statement.NAME})
+_HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, (CARD, task_file.NAME, statement.NAME)))})\.\d+")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -49,7 +51,7 @@ def publish(
         weights_sha256: their fingerprint.
         threshold: where the served binary decision lies, as a difference of scores; 0.0 where it was not moved.
         development: the development set's figures, where there was one.
-        task: prompt and label words, for the card.
+        task: prompt and label words, for the card and `task.json`.
 
     Returns:
         The statement, as written to `privacy.json`.
@@ -67,6 +69,8 @@ def publish(
     (staging / FIGURES).mkdir()
     for name, png in pictures.items():
         write_whole(staging / FIGURES / name, png)
+    if task is not None:
+        task_file.write(staging, task)
     write_whole(
         staging / CARD,
         card(
@@ -97,7 +101,7 @@ def _tidy(staging: Path) -> None:
     """Removes what an earlier, killed call left; refuses what is no part of a release before it can get into one."""
     (staging / statement.NAME).unlink(missing_ok=True)  # first: it must never stand beside files that it does not hash
     for path in sorted(staging.iterdir()):
-        if re.fullmatch(rf"\.({re.escape(CARD)}|{re.escape(statement.NAME)})\.\d+", path.name):
+        if _HALF_WRITTEN.fullmatch(path.name):
             path.unlink()
         elif path.name not in _EXPECTED:
             raise IntegrityError(f"{path}: is no part of a release; move it away, then publish again")
