@@ -36,7 +36,11 @@ def pilot_derivatives(
         base, pool: hashes of the base model and of the pool, by which a `cache_dir` knows them.
     """
     ranks = objective.scorer.ranks
-    place = None if args.cache_dir is None else Path(args.cache_dir).expanduser() / _name(args, objective, pilot, base, pool)
+    place = (
+        None
+        if args.cache_dir is None
+        else Path(args.cache_dir).expanduser() / _name(args, objective, pilot, base, pool)
+    )
     wanted = (objective.units, args.mechanism.pilots)
     values = None if place is None else ranks.share(partial(_read, place, wanted))
     if values is None:
