@@ -12,7 +12,7 @@ Writes     runs/first (release/ may be published when it is finished; private/ n
 
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from paczero.cli.settings import RunSettings
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 _WIDTH = 110
 
 
-def announce(trainer: "PACZeroTrainer", settings: RunSettings, stream: TextIO | None = None) -> None:
-    """Prints it to standard error (or `stream`), warnings after it."""
+def announce(
+    trainer: "PACZeroTrainer", settings: RunSettings, notes: Sequence[str] = (), stream: TextIO | None = None
+) -> None:
+    """Prints it to standard error (or `stream`), with `notes` on the draw of the records; warnings after it."""
     from paczero.report.statement import verdict
 
     cost = trainer.estimate()
@@ -36,7 +38,7 @@ def announce(trainer: "PACZeroTrainer", settings: RunSettings, stream: TextIO | 
         *(("Engine", f"{name}: {text}") for name, text in engine_lines(trainer.args, cost)),
         ("Cost", cost_line(trainer, cost)),
         ("Writes", f"{settings.args.output_dir} (release/ may be published when it is finished; private/ never)"),
-        *(("Note", note) for note in trainer.notes),
+        *(("Note", note) for note in (*notes, *trainer.notes)),
     ]
     print(*(wrapped(f"{name:<10} ", text) for name, text in rows), sep="\n", file=stream or sys.stderr, flush=True)
     kind = verdict(trainer.header)
@@ -127,7 +129,8 @@ def seconds(trainer: "PACZeroTrainer", cost: "Cost") -> float:
 def _pool(trainer: "PACZeroTrainer", settings: RunSettings) -> str:
     pool = trainer.pool.pool
     unit = f"units (by {settings.args.task.unit_column})" if settings.args.task.unit_column else "units, one a record"
-    text = f"{pool.units:,} {unit}: {len(pool):,} records of {settings.data.train}"
+    drawn = "" if settings.data.train_records is None else f", drawn by seed {settings.args.seed}"
+    text = f"{pool.units:,} {unit}: {len(pool):,} records of {settings.data.train}{drawn}"
     if trainer.dev is not None:
         text += f"; dev set of {len(trainer.dev.pool):,} (not protected)"
     return text

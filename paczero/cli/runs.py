@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paczero.cli.announce import announce
+from paczero.cli.data import read_data
+from paczero.cli.decisions import classified, write_decisions
 from paczero.cli.settings import RunSettings
 from paczero.cli.summary import Summary, summary_path, write_summary
 from paczero.cli.terminal import Live, warn
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from paczero.api import PACZeroTrainer
     from paczero.assembly import Records
+    from paczero.records.sources import Rows
 
 
 def make_trainer(
@@ -54,10 +57,12 @@ def make_trainer(
         PACZeroError: anything that cannot be used, in one line.
     """
     run = RunDirectory(Path(settings.args.output_dir))
-    if settings.data.dev is None and (settings.args.select, settings.args.threshold) != ("last", "none"):
+    dev = settings.data.dev or settings.data.dev_records
+    if dev is None and (settings.args.select, settings.args.threshold) != ("last", "none"):
         raise PACZeroError(
             f"data.dev: none was given, but select is {settings.args.select!r} and threshold is "
-            f"{settings.args.threshold!r}; name records that are not in the pool, or set them to 'last' and 'none'"
+            f"{settings.args.threshold!r}; name records that are not in the pool (or data.dev_records), or set them to "
+            "'last' and 'none'"
         )
     ranks = join()
     if not resume:
@@ -89,13 +94,10 @@ def build_trainer(
     if secret is not None:
         join().keep(lambda: _require_secret(Path(secret)))
     live.show("reading the records")
-    from paczero.records.pool import load_rows, make_pool
+    from paczero.records.pool import make_pool
 
-    pool, dev, test = (
-        None if source is None else load_rows(source)
-        for source in (settings.data.train, settings.data.dev, settings.data.test)
-    )
-    for rows, training in ((pool, True), (dev, False), (test, False)):
+    data = read_data(settings)
+    for rows, training in ((data.train, True), (data.dev, False), (data.test, False)):
         if rows is not None:
             make_pool(rows, settings.args.task, training=training)
     keep_quiet()
@@ -107,8 +109,8 @@ def build_trainer(
     return PACZeroTrainer(
         model or settings.model,
         settings.args,
-        pool,
-        dev,
+        data.train,
+        data.dev,
         peft_config=peft,
         secret=secret,
         progress=shown(live),
@@ -164,10 +166,11 @@ def _train_and_report(
 ) -> None:
     ranks = trainer.ranks
     live.close()
-    ranks.keep(lambda: announce(trainer, settings))
+    data = read_data(settings)
+    ranks.keep(lambda: announce(trainer, settings, data.notes))
     if secret is not None and ranks.first:
         warn(f"the secret of {str(secret)!r} is used again: what this run leaks adds to what that one leaked")
-    test = None if settings.data.test is None else _read(trainer, settings.data.test)
+    test = None if data.test is None else _read(trainer, data.test)
     before = _untuned(trainer, test)
     earlier = ranks.keep(lambda: _seconds(run) if resume else 0.0) or 0.0
     seconds = earlier + _train(trainer, run, resume=resume)
@@ -175,9 +178,13 @@ def _train_and_report(
     after = None if test is None else _scores(trainer, test, "trained model on the test set")
 
     def finish() -> None:
+        from paczero.records.scores import decisions
         from paczero.report.page import write_report
 
         write_summary(run, _summarise(trainer, run, test, before, after, seconds))
+        if test is not None and after is not None:
+            decided = decisions(after, trainer.threshold)
+            write_decisions(run, classified(test.pool, after, decided))
         live.show("writing the report")
         write_report(run)
 
@@ -254,7 +261,7 @@ def _untuned(trainer: "PACZeroTrainer", test: "Records | None") -> dict[str, Any
     return result
 
 
-def _read(trainer: "PACZeroTrainer", source: str) -> "Records":
+def _read(trainer: "PACZeroTrainer", source: "Rows") -> "Records":
     from paczero.assembly import read_records
     from paczero.zeroth.models import plain
 
@@ -306,6 +313,7 @@ def _summarise(
         median_of=before.get("median_of"),
         accuracy_after=after,
         test_records=None if test is None else len(test.pool),
+        test_sha256=None if test is None else test.pool.hash(),
         majority=majority,
         dev_accuracy_before=dev.get(0),
         dev_accuracy_after=dev.get(chosen),

@@ -34,11 +34,34 @@ class DataConfig:
         train: the pool, whose records are protected.
         dev: records disjoint from the pool, on which a step is chosen; these are not protected.
         test: records that are only scored, once, at the end.
+        train_records: how many of `train` are the pool, drawn by the run's seed; all where left out.
+        dev_records: how many records the dev set has, drawn from `dev`, or from what the pool leaves of `train`; all of
+            `dev` where left out.
+        test_records: how many of `test` are scored at most; all where left out.
+        shots: k: the pool is k records of each label instead of `train_records`.
     """
 
     train: str | None = None
     dev: str | None = None
     test: str | None = None
+    train_records: int | None = None
+    dev_records: int | None = None
+    test_records: int | None = None
+    shots: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("train_records", "dev_records", "test_records", "shots"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise PACZeroError(f"data.{name}: {value} was given; expected 1 or more, or nothing for all records")
+        if self.shots is not None and self.train_records is not None:
+            raise PACZeroError(
+                f"data.shots: {self.shots} was given with data.train_records {self.train_records}; choose one of them"
+            )
+        if self.test_records is not None and self.test is None:
+            raise PACZeroError(
+                f"data.test_records: {self.test_records} was given without data.test; name the file they are drawn from"
+            )
 
 
 @dataclass(frozen=True)

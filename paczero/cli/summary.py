@@ -8,7 +8,7 @@ The owner's: accuracies on sets that are not protected, and figures that speak o
 
 import json
 import shlex
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Summary:
         median_of: whose scores' median that is: `dev`, or `test` where there is no dev set.
         accuracy_after: of the served weights on the test set, at the served threshold.
         test_records: size of the test set.
+        test_sha256: hash of its texts, labels and order, by which runs on the same one are known.
         majority: what always naming its most frequent label would get.
         dev_accuracy_before: on the dev set before the first step, decided as in the run.
         dev_accuracy_after: of the served weights on the dev set.
@@ -54,6 +55,7 @@ class Summary:
     chosen_step: int
     threshold: float
     seconds: float
+    test_sha256: str | None = None
 
 
 def summary_path(run: RunDirectory) -> Path:
@@ -74,7 +76,8 @@ def read_summary(run: RunDirectory) -> Summary:
     """
     try:
         content = json.loads(summary_path(run).read_text(encoding="utf-8"))
-        return Summary(**{field.name: content[field.name] for field in fields(Summary)})
+        later = {field.name for field in fields(Summary) if field.default is not MISSING}  # runs of before lack them
+        return Summary(**{f.name: content[f.name] for f in fields(Summary) if f.name in content or f.name not in later})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{summary_path(run)}: is no summary of a run; delete it to have it made again") from error
 
