@@ -35,7 +35,7 @@ class Rows(list[dict[str, str]]):
     Attributes:
         origin: how messages call the source.
         columns: names of all columns, in order of appearance.
-        nested: columns that hold lists or structures; they are left out of the rows.
+        nested: cells that hold lists or structures, which the rows leave out: column -> number of the record -> cell.
         class_names: for columns that are a `ClassLabel`, the names; the rows hold the name, not its number.
     """
 
@@ -44,7 +44,7 @@ class Rows(list[dict[str, str]]):
     ):
         self.origin = origin
         self.class_names = dict(class_names or {})
-        self.nested: set[str] = set()
+        self.nested: dict[str, dict[int, Any]] = {}
         seen: dict[str, None] = {}
         super().__init__()
         for number, row in enumerate(rows, 1):
@@ -58,12 +58,20 @@ class Rows(list[dict[str, str]]):
         if not self:
             raise PACZeroError(f"{origin}: there is no record in it; expected a header and at least one record")
 
+    def select(self, numbers: Sequence[int], origin: str) -> "Rows":
+        """The records of these numbers (from 0), in this order, under another origin; at least one."""
+        chosen = Rows([self[number] for number in numbers], origin, self.class_names)
+        chosen.columns = self.columns
+        for column, cells in self.nested.items():
+            chosen.nested[column] = {at: cells[number] for at, number in enumerate(numbers) if number in cells}
+        return chosen
+
     def _record(self, row: Mapping[Any, Any]) -> dict[str, str]:
         record = {}
         for column, value in row.items():
             text = _text(value)
             if text is None:
-                self.nested.add(str(column))
+                self.nested.setdefault(str(column), {})[len(self)] = value
             else:
                 record[str(column)] = text
         return record
@@ -223,9 +231,16 @@ def _from_object(source: Any) -> Rows:
 def _from_dataset(source: "datasets.Dataset", origin: str) -> Rows:
     from datasets import ClassLabel, Value  # noqa: PLC0415 (only where it is needed)
 
-    flat = [name for name, feature in source.features.items() if isinstance(feature, ClassLabel | Value)]
+    def of_text(feature: Any) -> bool:
+        """Whether text and numbers are all there is in it, however deep: images and sounds are not decoded."""
+        if isinstance(feature, Mapping):
+            return all(map(of_text, feature.values()))
+        inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+        return isinstance(feature, ClassLabel | Value) if inner is None else of_text(inner)
+
+    wanted = [name for name, feature in source.features.items() if of_text(feature)]
     names = {name: feature.names for name, feature in source.features.items() if isinstance(feature, ClassLabel)}
-    plain = source.select_columns(flat).with_format(None)  # images and sounds are not decoded
+    plain = source.select_columns(wanted).with_format(None)
 
     def named(row: dict[str, Any]) -> dict[str, Any]:
         """Class numbers by their names; a number without a name (-1: not labelled) stays."""
@@ -237,7 +252,7 @@ def _from_dataset(source: "datasets.Dataset", origin: str) -> Rows:
         return row | known
 
     rows = Rows((named(row) for row in plain), origin, names)
-    rows.nested.update(set(source.column_names) - set(flat))
+    rows.nested |= {name: {} for name in source.column_names if name not in wanted}
     return rows
 
 

@@ -4,7 +4,7 @@
 [{'text': 'A fine film.', 'label': '1'}]
 
 Quotes follow RFC 4180. Many tab-separated files quote nothing and have stray quotes in their text; where every line
-has the header's number of tabs, each line is a record.
+has the header's number of tabs, each line is a record, and one stray quote makes them all text.
 """
 
 import codecs
@@ -87,7 +87,7 @@ def _records(text: str, separator: str, origin: str) -> Iterator[tuple[int, list
     if separator == "\t":
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         if len({line.count("\t") for _, line in lines}) == 1:
-            yield from ((number, _tab_fields(line)) for number, line in lines)
+            yield from zip((number for number, _ in lines), _tab_fields([line for _, line in lines]), strict=True)
             return
     before = csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -103,10 +103,18 @@ def _records(text: str, separator: str, origin: str) -> Iterator[tuple[int, list
         csv.field_size_limit(before)
 
 
-def _tab_fields(line: str) -> list[str]:
-    """The fields of one line; quotes count only where they enclose whole fields."""
+def _tab_fields(lines: list[str]) -> list[list[str]]:
+    """The fields of each line. Quotes count where they enclose whole fields throughout; one that stands anywhere else
+    says that whoever wrote the table quotes nothing (as SST-2's and GLUE's tables), so all of them are text."""
     try:
-        fields = next(csv.reader([line], delimiter="\t", strict=True))
+        quoted = list(csv.reader(lines, delimiter="\t", strict=True))
     except csv.Error:
-        fields = []
-    return fields if len(fields) == line.count("\t") + 1 else line.split("\t")
+        quoted = []
+    plain = [line.split("\t") for line in lines]
+    whole = list(map(len, quoted)) == list(map(len, plain))
+    stray = any('"' in field and not _enclosed(field) for fields in plain for field in fields)
+    return quoted if whole and not stray else plain
+
+
+def _enclosed(field: str) -> bool:
+    return len(field) > 1 and field[0] == field[-1] == '"'

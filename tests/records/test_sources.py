@@ -68,7 +68,7 @@ def test_values_that_are_no_text() -> None:
     }
     rows = load_rows([row])
     assert rows[0] == {"i": "3", "f": "1.0", "b": "True", "n": "", "nan": "", "na": "", "d": "2002-05-01", "7": "x"}
-    assert rows.nested == {"l"}
+    assert rows.nested == {"l": {0: [1]}}
 
 
 def test_class_labels_become_their_names_and_nested_columns_are_left_out() -> None:
@@ -79,7 +79,7 @@ def test_class_labels_become_their_names_and_nested_columns_are_left_out() -> No
     rows = load_rows(data)
     assert [row["label"] for row in rows] == ["pos", "neg", "", "-1"]
     assert rows.class_names == {"label": ["neg", "pos"]}
-    assert rows.nested == {"tags"}
+    assert rows.nested == {"tags": {0: [1], 1: [1], 2: [1], 3: [1]}}
 
 
 def test_rows_pass_through() -> None:

@@ -24,10 +24,16 @@ def test_stray_quotes_in_tabs() -> None:
     assert [row["text"] for row in table(text, "\t")] == [
         '"so-called comedy',
         'a "b" c',
-        'quoted "whole"',
+        '"quoted ""whole"""',
         '"open',
         'closed"',
     ]
+
+
+def test_quotes_around_whole_fields_in_tabs() -> None:
+    text = 'text\tlabel\n"quoted ""whole"""\t0\nplain\t"1"\n""\t0\n'
+    assert [row["text"] for row in table(text, "\t")] == ['quoted "whole"', "plain", ""]
+    assert table(text + 'one " more\t1\n', "\t")[0]["text"] == '"quoted ""whole"""'
 
 
 def test_quoted_line_ends_in_tabs() -> None:

@@ -1,0 +1,54 @@
+"""What a run's served weights made of each test record (`RUN/decisions.csv`): what differences between runs are told by.
+
+>>> write_decisions(run, classified(pool, scores, decided))        # doctest: +SKIP
+>>> (run.root / "decisions.csv").read_text().splitlines()[:2]      # doctest: +SKIP
+['number,target,decision,score 0,score 1', '1,1,1,-9.2,-7.5']
+
+The owner's, like the summary: not to be published. A task of another kind writes other columns by the same function:
+`number`, `target`, `prediction`, `f1`, `exact_match` where it answers.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from paczero.rundir import RunDirectory, write_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from paczero.records.pool import Pool
+
+NAME = "decisions.csv"
+# A spreadsheet takes a cell that begins so for a formula; what a stranger wrote must not run there.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_decisions(run: RunDirectory, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Writes one line a record; a column `number`, from 1, comes first.
+
+    Args:
+        columns: name -> one value a record, all of one length; texts of strangers are made harmless for spreadsheets.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["number", *columns])
+    for number, values in enumerate(zip(*columns.values(), strict=True), 1):
+        writer.writerow([number, *map(_cell, values)])
+    write_whole(run.root / NAME, stream.getvalue())
+
+
+def classified(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> dict[str, list[Any]]:
+    """The columns of a classification: target, decision, and each label's score (mean token log-probability up to a
+    constant per record)."""
+    names = pool.label_names
+    return {
+        "target": [names[place] for place in pool.labels.tolist()],
+        "decision": [names[place] for place in decided.tolist()],
+        **{f"score {name}": [round(value, 6) for value in scores[:, at].tolist()] for at, name in enumerate(names)},
+    }
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
