@@ -1,9 +1,9 @@
 """Micro-batches: records that go through the model together, and no token position more than they need.
 
-A record is its prompt and, where label words have several tokens, the tree of their inner tokens behind it, so that no
-prompt is computed twice. Records lie end to end (`packing`), and tokens with which all prompts begin, such as an
-instruction, are there once a micro-batch (`prefix`). Without packing each record is a row, padded on the right, where
-causal attention never looks.
+A record is its prompt and what lies behind it: where label words have several tokens, the tree of their inner tokens,
+so that no prompt is computed twice; of an answer of its own, all but the last token. Records lie end to end
+(`packing`), and tokens with which all prompts begin, such as an instruction, are there once a micro-batch (`prefix`).
+Without packing each record is a row, padded on the right, where causal attention never looks.
 
 >>> tree = CandidateTree([[7], [8]])
 >>> batches = micro_batches([[1, 2, 3], [1, 5]], tree, batch_tokens=1024)
@@ -18,42 +18,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from paczero.errors import PACZeroError
+from paczero.records.continuations import CandidateTree, Continuations, OwnAnswers
+
+__all__ = ["CandidateTree", "Continuations", "MicroBatch", "OwnAnswers", "common_prefix", "micro_batches"]
 
 # What starting one more micro-batch costs, in token positions: measured on two cores with SmolLM2-135M, where a batch
 # of 24 positions takes about as long as the difference between batches of 200 and 224.
 BATCH_OVERHEAD = 24
-
-
-class CandidateTree:
-    """The label words of a task as a tree of tokens below the end of the prompt.
-
-    A node is a proper prefix of some candidate; the root is the end of the prompt. What follows a node is predicted
-    there, so a candidate's last token is never computed, and prefixes that candidates share are computed once.
-
-    Args:
-        candidates: C token sequences, each of one token or more.
-
-    Attributes:
-        tokens: token of each node below the root (E,).
-        depths: its distance from the root minus one (E,).
-        sees: which nodes a node attends to, itself included (E, E).
-        terms: for each candidate the pairs (reading place, token) whose log-probabilities make its score; place 0 is
-            the end of the prompt, place 1 + e is node e.
-    """
-
-    def __init__(self, candidates: Sequence[Sequence[int]]):
-        paths = [tuple(candidate) for candidate in candidates]
-        prefixes = {path[:end] for path in paths for end in range(1, len(path))}
-        nodes = sorted(prefixes, key=lambda node: (len(node), node))
-        place = {(): 0} | {node: 1 + index for index, node in enumerate(nodes)}
-        self.tokens = np.array([node[-1] for node in nodes], dtype=np.int64)
-        self.depths = np.array([len(node) - 1 for node in nodes], dtype=np.int64)
-        ancestors = [[node[: len(other)] == other for other in nodes] for node in nodes]
-        self.sees = np.array(ancestors, dtype=bool).reshape(len(nodes), len(nodes))
-        self.terms = [[(place[path[:end]], path[end]) for end in range(len(path))] for path in paths]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
 
 
 @dataclass(frozen=True)
@@ -65,6 +36,7 @@ class MicroBatch:
         input_ids: tokens, filled up on the right (B, S).
         lengths: tokens of each row that are not filling (B,).
         reads: positions in the row whose output is needed, the prompt's end first (B, P).
+        counts: how many of them each row has, the rest being filling (B,); None where all rows have P.
         tree: what lies behind each prompt; None where the rows are plain sequences.
         prefix: how many tokens all rows begin with are computed once, for all of them.
         packed: whether rows are laid end to end for the model, so that filling is never computed.
@@ -77,6 +49,7 @@ class MicroBatch:
     tree: CandidateTree | None = None
     prefix: int = 0
     packed: bool = False
+    counts: np.ndarray | None = None
 
     @property
     def positions(self) -> int:
@@ -87,6 +60,19 @@ class MicroBatch:
     def tokens(self) -> int:
         """Token positions that are not padding."""
         return self.prefix + int((self.lengths - self.prefix).sum())
+
+    @property
+    def real_reads(self) -> np.ndarray:
+        """Which of the read positions (B, P) are no filling."""
+        if self.counts is None:
+            return np.ones(self.reads.shape, dtype=bool)
+        return np.arange(self.reads.shape[1]) < self.counts[:, None]
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Where each row begins among all read positions laid end to end, and how many there are (B + 1,)."""
+        counts = np.full(len(self.records), self.reads.shape[1]) if self.counts is None else self.counts
+        return np.concatenate(([0], np.cumsum(counts)))
 
     @property
     def own(self) -> np.ndarray:
@@ -126,12 +112,13 @@ class MicroBatch:
             input_ids=self.input_ids[rows],
             lengths=self.lengths[rows],
             reads=self.reads[rows],
+            counts=None if self.counts is None else self.counts[rows],
         )
 
 
 def micro_batches(
     prompts: Sequence[Sequence[int]],
-    tree: CandidateTree,
+    continuations: Continuations,
     *,
     batch_tokens: int,
     packing: bool = True,
@@ -141,7 +128,7 @@ def micro_batches(
 
     Args:
         prompts: R token sequences, each of one token or more.
-        tree: the candidates' tokens, appended to every prompt.
+        continuations: what lies behind each prompt.
         batch_tokens: token positions of a micro-batch at most, padding included (a longer record is alone in one).
         packing: records end to end; otherwise rows padded to the longest of a micro-batch.
         prefix: with packing, what all prompts begin with is computed once a micro-batch.
@@ -152,16 +139,17 @@ def micro_batches(
     Raises:
         PACZeroError: a prompt has no token.
     """
-    lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64) + len(tree)
-    if len(lengths) and lengths.min() <= len(tree):
-        raise PACZeroError(f"record {int(lengths.argmin()) + 1} has a prompt without a token; give it some text")
+    ends = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
+    if len(ends) and ends.min() == 0:
+        raise PACZeroError(f"record {int(ends.argmin()) + 1} has a prompt without a token; give it some text")
+    lengths = ends + np.array([len(continuations.behind(record)) for record in range(len(ends))], dtype=np.int64)
     shared = common_prefix(prompts) if packing and prefix else 0
     order = np.argsort(lengths, kind="stable")
     if packing:
         bounds = _even_partition(lengths[order] - shared, batch_tokens - shared)
     else:
         bounds = _padded_partition(lengths[order], batch_tokens)
-    return [_batch(order[a:b], prompts, tree, packing, shared) for a, b in itertools.pairwise(bounds)]
+    return [_batch(order[a:b], prompts, continuations, packing, shared) for a, b in itertools.pairwise(bounds)]
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
@@ -222,14 +210,22 @@ def _cuts(count: int, cost: Callable[[int, int], np.ndarray], reach: Callable[[i
 
 
 def _batch(
-    records: np.ndarray, prompts: Sequence[Sequence[int]], tree: CandidateTree, packed: bool, prefix: int
+    records: np.ndarray,
+    prompts: Sequence[Sequence[int]],
+    continuations: Continuations,
+    packed: bool,
+    prefix: int,
 ) -> MicroBatch:
+    behind = [continuations.behind(int(record)) for record in records]
     ends = np.array([len(prompts[record]) for record in records], dtype=np.int64)
-    lengths = ends + len(tree)
-    width = int(lengths.max())
-    input_ids = np.zeros((len(records), width), dtype=np.int64)
+    counts = 1 + np.array([len(tokens) for tokens in behind], dtype=np.int64)
+    lengths = ends + counts - 1
+    input_ids = np.zeros((len(records), int(lengths.max())), dtype=np.int64)
     for row, record in enumerate(records):
         input_ids[row, : ends[row]] = prompts[record]
-        input_ids[row, ends[row] : lengths[row]] = tree.tokens
-    reads = ends[:, None] - 1 + np.arange(1 + len(tree))  # (B, P): the prompt's end, then every node
-    return MicroBatch(records, input_ids, lengths, reads, tree if len(tree) else None, prefix, packed)
+        input_ids[row, ends[row] : lengths[row]] = behind[row]
+    places = np.arange(counts.max())  # the prompt's end, then every token behind it
+    reads = ends[:, None] - 1 + np.minimum(places, counts[:, None] - 1)
+    tree = continuations if isinstance(continuations, CandidateTree) and len(continuations) else None
+    even = bool((counts == counts[0]).all())
+    return MicroBatch(records, input_ids, lengths, reads, tree, prefix, packed, None if even else counts)

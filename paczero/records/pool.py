@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from paczero.config import MINIMUM_UNITS, TaskConfig
 from paczero.errors import PACZeroError
+from paczero.records.answers import read_answers
+from paczero.records.conversations import read_conversations
 from paczero.records.sources import Rows, load_rows
 from paczero.records.template import Template, listed
 
@@ -31,14 +33,15 @@ class Pool:
     """Records that are ready to be made into prompts.
 
     Attributes:
-        rows: R records, column -> text, with all columns of the source.
-        labels: index of each record's label among the configured ones (R,) int64.
+        rows: R records, column -> text, with all columns of the source; of a conversation, its messages as JSON.
+        labels: index of each record's label among the configured ones (R,) int64; 0 where there are no labels.
         unit_of_record: unit of each record, counted by first appearance (R,) int64.
         units: N, the number of units.
         unit_names: their names (N,): the values of the unit column, or the records' numbers from 1.
-        columns: the columns that the template puts into the prompt.
-        label_names: the configured label values (C,), in the order of `labels`.
+        columns: the columns that a record is made of: those of the template, or of a conversation.
+        label_names: the configured label values (C,), in the order of `labels`; none where there are no labels.
         notes: what a user should be told that is no error, one sentence each.
+        answers: the right answers to each record (R,), the first to be trained on; none for other kinds of task.
     """
 
     rows: list[dict[str, str]]
@@ -49,6 +52,7 @@ class Pool:
     columns: tuple[str, ...]
     label_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    answers: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -60,6 +64,8 @@ class Pool:
         for row, label, unit in zip(self.rows, self.labels.tolist(), self.unit_of_record.tolist(), strict=True):
             texts = [row.get(column, "").strip() for column in self.columns]
             digest.update(b"\n" + json.dumps([texts, label, unit]).encode())
+        if self.answers:
+            digest.update(b"\n" + json.dumps(self.answers).encode())
         return digest.hexdigest()
 
 
@@ -73,30 +79,42 @@ def make_pool(rows: Sequence[Mapping[str, Any]], task: TaskConfig, *, training: 
 
     Raises:
         PACZeroError: one line that names the first thing wrong: a missing column, an empty text, an unknown label, a
-            record without a unit, too few units. Records are counted from 1, the header apart.
+            record without an answer or a unit, too few units. Records are counted from 1, the header apart.
     """
     data = load_rows(rows)
-    template = Template.parse(task.template)
-    _check_columns(data, template, task)
+    columns = _columns(data, task)
     unit_names, unit_of_record = _units(data, task.unit_column)
     if training and len(unit_names) < MINIMUM_UNITS:
         raise PACZeroError(
             f"{data.origin}: it has {len(unit_names)} units ({_unit_meaning(task.unit_column)}); training needs "
             f"{MINIMUM_UNITS} or more, for halves that mean something"
         )
-    labels = _labels(data, task)
-    partly_empty = _check_texts(data, template.columns)
-    label_names = tuple(map(_label_key, task.labels))
-    notes = [*partly_empty, *_notes(data, template.columns, task, labels, unit_of_record if training else None)]
+    labelled = task.kind == "classification"
+    labels = _labels(data, task) if labelled else np.zeros(len(data), dtype=np.int64)
+    answers = tuple(read_answers(data, task.label_column)) if task.kind == "answer" else ()
+    notes = [] if task.kind == "chat" else _check_texts(data, columns)
+    texts = list(data)
+    if task.kind == "chat":
+        columns = ("messages",)
+        texts = [{"messages": json.dumps(talk, ensure_ascii=False)} for talk in read_conversations(data, task)]
+    if labelled:
+        notes += _absent_labels(task, labels)
+    if training:
+        notes += _shared_texts(texts, columns, unit_of_record)
+        if task.unit_column is None and "unit_id" in data.columns:
+            notes.append(
+                "column 'unit_id' is not used: each record is a unit of its own (set task.unit_column to change it)"
+            )
     return Pool(
-        rows=list(data),
+        rows=texts,
         labels=labels,
         unit_of_record=unit_of_record,
         units=len(unit_names),
         unit_names=unit_names,
-        columns=template.columns,
-        label_names=label_names,
+        columns=columns,
+        label_names=tuple(map(_label_key, task.labels)) if labelled else (),
         notes=tuple(notes),
+        answers=answers,
     )
 
 
@@ -104,17 +122,32 @@ def _unit_meaning(column: str | None) -> str:
     return "each record is one" if column is None else f"the different values of column {column!r}"
 
 
-def _check_columns(data: Rows, template: Template, task: TaskConfig) -> None:
-    wanted = {"task.label_column": task.label_column, "task.unit_column": task.unit_column}
-    for name in (*template.columns, *(column for column in wanted.values() if column is not None)):
-        if name in data.nested:
+def _columns(data: Rows, task: TaskConfig) -> tuple[str, ...]:
+    """The columns that a record's prompt is made of; all that the task names are there, as texts where they must be."""
+    if task.kind == "chat":
+        one = task.messages_column
+        named = {"task.messages_column": one} if one else _named(task, "prompt_column", "completion_column")
+        columns = tuple(named.values())
+    else:
+        template = Template.parse(task.template)
+        columns, named = template.columns, _named(task, "label_column")
+        template.check(data.columns)
+    if task.unit_column is not None:
+        named["task.unit_column"] = task.unit_column
+    may_be_nested = {"classification": (), "answer": (task.label_column,), "chat": columns}[task.kind]
+    for name in (*columns, *named.values()):
+        if name in data.nested and name not in may_be_nested:
             raise PACZeroError(f"{data.origin}: column {name!r} holds lists or structures; expected text or numbers")
-    template.check(data.columns)
-    for setting, column in wanted.items():
-        if column is not None and column not in data.columns:
+    for setting, column in named.items():
+        if column not in data.columns:
             raise PACZeroError(
                 f"{setting}: {data.origin} has no column {column!r}; its columns are {listed(data.columns)}"
             )
+    return columns
+
+
+def _named(task: TaskConfig, *names: str) -> dict[str, str]:
+    return {f"task.{name}": getattr(task, name) for name in names}
 
 
 def _check_texts(data: Rows, columns: tuple[str, ...]) -> list[str]:
@@ -198,27 +231,20 @@ def _units(data: Rows, column: str | None) -> tuple[tuple[str, ...], NDArray[np.
     return tuple(places), unit_of_record
 
 
-def _notes(
-    data: Rows,
-    columns: tuple[str, ...],
-    task: TaskConfig,
-    labels: NDArray[np.int64],
-    unit_of_record: NDArray[np.int64] | None,
-) -> list[str]:
-    """Sentences on labels that never occur and, for a pool, on texts that several units share and on unused units."""
+def _absent_labels(task: TaskConfig, labels: NDArray[np.int64]) -> list[str]:
     counts = np.bincount(labels, minlength=len(task.labels))
     absent = [str(value) for value, count in zip(task.labels, counts, strict=True) if not count]
-    notes = [f"no record has the label {listed(absent)}"] if absent else []
-    if unit_of_record is None:
-        return notes
+    return [f"no record has the label {listed(absent)}"] if absent else []
+
+
+def _shared_texts(
+    rows: Sequence[Mapping[str, str]], columns: tuple[str, ...], unit_of_record: NDArray[np.int64]
+) -> list[str]:
+    """A sentence on texts of a pool that several units share."""
     holders: dict[tuple[str, ...], set[int]] = {}
-    for row, unit in zip(data, unit_of_record.tolist(), strict=True):
+    for row, unit in zip(rows, unit_of_record.tolist(), strict=True):
         holders.setdefault(tuple(row.get(column, "").strip() for column in columns), set()).add(unit)
     shared = sum(len(units) > 1 for units in holders.values())
-    if shared:
-        notes.append(f"{shared} texts belong to several units each, which are protected one by one and not together")
-    if task.unit_column is None and "unit_id" in data.columns:
-        notes.append(
-            "column 'unit_id' is not used: each record is a unit of its own (set task.unit_column to change it)"
-        )
-    return notes
+    if not shared:
+        return []
+    return [f"{shared} texts belong to several units each, which are protected one by one and not together"]

@@ -23,8 +23,8 @@ from torch import nn
 
 from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
-from paczero.records.batches import CandidateTree, MicroBatch
-from paczero.zeroth.head import Head
+from paczero.records.batches import Continuations, MicroBatch
+from paczero.zeroth.head import head_of
 from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.merging import find_mergeable, merging
 from paczero.zeroth.models import find_layers, plain
@@ -61,7 +61,7 @@ class Scorer:
     Args:
         model: a transformers causal decoder, plain or wrapped by PEFT, in evaluation mode.
         batches: the records' micro-batches; together they hold records 0 to R − 1.
-        tree: the candidates that all records share.
+        continuations: what may follow each record's prompt.
         first_layer: the lowest layer that training can change; what lies below is cached.
         cache: where the hidden states below it stay.
         progress: called with (batches done, batches in all) while the cache is built.
@@ -74,7 +74,7 @@ class Scorer:
         self,
         model: nn.Module,
         batches: list[MicroBatch],
-        tree: CandidateTree,
+        continuations: Continuations,
         *,
         first_layer: int = 0,
         cache: HiddenCache | None = None,
@@ -85,11 +85,11 @@ class Scorer:
     ):
         self.model = plain(model)
         self.engine = engine or EngineConfig()
-        self.batches, self.tree, self.ranks = batches, tree, ranks
+        self.batches, self.continuations, self.ranks = batches, continuations, ranks
         self.records = sum(len(batch.records) for batch in batches)
         self.found = find_layers(model)
         self.device = next(self.model.parameters()).device
-        self._head = Head(self.model, tree)
+        self._head = head_of(self.model, continuations)
         self.first_layer = first_layer if self.engine.cache else 0
         narrowing = find_narrowing(self.found.layers[-1], self.model) if self.engine.narrowing else None
         self._narrowing = narrowing
@@ -105,7 +105,7 @@ class Scorer:
         if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
         given = {id(site.module) for site in self._constant}
-        positions = sum(batch.reads.size if self._still else batch.positions for batch in sample_of or batches)
+        positions = sum(int(batch.starts[-1]) if self._still else batch.positions for batch in sample_of or batches)
         self._mergeable = (
             find_mergeable(self.model, positions=positions, skip=lambda base: id(base) in given)
             if self.engine.merge
@@ -115,7 +115,7 @@ class Scorer:
     # -- what callers ask for ------------------------------------------------------------------------------------------
 
     def scores(self, wanted: np.ndarray | None = None) -> np.ndarray:
-        """Mean token log-probability of every candidate, up to a constant per record.
+        """Mean token log-probability of every continuation, of label words up to a constant per record.
 
         Args:
             wanted: records to score (R,) bool; all where left out. The others' rows are not computed and stay 0.
@@ -123,16 +123,16 @@ class Scorer:
         Returns:
             float64 (R, C).
         """
-        out = np.zeros((self.records, len(self.tree.terms)))
-        for records, hidden in self._outputs(wanted):
-            out[records] = self._head.scores(hidden).double().cpu().numpy()
+        out = np.zeros((self.records, self.continuations.columns))
+        for batch, hidden in self._outputs(wanted):
+            out[batch.records] = self._head.scores(hidden, batch).double().cpu().numpy()
         return self.ranks.sum(out)
 
     def features(self) -> np.ndarray:
         """Output of the last layer at the end of each prompt, after the final norm: float32 (R, D)."""
         out = np.zeros((self.records, self.model.config.get_text_config().hidden_size), dtype=np.float32)
-        for records, hidden in self._outputs(None):
-            out[records] = hidden[:, 0].float().cpu().numpy()
+        for batch, hidden in self._outputs(None):
+            out[batch.records] = hidden[torch.from_numpy(batch.starts[:-1])].float().cpu().numpy()
         return self.ranks.sum(out)
 
     @property
@@ -151,10 +151,11 @@ class Scorer:
         Returns:
             How many times the rows are there now; 1 where a pass holds no more than a micro-batch.
         """
-        times = KEPT_ROWS // self.batches[0].reads.size if self._still else 1
+        times = KEPT_ROWS // int(self.batches[0].starts[-1]) if self._still else 1
         if times > 1 and self.cache is not None:
             self._passes = [_merged(self.batches * times)]
-            self.cache.states = [[torch.cat([state] * times) for state in self.cache.states[0]]]
+            along = int(self._passes[0].packed)
+            self.cache.states = [[torch.cat([state] * times, dim=along) for state in self.cache.states[0]]]
         return max(times, 1)
 
     def paths(self) -> dict[str, str]:
@@ -199,13 +200,15 @@ class Scorer:
         for row in {0, len(batch.records) - 1}:
             got = scores[batch.records[row]]
             prompt = batch.input_ids[row, : int(batch.reads[row, 0]) + 1].tolist()
-            slow = np.array([self._slow_score(prompt, candidate) for candidate in range(len(self.tree.terms))])
+            follows = [self.continuations.follows(batch.records[row], column) for column in range(len(got))]
+            slow = np.array([self._slow_score(prompt, tokens) for tokens in follows])
             if not np.isfinite(slow).all():
                 raise PACZeroError(
                     f"dtype: the model's own forward pass is not finite in {self.model.dtype}; expected finite scores; "
                     "use --dtype float32 or bfloat16"
                 )
-            apart = float(np.abs((got - got[0]) - (slow - slow[0])).max())
+            apart = got - slow
+            apart = float(np.abs(apart - apart[0] if self.continuations.relative else apart).max())
             scale = max(1.0, float(np.abs(slow).max()))
             if not apart <= SELF_CHECK_TOLERANCE[self.model.dtype] * scale:
                 raise PACZeroError(
@@ -216,8 +219,8 @@ class Scorer:
 
     # -- one pass ------------------------------------------------------------------------------------------------------
 
-    def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Per pass the records and the model's output at the positions that are read (B, P, D)."""
+    def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[MicroBatch, torch.Tensor]]:
+        """Per pass the records and the model's output at the positions that are read, those of all rows (n, D)."""
         with torch.inference_mode(), merging(self._mergeable), self._standing_in() as stand_ins:
             for index, batch in enumerate(self._passes):
                 rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
@@ -230,23 +233,21 @@ class Scorer:
                     states = [_part(state, batch, rows) for state in states]
                 for stand_in, state in zip(stand_ins, states, strict=True):
                     stand_in.output = state.to(self.device)  # beyond the cache's limit they lie in host memory
-                yield chosen.records, self._run(self._prepared(chosen))
+                yield chosen, self._run(self._prepared(chosen))
 
     def _run(self, one: Pass) -> torch.Tensor:
-        shape = (*one.batch.reads.shape, -1)
         with packed(self.model, one.layout):
             if self._narrowing is None:
-                return gather(self._decode(one.inputs), one.reads).view(shape)
+                return _flat(gather(self._decode(one.inputs), one.reads), one.batch)
             if self._still:
-                return self._decode(one.inputs)
+                return _flat(self._decode(one.inputs), one.batch)
             with narrowed(self.found.layers[-1], self._narrowing, one.reads):
-                return self._decode(one.inputs).view(shape)
+                return _flat(self._decode(one.inputs), one.batch)
 
     def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         return self.model.base_model(**inputs, use_cache=False).last_hidden_state
 
-    def _slow_score(self, prompt: list[int], candidate: int) -> float:
-        tokens = [token for _, token in self.tree.terms[candidate]]
+    def _slow_score(self, prompt: list[int], tokens: list[int]) -> float:
         ids = torch.tensor([prompt + tokens[:-1]], device=self.device)
         logs = self.model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(dim=-1)
         return float(np.mean([float(logs[len(prompt) - 1 + i, token]) for i, token in enumerate(tokens)]))
@@ -286,16 +287,19 @@ class Scorer:
 
         def compute(index: int) -> list[torch.Tensor]:
             nonlocal done
-            parts = []
+            parts, whole = [], self._passes[index]
             for batch in self._members[index]:
                 one = self._prepared(batch)
                 with self._keeping(first, one) as states:
                     self._below(one)
-                parts.append([state.view(*batch.reads.shape, -1) for state in states] if self._still else states)
+                parts.append([_flat(state, batch) for state in states] if self._still else states)
                 done += 1
                 if progress is not None:
                     progress(done, of)
-            return parts[0] if len(parts) == 1 else [torch.cat(same) for same in zip(*parts, strict=True)]
+            if not self._still:
+                return parts[0]
+            rows = (1, -1) if whole.packed else whole.reads.shape
+            return [torch.cat(same).view(*rows, same[0].shape[-1]) for same in zip(*parts, strict=True)]
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
             cache.fill(self._key(), [batch.positions for batch in self._passes], compute, self.device)
@@ -331,7 +335,7 @@ class Scorer:
     def _prepared(self, batch: MicroBatch) -> Pass:
         """A micro-batch on the device, for the time of its use: masks of long records would fill the memory."""
         if batch.packed:
-            reads = torch.from_numpy(packed_reads(batch).reshape(1, -1)).to(self.device)
+            reads = torch.from_numpy(packed_reads(batch)[batch.real_reads][None]).to(self.device)
             return Pass(
                 batch, packed_inputs(batch, self.device), reads, layout_of(batch, self.device, self.model.dtype)
             )
@@ -349,6 +353,13 @@ class Scorer:
         return Pass(batch, inputs, torch.from_numpy(batch.reads).to(self.device), None)
 
 
+def _flat(hidden: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
+    """Output at the read positions, of packed rows (1, n, D), of others (B, P, D) -> (n, D) without filling."""
+    if batch.counts is None or batch.packed:
+        return hidden.reshape(-1, hidden.shape[-1])
+    return hidden[torch.from_numpy(batch.real_reads)]
+
+
 def _part(state: torch.Tensor, batch: MicroBatch, rows: np.ndarray) -> torch.Tensor:
     """What some rows of a micro-batch have of a state that was kept for all of them."""
     if batch.packed:
@@ -361,21 +372,29 @@ def _grouped(batches: list[MicroBatch]) -> list[list[MicroBatch]]:
     groups: list[list[MicroBatch]] = []
     room = 0
     for batch in batches:
-        if batch.reads.size > room:
+        reads = int(batch.starts[-1])
+        if reads > room:
             groups.append([])
-            room = max(KEPT_ROWS, batch.reads.size)
+            room = max(KEPT_ROWS, reads)
         groups[-1].append(batch)
-        room -= batch.reads.size
+        room -= reads
     return groups
 
 
 def _merged(members: list[MicroBatch]) -> MicroBatch:
-    """The read positions of several micro-batches as one; tokens no longer matter."""
+    """The read positions of several micro-batches as one; tokens no longer matter.
+
+    Rows with as many positions each are a rectangle, others lie end to end.
+    """
     records = np.concatenate([batch.records for batch in members])
-    places = members[0].reads.shape[1]
+    counts = np.concatenate([np.diff(batch.starts) for batch in members])
+    places = int(counts.max())
+    even = bool((counts == places).all())
     return MicroBatch(
         records,
         input_ids=np.zeros((len(records), places), dtype=np.int64),
-        lengths=np.full(len(records), places),
-        reads=np.tile(np.arange(places), (len(records), 1)),
+        lengths=counts,
+        reads=np.minimum(np.arange(places), counts[:, None] - 1),
+        packed=not even,
+        counts=None if even else counts,
     )
