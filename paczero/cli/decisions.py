@@ -1,4 +1,4 @@
-"""What a run's served weights made of each test record (`RUN/decisions.csv`): what differences between runs are told by.
+"""What a run's served weights made of each test record (`RUN/decisions.csv`); differences between runs are told by it.
 
 >>> write_decisions(run, classified(pool, scores, decided))        # doctest: +SKIP
 >>> (run.root / "decisions.csv").read_text().splitlines()[:2]      # doctest: +SKIP

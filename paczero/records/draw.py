@@ -80,8 +80,8 @@ def draw_splits(
         if len(numbers) < dev_records:
             left = f"{len(numbers):,} beside the pool" if dev is None else f"{len(numbers):,}"
             raise PACZeroError(
-                f"data.dev_records: {dev_records} was given; {source.origin} has {left}; ask for fewer, or name another "
-                "file in data.dev"
+                f"data.dev_records: {dev_records} was given; {source.origin} has {left}; ask for fewer, or name "
+                "another file in data.dev"
             )
         chosen = _passing_over(source, _order(numbers, seed, "dev"), dev_records, taken, task)
         dev = _drawn(source, chosen, seed)

@@ -40,7 +40,14 @@ def test_own_records_train_from_the_command_line_alone(paczero, arguments, tmp_p
     run = tmp_path / "run"
     code, out, err = paczero(*arguments(run, "--mechanism.family", "paired"))
     assert code == 0
-    assert {p.name for p in run.iterdir()} == {"config.yaml", "private", "release", "report", "summary.json"}
+    assert {p.name for p in run.iterdir()} == {
+        "config.yaml",
+        "decisions.csv",
+        "private",
+        "release",
+        "report",
+        "summary.json",
+    }
     summary = json.loads((run / "summary.json").read_text())
     assert set(summary) >= {
         *("accuracy_before", "accuracy_before_median", "accuracy_after", "unanimity", "steps", "seconds"),

@@ -1,0 +1,69 @@
+"""A run that draws its records: what it is told, that it resumes with the same ones, and what it writes of its test."""
+
+import csv
+import json
+
+import pytest
+
+from paczero.cli.decisions import write_decisions
+from paczero.cli.settings import load_settings
+from paczero.rundir import RunDirectory
+
+SIZES = ["--data.train_records", "40", "--data.dev_records", "8", "--data.test_records", "12"]
+
+
+@pytest.fixture
+def drawing(arguments, tmp_path, make_tiny_csv):
+    """Arguments of a run that draws pool and dev set from one file."""
+    source = make_tiny_csv(tmp_path / "all.csv", 60, 8)
+
+    def make(*more):
+        given = arguments(tmp_path / "run", "--data.train", source, *SIZES, *more)
+        at = given.index("--data.dev")
+        return given[:at] + given[at + 2 :]
+
+    return make
+
+
+def test_a_run_draws_says_so_and_goes_on_with_the_same(paczero, drawing, tmp_path):
+    run = tmp_path / "run"
+    code, _, err = paczero(*drawing("--select", "accuracy"))
+    assert code == 0, err
+    assert "40 records of" in err and "drawn by seed 0; dev set of 8" in err
+    assert load_settings(run / "config.yaml").data.train_records == 40
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["test_records"] == 12 and len(summary["test_sha256"]) == 64
+    (run / "summary.json").unlink()
+    code, _, err = paczero("train", "--resume", run)
+    assert code == 0, err
+    assert json.loads((run / "summary.json").read_text())["test_sha256"] == summary["test_sha256"]
+
+
+def test_decisions_are_those_of_the_summary(finished):
+    with open(finished / "decisions.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    summary = json.loads((finished / "summary.json").read_text())
+    assert [row["number"] for row in rows] == [str(n) for n in range(1, 25)]
+    right = sum(row["target"] == row["decision"] for row in rows)
+    assert right / 24 == pytest.approx(summary["accuracy_after"])
+    above = [float(row["score 1"]) - float(row["score 0"]) > summary["threshold"] for row in rows]
+    assert [str(int(one)) for one in above] == [row["decision"] for row in rows]
+
+
+def test_a_stranger_s_text_is_no_formula(tmp_path):
+    run = RunDirectory(tmp_path)
+    write_decisions(run, {"target": ["a", "b"], "prediction": ["=1+1", "x, y"], "f1": [0.5, -1.0]})
+    assert (tmp_path / "decisions.csv").read_text() == 'number,target,prediction,f1\n1,a,\'=1+1,0.5\n2,b,"x, y",-1.0\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--data.shots", "4"], "data.shots: 4 was given with data.train_records 40; choose one of them"),
+        (["--data.train_records", "0"], "data.train_records: 0 was given; expected 1 or more"),
+        (["--data.train_records", "99"], "data.train_records: 99 was given"),
+        (["--data.test", "null"], "data.test_records: 12 was given without data.test"),
+    ],
+)
+def test_refusals(refusal, drawing, more, said):
+    assert said in refusal(*drawing(*more))
