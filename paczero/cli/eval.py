@@ -1,25 +1,28 @@
-"""`paczero eval RUN --data FILE`: the released weights on labelled records.
+"""`paczero eval TARGET --data FILE`: a run, a release, an adapter or a model on labelled records.
 
 $ paczero eval runs/first --data test.csv --predictions decided.csv
+$ paczero eval some-adapter --config recipes/tasks/sst2.yaml --data dev.tsv
 $ paczero eval runs/first --text "A film to see twice." --text "I left early."
 """
 
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
-from paczero.cli.parsing import CommandParser, command_parser
-from paczero.cli.released import finished_run, released_model
-from paczero.cli.runs import served_threshold
-from paczero.cli.settings import RunSettings
+from paczero.cli.predictions import harmless, probabilities, unlabelled
+from paczero.cli.released import load_target, scores_of
+from paczero.cli.target import Target, TargetParser, find_target, target_parser
+from paczero.cli.terminal import Live, warn
 from paczero.cli.watch import keep_quiet
+from paczero.config import TaskConfig
 from paczero.errors import PACZeroError
-from paczero.rundir import RunDirectory, write_whole
+from paczero.rundir import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,22 +30,27 @@ if TYPE_CHECKING:
     from paczero.records.pool import Pool
 
 _ABOUT = """
-Scores a finished run's released weights, loaded as anybody would load them, under the run's template, labels and
-decision threshold: accuracy, loss, how often each label is taken for which.
+Scores weights, loaded as anybody would load them: accuracy, loss, how often each label is taken for which. A run or a
+release says its template, labels and decision threshold itself; of an adapter or a model by itself, say its task.
 
   paczero eval runs/first --data test.csv
   paczero eval runs/first --data test.csv --base             the untuned model, for comparison
   paczero eval runs/first --text "A film to see twice."      what it says of a text of yours
+  paczero eval downloaded/release --model models/small --data test.csv
+  paczero eval some-adapter --task.template "{text} It was {label}" --task.labels "{neg: terrible, pos: great}" \\
+               --data test.csv
+  paczero eval HuggingFaceTB/SmolLM2-135M-Instruct --config recipes/tasks/sst2.yaml --data dev.tsv
 """
-# A spreadsheet takes a cell that begins so for a formula; what a stranger wrote must not run there.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_SURPRISE = 3  # standard deviations below one half from where two labels look swapped
 
 
-def parser() -> CommandParser:
-    made: CommandParser = command_parser("eval", _ABOUT, usage="RUN [--data FILE | --text TEXT ...] [OPTIONS]")
-    made.add_argument("run", type=str, metavar="RUN", help="a directory that `paczero train` made")
+def parser() -> TargetParser:
+    made = target_parser("eval", _ABOUT, usage="TARGET [--data FILE | --text TEXT ...] [OPTIONS]")
     made.add_argument(
-        "--data", type=str, metavar="FILE", help="labelled records, as in training; the run's test set where left out"
+        "--data",
+        type=str,
+        metavar="FILE",
+        help="labelled records, as in training; the test set of the run or of --config where left out",
     )
     made.add_argument("--text", type=str, action="append", metavar="TEXT", help="a text to decide on; may be repeated")
     made.add_argument("--base", action="store_true", help="score the untuned base model")
@@ -52,14 +60,14 @@ def parser() -> CommandParser:
 
 
 def run(namespace: Namespace) -> int:
-    directory, settings = finished_run(namespace.run)
-    pool = _records(namespace, settings)
     out = None if namespace.predictions is None else Path(namespace.predictions)
     if out is not None and not out.absolute().parent.is_dir():
         raise PACZeroError(f"--predictions: {str(out)!r} lies in no directory that exists; make it first")
-    threshold = _threshold(directory, settings, base=namespace.base)
+    target = find_target(namespace)
+    pool = _records(namespace, target)
+    threshold = _threshold(target, base=namespace.base)
     keep_quiet()
-    scores = _scores(directory, settings, pool, base=namespace.base)
+    scores = _scores(target, pool, base=namespace.base)
     from paczero.records.scores import decisions
 
     decided = decisions(scores, threshold)
@@ -72,7 +80,15 @@ def run(namespace: Namespace) -> int:
         return 0
     result = figures(pool, scores, decided, threshold)
     print(json.dumps(result, indent=2, ensure_ascii=False) if namespace.json else described(result))
+    if looks_swapped(result):
+        warn("far fewer are right than by tossing a coin; do the label words stand the wrong way round?")
     return 0
+
+
+def looks_swapped(result: dict[str, Any]) -> bool:
+    """Whether of two labels the wrong one is chosen so often that chance does not explain it."""
+    below = 0.5 - result["accuracy"]
+    return len(result["labels"]) == 2 and below > _SURPRISE * 0.5 / math.sqrt(result["records"])
 
 
 def figures(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray", threshold: float) -> dict[str, Any]:
@@ -130,19 +146,6 @@ def predictions_csv(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -
     return stream.getvalue()
 
 
-def harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) else cell
-
-
-def probabilities(scores: "np.ndarray") -> "np.ndarray":
-    """The labels' shares (R, C), by the softmax that the loss uses."""
-    import numpy as np
-
-    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
-
-
 def text_results(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> list[dict[str, Any]]:
     """Text, decision and its probability, for `--text`."""
     chances = probabilities(scores)
@@ -152,33 +155,31 @@ def text_results(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> l
     ]
 
 
-def _records(namespace: Namespace, settings: RunSettings) -> "Pool":
+def _records(namespace: Namespace, target: Target) -> "Pool":
     from paczero.records.pool import load_rows, make_pool
     from paczero.records.template import Template
 
-    task = settings.args.task
+    task: TaskConfig = target.args.task
     if not namespace.text:
-        source = namespace.data or settings.data.test
+        source = namespace.data or target.test
         if source is None:
-            raise PACZeroError("--data: nothing was given and the run has no test set; expected labelled records")
+            raise PACZeroError("--data: nothing was given and no test set is known; expected labelled records")
         return make_pool(load_rows(source), task, training=False)
     if namespace.data:
         raise PACZeroError("--text: given together with --data; expected one of them")
     columns: Sequence[str] = Template.parse(task.template).columns
     if len(columns) != 1:
         raise PACZeroError(f"--text: the template has the columns {', '.join(columns)}; put the texts into a file")
-    placeholder = next(iter(task.labels))  # a record must have a label; this one is never looked at
-    fixed = {task.label_column: placeholder} | ({task.unit_column: "1"} if task.unit_column else {})
-    return make_pool(load_rows([{**fixed, columns[0]: text} for text in namespace.text]), task, training=False)
+    return unlabelled(load_rows([{columns[0]: text} for text in namespace.text]), task)
 
 
-def _threshold(directory: RunDirectory, settings: RunSettings, *, base: bool) -> float:
+def _threshold(target: Target, *, base: bool) -> float:
     """Of the released weights as their statement says; of the untuned ones as the run's first dev evaluation does."""
     if not base:
-        return served_threshold(directory.release)
-    if settings.args.threshold == "none":
+        return target.threshold
+    if target.run is None or target.args.threshold == "none":
         return 0.0
-    path = directory.diagnostics
+    path = target.run.diagnostics
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
@@ -192,10 +193,15 @@ def _threshold(directory: RunDirectory, settings: RunSettings, *, base: bool) ->
     )
 
 
-def _scores(directory: RunDirectory, settings: RunSettings, pool: "Pool", *, base: bool) -> "np.ndarray":
-    from paczero.assembly import encode_records, make_scorer
+def _scores(target: Target, pool: "Pool", *, base: bool) -> "np.ndarray":
+    from paczero.assembly import encode_records
     from paczero.zeroth.models import plain
 
-    model, tokenizer = released_model(directory, settings, base=base)
-    records = encode_records(pool, settings.args.task, tokenizer, plain(model))
-    return make_scorer(model, records, settings.args, first_layer=0, cache=None).scores()
+    with Live(every=60) as live:
+        model, tokenizer = load_target(target, base=base)
+        records = encode_records(pool, target.args.task, tokenizer, plain(model))
+        if records.encoded.truncated:
+            warn(f"{records.encoded.truncated:,} of {len(pool):,} records were cut to fit")
+        return scores_of(
+            model, records, target.args, progress=lambda done, of: live.show(f"{done:,} of {of:,} records")
+        )

@@ -24,7 +24,8 @@ from paczero.zeroth.ranks import Elsewhere
 COMMANDS = {
     "demo": "fine-tune a small model on film reviews, privately, in minutes",
     "train": "fine-tune a model on your records; resume an interrupted run",
-    "eval": "score a run's model on labelled records",
+    "eval": "score a run, a release, an adapter or a model on labelled records",
+    "predict": "let it decide on records without labels",
     "replay": "rebuild a run's weights from its transcript; --verify compares every bit",
     "report": "write the statement, model card and figures of a run",
     "convert": "make a plain model directory from a GGUF file",

@@ -1,62 +1,128 @@
-"""The released weights of a run, as a user of the release loads them: by PEFT or transformers, not by our replay.
+"""A target's weights, as a user of a release loads them: by PEFT or transformers, not by our replay; and its scores.
 
->>> run, settings = finished_run("runs/first")                     # doctest: +SKIP
->>> model, tokenizer = released_model(run, settings)               # doctest: +SKIP
+>>> model, tokenizer = load_target(find_target(namespace))                          # doctest: +SKIP
+>>> records = encode_records(pool, target.args.task, tokenizer, plain(model))       # doctest: +SKIP
+>>> scores_of(model, records, target.args, progress=print).shape                    # doctest: +SKIP
+(872, 2)
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paczero.cli.settings import RunSettings, load_settings
-from paczero.errors import PACZeroError
-from paczero.rundir import RunDirectory
+from paczero.cli.target import Target
+from paczero.config import PACZeroConfig
+from paczero.errors import IntegrityError, PACZeroError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import nn
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from paczero.assembly import Records
+
+_AT_ONCE = 512  # records between two lines of progress
 
 
-def finished_run(given: str) -> tuple[RunDirectory, RunSettings]:
-    """A finished run and its settings.
-
-    Raises:
-        PACZeroError: there is no run, or it is not finished.
-    """
-    run = RunDirectory(Path(given))
-    if not run.config.is_file():
-        raise PACZeroError(
-            f"{given!r} holds no run; expected a directory that `paczero train` made, with config.yaml in it"
-        )
-    if not run.finished:
-        raise PACZeroError(f"{given!r} is not finished; go on with `paczero train --resume {given}`")
-    return run, load_settings(run.config)
-
-
-def released_model(
-    run: RunDirectory, settings: RunSettings, *, base: bool = False
-) -> tuple["nn.Module", "PreTrainedTokenizerBase"]:
-    """The released model in evaluation mode with its tokenizer; with `base` the untuned one.
+def load_target(target: Target, *, base: bool = False) -> tuple["nn.Module", "PreTrainedTokenizerBase"]:
+    """The model in evaluation mode with its tokenizer; with `base` the untuned one.
 
     Raises:
-        PACZeroError: the base model or what was released cannot be loaded.
+        PACZeroError: the base model or the adapter cannot be loaded, or they do not fit each other.
+        IntegrityError: the base model is another than the one that the release was trained on.
     """
     from paczero.zeroth.models import load
+
+    loaded = partial(load, dtype=target.args.dtype, device=target.args.device, engine=target.args.engine)
+    if target.model is not None and not base:
+        return loaded(target.model)
+    if target.base is None:
+        what = "the adapter names no base model" if target.adapter else "it is a full model, whose base nobody names"
+        raise PACZeroError(f"--model: none was given, and of {target.name!r} {what}; add --model DIR_OR_ID")
+    try:
+        model, tokenizer = loaded(target.base)
+    except PACZeroError as error:
+        if Path(target.base).exists() or not str(error).startswith("model: there is no directory"):
+            raise
+        raise PACZeroError(
+            f"model: {target.name!r} names the base {target.base!r}, which is neither here nor on the hub; "
+            "add --model with the directory where it lies"
+        ) from error
+    _check_base(target, model)
+    return (model if base or target.adapter is None else _adapted(model, target.adapter, target.base)), tokenizer
+
+
+def scores_of(
+    model: "nn.Module", records: "Records", args: PACZeroConfig, *, progress: Callable[[int, int], None]
+) -> "np.ndarray":
+    """Mean token log-probability of every label word, up to a constant a record, float64 (R, C).
+
+    Args:
+        model: in evaluation mode.
+        records: encoded for it.
+        args: engine and micro-batches.
+        progress: called with (records scored, records) now and then, where there are many.
+
+    Raises:
+        PACZeroError: the architecture does something that the fast paths do not reproduce, or it overflows.
+    """
+    import numpy as np
+
+    from paczero.assembly import make_scorer
+
+    parts, count = [], len(records.pool)
+    for begin in range(0, count, _AT_ONCE):
+        if begin:
+            progress(begin, count)
+        part = _part(records, slice(begin, begin + _AT_ONCE))
+        scorer = make_scorer(model, part, args, first_layer=0, cache=None)
+        if begin == 0:
+            scorer.check()
+        parts.append(scorer.scores())
+    return np.concatenate(parts)
+
+
+def _part(records: "Records", which: slice) -> "Records":
+    encoded = records.encoded
+    return replace(records, encoded=replace(encoded, prompts=encoded.prompts[which], targets=encoded.targets[which]))
+
+
+def _check_base(target: Target, model: "PreTrainedModel") -> None:
+    """Refuses another base model than the release's, where the release says which and the type is the same."""
+    if target.header is None or target.header["base"]["dtype"] != target.args.dtype:
+        return
+    from paczero.zeroth.models import base_fingerprint
+
+    stated, found = target.header["base"]["sha256"], base_fingerprint(model)
+    if found != stated:
+        raise IntegrityError(
+            f"base model: the weights of {target.base!r} have the hash {found[:12]}…, but {target.name!r} was trained "
+            f"on {stated[:12]}…; give the model that it names ({target.header['base']['id']})"
+        )
+
+
+def _adapted(model: "PreTrainedModel", adapter: Path, base: str) -> "nn.Module":
+    """The base model with its adapter; every weight of the adapter must have found its place."""
+    from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
+
     from paczero.zeroth.offload import is_placed, load_adapter
 
-    args = settings.args
-    loaded = partial(load, dtype=args.dtype, device=args.device, engine=args.engine)
-    if not base and (run.release / "model").is_dir():
-        return loaded(str(run.release / "model"))
-    model, tokenizer = loaded(settings.model)
-    if base:
-        return model, tokenizer
-    from peft import PeftModel
-
-    adapter = run.release / "adapter"
     try:
         wrapped = load_adapter(model, adapter) if is_placed(model) else PeftModel.from_pretrained(model, str(adapter))
-        return wrapped.eval(), tokenizer
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        there = load_peft_weights(str(adapter), device="cpu").keys()
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise PACZeroError(f"release: the adapter in {str(adapter)!r} cannot be loaded: {reason}") from error
+        raise PACZeroError(
+            f"the adapter in {str(adapter)!r} cannot be loaded on the base {base!r}; expected the base that it was "
+            f"trained on: {reason}"
+        ) from error
+    here = get_peft_model_state_dict(wrapped, save_embedding_layers=False).keys()
+    astray = sorted({name for name in there - here if "lora_" in name} | (here - there))
+    if astray:
+        raise PACZeroError(
+            f"the adapter in {str(adapter)!r} belongs to another base than {base!r}: {len(astray)} of its weights, "
+            f"such as {astray[0]!r}, have no place there; add --model with the base that it was trained on"
+        )
+    return wrapped.eval()
