@@ -28,6 +28,7 @@ from paczero.errors import PACZeroError
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
+from paczero.mechanisms import make_mechanism
 from paczero.records.snippets import read_snippets
 from paczero.zeroth import models
 from paczero.zeroth.derivatives import Objective
@@ -216,7 +217,7 @@ def train(bench: Bench, directory: Path, observers: Sequence[Observer]) -> None:
     Trainer(
         bench.objective,
         bench.weights,
-        assembly.make_mechanism(args, bench.membership, directory / "secret.json"),
+        make_mechanism(args, bench.membership, directory / "secret.json", units=bench.objective.units),
         journal=Journal.create(directory / "journal.jsonl", expected),
         transcript=Transcript.create(directory / "transcript.jsonl", bench.header),
         schedule=Schedule(steps=args.steps, directions=args.directions, rate=args.learning_rate_at, seed=args.seed),

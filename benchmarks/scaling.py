@@ -42,6 +42,7 @@ from paczero.config import MechanismConfig, PACZeroConfig
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
+from paczero.mechanisms import make_mechanism
 from paczero.records.batches import CandidateTree
 from paczero.records.pool import Pool
 from paczero.records.tasks import Encoded
@@ -162,7 +163,7 @@ def run(point: Point, threads: int) -> dict[str, float]:
     watch = _Steps()
     releases: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        mechanism = assembly.make_mechanism(args, membership, Path(folder) / "secret.json")
+        mechanism = make_mechanism(args, membership, Path(folder) / "secret.json", units=len(membership))
         released = mechanism.release
 
         def timed(*given: Any, **named: Any) -> Any:

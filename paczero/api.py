@@ -32,6 +32,7 @@ from paczero.agreement import facts
 from paczero.books import Watchers, check_books, open_books, populate
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
+from paczero.mechanism.kinds import KINDS
 from paczero.observers import check_callbacks, check_trackers
 from paczero.publish import development, publish_release, save_weights
 from paczero.records.scores import accuracy, losses, median_threshold
@@ -282,7 +283,7 @@ class PACZeroTrainer:
             output_dir=self.run.root,
             steps=outcome.done,
             chosen_step=outcome.chosen,
-            unanimity=float(np.mean(flags)) if flags and self.args.mechanism.name != "none" else None,
+            unanimity=float(np.mean(flags)) if flags and KINDS[self.args.mechanism.name].candidates else None,
             seconds=time.perf_counter() - started,
             statement=statement,
             dev=outcome.dev,
@@ -325,7 +326,7 @@ class PACZeroTrainer:
     def _candidates(self, objective: Objective) -> Callable[[], np.ndarray] | None:
         """What gives the first rank its candidates, once all have measured for it; None where none are used."""
         path = self.run.candidates
-        if self.args.mechanism.name == "none":
+        if not KINDS[self.args.mechanism.name].candidates:
             return None
         if self.ranks.share(path.exists):
             return partial(assembly.read_candidates, path)

@@ -18,14 +18,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from paczero.baselines.mezo import Mean
 from paczero.config import PACZeroConfig, TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.files import canonical
-from paczero.mechanism.release import MI, ZPL, Mechanism
-from paczero.mechanism.secret import coins
+from paczero.mechanism.kinds import KINDS
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
+from paczero.mechanisms import mechanism_header
 from paczero.pilots import pilot_derivatives
 from paczero.records.batches import CandidateTree, MicroBatch, micro_batches
 from paczero.records.pool import Pool, load_rows, make_pool
@@ -109,6 +108,12 @@ def check_fit(args: PACZeroConfig, records: Records) -> None:
         raise PACZeroError(
             f"units_per_step: {args.units_per_step} was given; expected at most the pool's {records.pool.units} units, "
             "or nothing for the whole pool"
+        )
+    sampling = args.mechanism.sampling
+    if sampling is not None and sampling * records.pool.units < 1:
+        raise PACZeroError(
+            f"mechanism.sampling: {sampling!r} of {records.pool.units} units is less than one unit a step; expected "
+            "enough for one or more"
         )
     if args.threshold == "median":
         median_threshold(np.zeros((1, len(records.encoded.candidates))))
@@ -229,31 +234,6 @@ def keep_candidates(path: Path, membership: np.ndarray) -> np.ndarray:
     return membership
 
 
-def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: Path) -> Mechanism:
-    """The release object that the settings name."""
-    chosen = args.mechanism
-    if chosen.name == "none":
-        return Mean(clip=chosen.clip, directions=args.directions)
-    if membership is None or chosen.clip is None:
-        raise PACZeroError(f"mechanism.name: {chosen.name!r} needs candidates and a clip; expected both")
-    shared: dict[str, Any] = {
-        "clip": chosen.clip,
-        "coins": coins(args.test_seed),
-        "directions": args.directions,
-    }
-    if chosen.name == "zpl":
-        return ZPL(membership, **shared)
-    return MI(
-        membership,
-        **shared,
-        budget=chosen.budget if chosen.budget is not None else 0.0,
-        steps=args.steps,
-        channel=chosen.channel,
-        allocation=chosen.allocation,
-        secret=secret,
-    )
-
-
 def make_schedule(args: PACZeroConfig) -> Schedule:
     """When things happen in the loop."""
     return Schedule(
@@ -264,6 +244,7 @@ def make_schedule(args: PACZeroConfig) -> Schedule:
         units_per_step=args.units_per_step,
         eval_steps=args.eval_steps,
         select=args.select,
+        sampled=args.mechanism.sampling not in (None, 1.0),
     )
 
 
@@ -272,9 +253,6 @@ def transcript_header(
 ) -> dict[str, Any]:
     """What a replay needs to know beside the base model; public."""
     chosen = args.mechanism
-    mechanism: dict[str, Any] = {"name": chosen.name, "clip": chosen.clip}
-    if chosen.name == "mi":
-        mechanism |= {"channel": chosen.channel, "allocation": chosen.allocation}
     started = {"law": ADAPTER_LAW, "seed": args.seed, "sha256": weights.fingerprint()}
     return {
         "format": FORMAT,
@@ -292,11 +270,11 @@ def transcript_header(
         "restore": args.restore,
         "average": args.average,
         "seed": args.seed,
-        "mechanism": mechanism,
+        "mechanism": mechanism_header(args, units),
         "subsets": chosen.subsets,
         "family": chosen.family,
         "pilots": chosen.pilots if chosen.family == "balanced" else None,
-        "budget": {"zpl": 0.0, "mi": chosen.budget, "none": None}[chosen.name],
+        "budget": KINDS[chosen.name].budget(chosen.budget),
         "units": units,
         "units_per_step": args.units_per_step,
         "threshold": args.threshold,
@@ -314,6 +292,9 @@ def journal_header(
         for name, value in asdict(args).items()
         if name not in ("output_dir", "report_to", "cache_bytes", "cache_dir", "force", "device", "engine")
     }
+    for name in ("epsilon", "delta", "sampling"):  # later than the first journals, which say nothing of them
+        if settings["mechanism"][name] is None:
+            del settings["mechanism"][name]
     members = None if membership is None else hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
     return {
         "settings": hashlib.sha256(canonical(settings)).hexdigest(),

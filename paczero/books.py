@@ -18,6 +18,7 @@ from paczero.config import PACZeroConfig
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.secret import create_secret, reuse_secret
 from paczero.mechanism.transcript import Transcript
+from paczero.mechanisms import make_mechanism
 from paczero.observers import Callbacks, Diagnostics, Trackers
 from paczero.records.pool import Pool
 from paczero.rundir import RunDirectory, write_whole
@@ -58,7 +59,7 @@ def open_books(
         IntegrityError: what is in the run's directory belongs to another run, or was changed.
     """
     membership = None if candidates is None else candidates()
-    mechanism = assembly.make_mechanism(args, membership, run.secret)
+    mechanism = make_mechanism(args, membership, run.secret, units=pool.units)
     expected = assembly.journal_header(args, header, pool, membership, dev)
     journal = Journal.open(run.journal, expected) if run.journal.exists() else Journal.create(run.journal, expected)
     transcript = Transcript.resume(run.staged_transcript, header, [entry["y"] for entry in journal.entries])

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from paczero.errors import PACZeroError
+from paczero.mechanism.kinds import KINDS
 
 MINIMUM_UNITS = 32
 MAXIMUM_SUBSETS = 2**16  # more would need gigabytes, and agree on next to nothing
@@ -51,17 +52,26 @@ class MechanismConfig:
 
     Attributes:
         name: `zpl` (contested steps release a fair coin, I = 0), `mi` (they release the secret subset's sign
-            through a noisy channel) or `none` (MeZO: the real mean derivative, no privacy).
+            through a noisy channel) or `none` (MeZO: the real mean derivative, no privacy); with (ε, δ)-differential
+            privacy over the pool `dpzero`, `dp-aggzo` (noisy means) or `dp-sign` (noisy signs); ablations: `full-sign`,
+            `half-sign` (no privacy), `coin` (learns nothing), `skip` (contested steps release 0).
         subsets: M, how many candidate subsets; even.
         family: how the candidates are drawn: `random` (the paper's), `paired` or `balanced`.
         pilots: directions measured at the base model for the `balanced` family; each costs two passes over the pool.
         budget: B, the whole run's mutual information in nats; `mi` needs it.
         channel: the noisy channel of `mi`: `bit` or the paper's `gaussian`.
         allocation: how the budget is spread over the steps: `adaptive` or `uniform`.
-        clip: c, each unit's derivative is clipped to ±c (nats of loss per unit of direction); `none` may leave it out.
+        clip: c, each unit's derivative is clipped to ±c (nats of loss per unit of direction; `dp-aggzo`: the length of
+            its K derivatives); `none` and `coin` may leave it out.
+        epsilon: ε of the whole run; `dpzero`, `dp-aggzo` and `dp-sign` need it.
+        delta: δ of the whole run; 1/N² where left out.
+        sampling: `dpzero`, `dp-aggzo`: each step uses a secret sample of the pool, each unit with this probability;
+            the whole pool where left out.
     """
 
-    name: Literal["zpl", "mi", "none"] = "zpl"
+    name: Literal["zpl", "mi", "none", "dpzero", "dp-aggzo", "dp-sign", "full-sign", "half-sign", "coin", "skip"] = (
+        "zpl"
+    )
     subsets: int = 128
     family: Literal["random", "paired", "balanced"] = "random"
     pilots: int = 64
@@ -69,9 +79,13 @@ class MechanismConfig:
     channel: Literal["bit", "gaussian"] = "bit"
     allocation: Literal["adaptive", "uniform"] = "adaptive"
     clip: float | None = 25.0
+    epsilon: float | None = None
+    delta: float | None = None
+    sampling: float | None = None
 
     def __post_init__(self) -> None:
         _chosen(self, "mechanism.")
+        self._check_privacy()
         _require(
             2 <= self.subsets <= MAXIMUM_SUBSETS and self.subsets % 2 == 0,
             "mechanism.subsets",
@@ -82,7 +96,8 @@ class MechanismConfig:
         if self.clip is not None:
             _positive("mechanism.clip", self.clip)
         else:
-            _require(self.name == "none", "mechanism.clip", None, "a number above 0 (only `none` runs without)")
+            free = not KINDS[self.name].clipped
+            _require(free, "mechanism.clip", None, "a number above 0 (only `none` and `coin` run without)")
         if self.budget is not None:
             _require(
                 math.isfinite(self.budget) and self.budget >= 0,
@@ -97,6 +112,28 @@ class MechanismConfig:
                 f"mechanism.budget: {self.budget!r} was given with mechanism.name {self.name!r}, which spends none; "
                 "leave the budget out or choose `mi`"
             )
+
+    def _check_privacy(self) -> None:
+        """ε, δ and the sampling rate: in range, and where they mean something."""
+        kind = KINDS[self.name]
+        for name, value, meant in (
+            ("epsilon", self.epsilon, kind.private),
+            ("delta", self.delta, kind.private),
+            ("sampling", self.sampling, kind.sampled),
+        ):
+            if value is not None and not meant:
+                raise PACZeroError(
+                    f"mechanism.{name}: {value!r} was given with mechanism.name {self.name!r}, which has none; leave "
+                    f"it out or choose {'`dpzero` or `dp-aggzo`' if name == 'sampling' else 'a dp- mechanism'}"
+                )
+        if kind.private:
+            expected = "a finite number above 0, which a differentially private mechanism needs (say 2)"
+            fine = self.epsilon is not None and math.isfinite(self.epsilon) and self.epsilon > 0
+            _require(fine, "mechanism.epsilon", self.epsilon, expected)
+        if self.delta is not None:
+            _require(0 < self.delta < 1, "mechanism.delta", self.delta, "a probability above 0 and below 1")
+        if self.sampling is not None:
+            _require(0 < self.sampling <= 1, "mechanism.sampling", self.sampling, "a probability above 0, 1 at most")
 
 
 @dataclass(frozen=True)
@@ -262,6 +299,16 @@ class PACZeroConfig:
                 self.units_per_step,
                 f"{MINIMUM_UNITS} units or more",
             )
+        if KINDS[self.mechanism.name].private:
+            _require(
+                self.units_per_step is None,
+                "units_per_step",
+                self.units_per_step,
+                f"none with {self.mechanism.name}: a public part of the pool does not help its privacy; see "
+                "mechanism.sampling",
+            )
+        if self.mechanism.name == "dpzero":
+            _require(self.directions == 1, "directions", self.directions, "1 with dpzero; `dp-aggzo` takes more")
         unknown = set(self.report_to) - {"tensorboard", "trackio", "wandb"}
         _require(not unknown, "report_to", sorted(unknown), "any of tensorboard, trackio, wandb")
         budget = self.mechanism.budget

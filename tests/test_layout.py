@@ -14,7 +14,7 @@ SETTINGS = (*BASE, "config", "rundir")
 # What each part may import of the others; a name with a dot is that module alone. A part may import itself.
 ALLOWED = {
     "errors": (),
-    "config": BASE,
+    "config": (*BASE, "mechanism.kinds"),
     "rundir": (*BASE, "mechanism.files"),
     "mechanism": BASE,
     "records": SETTINGS,

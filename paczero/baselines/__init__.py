@@ -1,1 +1,1 @@
-"""Other releases for the same loop: MeZO, without privacy. Imports no torch."""
+"""Other releases for the same loop: MeZO, differentially private ones and ablations. Imports no torch."""

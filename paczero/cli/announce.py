@@ -60,15 +60,25 @@ def run_lines(trainer: "PACZeroTrainer", settings: RunSettings, cost: "Cost") ->
 
 def promise_line(header: Mapping[str, Any]) -> str:
     """What is promised, in one sentence."""
-    from paczero.report.statement import rounded_up, success, verdict
+    from paczero.report.statement import kind_of, rounded_up, success, verdict
 
     kind = verdict(header)
     if kind == "void":
         return "none: this run is for testing only (test_seed), its report is marked VOID"
     if kind == "nothing":
-        why = "trains on the pool as it is" if header["mechanism"]["name"] == "none" else "has too large a budget"
+        fault = kind_of(header).protects == "nothing"
+        why = "trains on the pool as it is" if fault else "has too large a budget"
         return f"none: this run {why}, so take it that the release tells everything about the pool"
     p = rounded_up(success(header))
+    if kind_of(header).name == "coin":
+        return "nothing is learned from any record: fair coins decide every step"
+    if kind_of(header).private:
+        mechanism = header["mechanism"]
+        return (
+            f"(ε, δ)-differential privacy over the pool, ε = {mechanism['epsilon']:g}, δ = {mechanism['delta']:.3g}: "
+            f"whoever sees the release is right about whether a unit was in the pool with probability {p} at most "
+            "(a coin: 0.5)"
+        )
     average = ", on average over releases" if header["mechanism"]["name"] == "mi" else ""
     return (
         f"whoever sees the release and knows the pool is right about a unit's half with probability {p} at most "
@@ -137,9 +147,14 @@ def _pool(trainer: "PACZeroTrainer", settings: RunSettings) -> str:
 
 
 def _mechanism(header: Mapping[str, Any]) -> str:
-    name = header["mechanism"]["name"]
-    if name == "none":
-        return "none (MeZO): the pool's mean derivative as it is"
+    from paczero.report.words import DESCRIBED
+
+    mechanism, name = header["mechanism"], header["mechanism"]["name"]
+    if "sigma" in mechanism:
+        sample = "" if mechanism["sampling"] == 1 else f", secret samples at rate {mechanism['sampling']:g}"
+        return f"{DESCRIBED[name]}, σ = {mechanism['sigma']:g} clips{sample}"
+    if name not in ("zpl", "mi", "skip"):
+        return DESCRIBED[name]
     text = f"{name}, M = {header['subsets']:,} candidates ({header['family']}), budget {header['budget']:g} nats"
     if name == "mi":
         text += f", channel {header['mechanism']['channel']}, {header['mechanism']['allocation']} allocation"

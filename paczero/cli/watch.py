@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from paczero.cli.terminal import Live, duration
 from paczero.config import MechanismConfig
+from paczero.mechanism.kinds import KINDS
 
 if TYPE_CHECKING:
     from paczero.zeroth.trainer import DevResult, Step
@@ -59,7 +60,7 @@ class Watcher:
 
     def _line(self, step: "Step") -> str:
         parts = [f"step {self.done:,} of {step.steps:,}", self._left(step)]
-        if self.mechanism.name != "none" and self._releases:
+        if KINDS[self.mechanism.name].candidates and self._releases:
             share, recent = self._unanimous / self._releases, sum(self._recent) / len(self._recent)
             parts.append(f"unanimous {share:.0%} (last {len(self._recent)}: {recent:.0%})".replace("%", " %"))
         if self.mechanism.name == "mi":

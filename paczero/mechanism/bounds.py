@@ -106,16 +106,45 @@ def epsilon_for_nats(nats: float, delta: float = 0.0) -> float:
     return math.log1p((2 * excess - delta) / (0.5 - excess)) * _SOLVE
 
 
+def success_for_epsilon(epsilon: float, delta: float = 0.0) -> float:
+    """The highest probability of a right guess at prior 1/2 that (ε, δ)-DP allows, (e^ε + δ)/(1 + e^ε), rounded up.
+
+    Raises:
+        PACZeroError: negative or NaN ε, δ outside [0, 1].
+    """
+    return min((0.5 + _allowed_excess(epsilon, delta)) * _SOLVE, 1.0)
+
+
+def epsilon_for_success(p: float, delta: float = 0.0) -> float:
+    """The ε at which (ε, δ)-DP keeps a guess at prior 1/2 right with probability `p` at most, rounded down.
+
+    Returns:
+        ε >= 0; infinite at p = 1.
+
+    Raises:
+        PACZeroError: p below (1 + δ)/2, which δ alone allows, or above 1; δ outside [0, 1].
+    """
+    p, delta = as_probability("p", p), as_probability("delta", delta)
+    if 2 * p - 1 < delta:
+        raise PACZeroError(
+            f"p: {p!r} was given; expected at least (1 + δ)/2 = {(1 + delta) / 2:g}, which δ alone allows"
+        )
+    return math.log1p((2 * p - 1 - delta) / (1 - p)) * _DOWN if p < 1 else math.inf
+
+
 def nats_for_epsilon(epsilon: float, delta: float = 0.0) -> float:
     """The budget whose posterior success is what (ε, δ)-DP allows at prior 1/2, in nats, rounded down.
 
     Raises:
         PACZeroError: negative or NaN ε, δ outside [0, 1].
     """
+    return _divergence(_allowed_excess(epsilon, delta), 0.5) * _DOWN
+
+
+def _allowed_excess(epsilon: float, delta: float) -> float:
+    """p − 1/2 of (ε, δ)-DP, written so that a small ε keeps its digits."""
     epsilon, delta = at_least_zero("epsilon", epsilon), as_probability("delta", delta)
-    # p − 1/2, written so that a small ε keeps its digits
-    excess = 0.5 * math.tanh(epsilon / 2) + delta / (1 + math.exp(min(epsilon, 700.0)))
-    return _divergence(min(excess, 0.5), 0.5) * _DOWN
+    return min(0.5 * math.tanh(epsilon / 2) + delta / (1 + math.exp(min(epsilon, 700.0))), 0.5)
 
 
 def _prior(prior: float) -> float:

@@ -9,12 +9,13 @@
 >>> zpl.release(1, np.array([[0.5], [-0.5]])).unanimous
 (False,)
 
-Two mechanisms share everything but what a contested direction does:
+The mechanisms here share everything but what a contested direction does:
 
 - unanimous (every candidate that is still possible has the same sign): that sign, at no cost, and nothing is learnt;
 - contested, `ZPL`: a fair coin, at no cost; the secret is never read, so I(S*; Y) = 0;
 - contested, `MI`: the secret candidate's sign through a channel calibrated to the step's share of the budget, given
-  what earlier releases already told; the charge comes before the draw.
+  what earlier releases already told; the charge comes before the draw;
+- contested, `Skip`: 0; contested, `HalfSign`: the secret candidate's sign as it is. Ablations.
 
 Paper: arXiv 2605.06505; posterior and budget are `posterior.py`'s and `ledger.py`'s.
 """
@@ -30,12 +31,13 @@ from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.channels import BitChannel
 from paczero.mechanism.channels import channel as channel_named
 from paczero.mechanism.ledger import Ledger
+from paczero.mechanism.ordered import Ordered
 from paczero.mechanism.posterior import Posterior
 from paczero.mechanism.released import Mechanism, Part, Release
 from paczero.mechanism.secret import Coins, open_secret
 from paczero.mechanism.signs import direction_signs
 
-__all__ = ["MI", "ZPL", "Mechanism", "Release"]
+__all__ = ["MI", "ZPL", "HalfSign", "Mechanism", "Release", "Skip"]
 
 
 class _Terms(NamedTuple):
@@ -47,8 +49,8 @@ class _Terms(NamedTuple):
     noise: float
 
 
-class _SignMechanism(ABC):
-    """Signs, order of steps and records, shared by both mechanisms.
+class _SignMechanism(Ordered, ABC):
+    """Signs of the candidates and records, shared by all mechanisms that ask candidates.
 
     Args:
         membership: (N, M) bool, which unit is in which candidate.
@@ -65,14 +67,11 @@ class _SignMechanism(ABC):
             raise PACZeroError(
                 f"membership: {members.dtype} of shape {members.shape} was given; expected bool (N, M) with an even M"
             )
-        if directions < 1:
-            raise PACZeroError(f"directions: {directions!r} was given; expected 1 or more")
-        self.directions = directions
+        super().__init__(directions)
         self._membership = members
         self._clip = clip
         self._coins = coins
         self._posterior = Posterior.uniform(members.shape[1])
-        self._step = 0
 
     def release(
         self, step: int, derivatives: npt.NDArray[np.float64], *, nonfinite: int = 0, part: Part = None
@@ -82,9 +81,7 @@ class _SignMechanism(ABC):
         Raises:
             PACZeroError: another step is next, or shapes disagree.
         """
-        values = np.asarray(derivatives, dtype=np.float64)
-        if values.ndim != 2 or values.shape[1] != self.directions:
-            raise PACZeroError(f"derivatives: shape {values.shape} was given; expected (N, {self.directions})")
+        values = self._checked(derivatives)
         members = self._membership if part is None else self._membership[self._rows(part)]
         signs, found = direction_signs(
             values, members, clip=self._clip, empty="positive" if part is None else "majority"
@@ -103,7 +100,7 @@ class _SignMechanism(ABC):
             outputs.append(output)
         return Release(
             step=step,
-            y=tuple(1 if output >= 0 else -1 for output in outputs),
+            y=tuple(self._released(output) for output in outputs),
             unanimous=tuple(term.unanimous for term in terms),
             signs=tuple(np.packbits(row > 0).tobytes() for row in signs),
             q=tuple(term.q for term in terms),
@@ -129,15 +126,15 @@ class _SignMechanism(ABC):
             if term != written:
                 raise IntegrityError(f"{where}: its unanimity, q, charge or noise do not follow from its signs")
             output = float(release.y[k]) if release.output is None else release.output[k]
-            expected = output if not term.unanimous else float(self._common_sign(signs))
-            if type(release.y[k]) is not int or release.y[k] != (1 if expected >= 0 else -1) or output != expected:
+            expected = self._recalled(output) if not term.unanimous else float(self._common_sign(signs))
+            if type(release.y[k]) is not int or release.y[k] != self._released(expected) or output != expected:
                 raise IntegrityError(f"{where}: y does not follow from what was drawn")
             if not term.unanimous:
                 self._learn(signs, output, term.noise)
 
     @property
     def budget(self) -> float | None:
-        """B, nats."""
+        """B, nats; None where no promise is made."""
         return 0.0
 
     @property
@@ -150,9 +147,9 @@ class _SignMechanism(ABC):
         """Whether what is drawn is a real number, of which the release is the sign."""
         return False
 
-    @abstractmethod
     def _share(self, step: int) -> float:
         """Nats that each direction of a step may leak."""
+        return 0.0
 
     @abstractmethod
     def _terms(self, signs: npt.NDArray[np.int8], share: float) -> _Terms:
@@ -162,9 +159,17 @@ class _SignMechanism(ABC):
     def _draw(self, signs: npt.NDArray[np.int8], noise: float, word: int) -> float:
         """A contested direction's output; its sign is released."""
 
-    @abstractmethod
     def _learn(self, signs: npt.NDArray[np.int8], output: float, noise: float) -> None:
-        """What an observer concludes about the secret from a contested output."""
+        """What an observer concludes about the secret from a contested output: nothing, where it tells nothing."""
+        return
+
+    def _released(self, output: float) -> int:
+        """The value that is released of an output."""
+        return 1 if output >= 0 else -1
+
+    def _recalled(self, output: float) -> float:
+        """The output of a contested direction that the journal may hold where it holds this one."""
+        return output
 
     def _rows(self, part: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
         """The part's indices, once they are known to be different units of the pool."""
@@ -183,11 +188,6 @@ class _SignMechanism(ABC):
         """The sign that all possible candidates of a unanimous direction have."""
         return int(signs[np.argmax(self._posterior.supported)])
 
-    def _next(self, step: int, error: type[PACZeroError]) -> None:
-        if step != self._step:
-            raise error(f"step: {step!r} was given; expected step {self._step}, each once and in order")
-        self._step += 1
-
     def _unpack(self, packed: bytes, where: str) -> npt.NDArray[np.int8]:
         subsets = self._membership.shape[1]
         bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8))
@@ -201,19 +201,67 @@ class ZPL(_SignMechanism):
 
     name = "zpl"
 
-    def _share(self, step: int) -> float:
-        return 0.0
-
     def _terms(self, signs: npt.NDArray[np.int8], share: float) -> _Terms:
-        plus = int(np.count_nonzero(signs > 0))
-        unanimous = plus in (0, signs.size)
-        return _Terms(unanimous, plus / signs.size, 0.0, 0.0 if unanimous else 0.5)
+        term = _counted(signs)
+        return term if term.unanimous else term._replace(noise=0.5)
 
     def _draw(self, signs: npt.NDArray[np.int8], noise: float, word: int) -> float:
         return BitChannel.sample(1, noise, word)
 
-    def _learn(self, signs: npt.NDArray[np.int8], output: float, noise: float) -> None:
-        return  # a coin tells nothing
+
+class Skip(_SignMechanism):
+    """An ablation: a contested direction releases 0, so that the weights do not follow it.
+
+    I(S*; Y) = 0 as with a coin, but everybody sees which directions were contested.
+    """
+
+    name = "skip"
+
+    def _terms(self, signs: npt.NDArray[np.int8], share: float) -> _Terms:
+        return _counted(signs)
+
+    def _draw(self, signs: npt.NDArray[np.int8], noise: float, word: int) -> float:
+        return 0.0
+
+    def _released(self, output: float) -> int:
+        return int(output)
+
+    def _recalled(self, output: float) -> float:
+        return 0.0
+
+
+class HalfSign(_SignMechanism):
+    """An ablation without any promise: a contested direction releases the secret candidate's sign as it is.
+
+    Args:
+        membership, clip, coins, directions: as for `ZPL`.
+        secret: the file of `create_secret`; opened when a sign must be released, never kept.
+    """
+
+    name = "half-sign"
+
+    def __init__(
+        self,
+        membership: npt.NDArray[np.bool_],
+        *,
+        clip: float,
+        coins: Coins,
+        secret: Path | str,
+        directions: int = 1,
+    ) -> None:
+        super().__init__(membership, clip=clip, coins=coins, directions=directions)
+        self._secret = _drawn_from(secret, self._membership.shape[1])
+
+    @property
+    def budget(self) -> float | None:
+        """None: nothing is promised."""
+        return None
+
+    def _terms(self, signs: npt.NDArray[np.int8], share: float) -> _Terms:
+        return _counted(signs)
+
+    def _draw(self, signs: npt.NDArray[np.int8], noise: float, word: int) -> float:
+        return float(open_secret(self._secret).signs_of(signs))
 
 
 class MI(_SignMechanism):
@@ -250,13 +298,7 @@ class MI(_SignMechanism):
         super().__init__(membership, clip=clip, coins=coins, directions=directions)
         self._channel = channel_named(channel)
         self._ledger = Ledger(budget, steps, allocation)
-        self._secret = Path(secret)
-        subsets = open_secret(self._secret).subsets
-        if subsets != self._membership.shape[1]:
-            raise IntegrityError(
-                f"secret: drawn from {subsets} candidates, but this run has {self._membership.shape[1]}; "
-                "use the run's own secret"
-            )
+        self._secret = _drawn_from(secret, self._membership.shape[1])
 
     @property
     def budget(self) -> float | None:
@@ -291,3 +333,19 @@ class MI(_SignMechanism):
 
     def _learn(self, signs: npt.NDArray[np.int8], output: float, noise: float) -> None:
         self._posterior = self._posterior.observed(self._channel.log_likelihood(signs, output, noise))
+
+
+def _counted(signs: npt.NDArray[np.int8]) -> _Terms:
+    """Whether all candidates agree, and the share of +1, where no candidate has ever been ruled out."""
+    plus = int(np.count_nonzero(signs > 0))
+    return _Terms(plus in (0, signs.size), plus / signs.size, 0.0, 0.0)
+
+
+def _drawn_from(secret: Path | str, subsets: int) -> Path:
+    """The secret's file, once it is known to name one of that many candidates."""
+    found = open_secret(secret).subsets
+    if found != subsets:
+        raise IntegrityError(
+            f"secret: drawn from {found} candidates, but this run has {subsets}; use the run's own secret"
+        )
+    return Path(secret)

@@ -23,12 +23,13 @@ class Release:
 
     Attributes:
         step: t, from 0.
-        y: what is released: +1 and -1, or finite floats for a real-valued mechanism. All else is private.
+        y: what is released: +1 and -1 (`skip`: or 0), or finite floats of a real-valued mechanism; the rest is private.
         unanimous: whether all possible candidates had the same sign.
-        signs: every candidate's sign, packed eight to a byte (1 = positive); none for real-valued mechanisms.
+        signs: every candidate's sign, packed eight to a byte (1 = positive); none where there are no candidates.
         q: the probability of a positive sign under what was known before; 0.5 where there are no candidates.
         beta: nats charged.
-        noise: flip probability or σ; 0.0 where nothing was added.
+        noise: flip probability or σ (of a differentially private mechanism: in units of the clip); 0.0 where nothing
+            was added.
         output: the real numbers of which y are the signs, for the `gaussian` channel only.
         nonfinite: how many derivatives were not finite and counted as 0.
     """
@@ -96,7 +97,7 @@ class Mechanism(Protocol):
     Attributes:
         name: as in a transcript's header.
         directions: K, releases a step.
-        budget: B in nats (0 for `zpl`, None where no promise is made).
+        budget: B in nats (0 where the secret is never read, None where no promise is made).
         spent: nats charged so far; private, for the owner's display.
     """
 
@@ -108,6 +109,14 @@ class Mechanism(Protocol):
 
     @property
     def spent(self) -> float: ...
+
+    def sample(self, step: int) -> Part:
+        """The units (n,) that step `step` is to be measured on, drawn in secret; None for the whole pool.
+
+        Called before the step is measured. Whoever draws a sample releases the step from these units only, and keeps
+        it no longer.
+        """
+        ...
 
     def release(
         self, step: int, derivatives: npt.NDArray[np.float64], *, nonfinite: int = 0, part: Part = None

@@ -10,7 +10,8 @@
 
 Line 1 is the header (the caller's; four of its keys are used here: `format`, `mechanism`, `directions`, `steps`), then
 one line a step with `t` and `y` and nothing else. Every line is canonical JSON, so a released value has one form only.
-Values are the integers +1 and -1, or for real-valued mechanisms finite floats that read back bit for bit.
+Values are the integers +1 and -1 (and 0 where the mechanism may release it), or for real-valued mechanisms finite
+floats that read back bit for bit.
 """
 
 import math
@@ -20,10 +21,9 @@ from typing import Any
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.files import append_line, canonical, create_whole, cut, parse_line, read_lines
+from paczero.mechanism.kinds import KINDS, Kind
 
 FORMAT = "paczero-transcript/1"
-SIGN_MECHANISMS = frozenset({"zpl", "mi", "dp-sign"})
-REAL_MECHANISMS = frozenset({"none", "dpzero", "dp-aggzo"})
 _LARGEST_HEADER = 16 * 1024**2  # bytes: names and shapes of some hundred thousand parameters
 _LARGEST_STEP, _LARGEST_VALUE = 64, 28  # bytes of a step's line, for each value more
 _MOST_STEPS, _MOST_DIRECTIONS = 10**8, 10**5
@@ -43,7 +43,7 @@ class Transcript:
         self.header = header
         self.y = y
         self._size = size  # None: read only
-        self._real, self._directions, self._steps = _shape(header, f"transcript {str(path)!r}")
+        self._kind, self._directions, self._steps = _shape(header, f"transcript {str(path)!r}")
 
     @classmethod
     def create(cls, path: Path | str, header: Mapping[str, Any]) -> "Transcript":
@@ -119,7 +119,7 @@ class Transcript:
             raise PACZeroError(f"transcript {str(self.path)!r}: it was opened for reading and cannot be continued")
         where = f"transcript {str(self.path)!r} step {step}"
         values = tuple(y)
-        _check({"t": step, "y": list(values)}, len(self.y), self._real, self._directions, where)
+        _check({"t": step, "y": list(values)}, len(self.y), self._kind, self._directions, where)
         if step >= self._steps:
             raise IntegrityError(f"{where}: the run has {self._steps} steps only")
         self._size = append_line(self.path, _line(step, values), size=self._size)
@@ -130,13 +130,13 @@ def _line(step: int, y: Sequence[int | float]) -> bytes:
     return canonical({"t": step, "y": list(y)})
 
 
-def _shape(header: Mapping[str, Any], where: str) -> tuple[bool, int, int]:
-    """Whether values are real, K and T, from a header."""
+def _shape(header: Mapping[str, Any], where: str) -> tuple[Kind, int, int]:
+    """Which mechanism, K and T, from a header."""
     if header.get("format") != FORMAT:
         raise IntegrityError(f"{where}: format {header.get('format')!r}; expected {FORMAT!r}")
     mechanism = header.get("mechanism")
     name = mechanism.get("name") if isinstance(mechanism, dict) else None
-    if not isinstance(name, str) or name not in SIGN_MECHANISMS | REAL_MECHANISMS:
+    if not isinstance(name, str) or name not in KINDS:
         raise IntegrityError(f"{where}: mechanism {name!r} is unknown to this version")
     sizes = []
     for key, most in (("directions", _MOST_DIRECTIONS), ("steps", _MOST_STEPS)):
@@ -144,7 +144,7 @@ def _shape(header: Mapping[str, Any], where: str) -> tuple[bool, int, int]:
         if type(value) is not int or not 1 <= value <= most:
             raise IntegrityError(f"{where}: {key} {value!r}; expected an integer from 1 to {most}")
         sizes.append(value)
-    return name in REAL_MECHANISMS, sizes[0], sizes[1]
+    return KINDS[name], sizes[0], sizes[1]
 
 
 def _load(path: Path) -> tuple[dict[str, Any], list[tuple[Any, ...]], bytes]:
@@ -158,7 +158,7 @@ def _load(path: Path) -> tuple[dict[str, Any], list[tuple[Any, ...]], bytes]:
     if not first.endswith(b"\n"):
         raise IntegrityError(f"{where}: its header is missing or incomplete; restore the file")
     header = parse_line(first[:-1], f"{where} line 1")
-    real, directions, steps = _shape(header, where)
+    kind, directions, steps = _shape(header, where)
     longest = _LARGEST_STEP + _LARGEST_VALUE * directions
     lines, tail = read_lines(path, limit=len(first) + longest * steps)
     if len(lines) - 1 > steps:
@@ -169,12 +169,12 @@ def _load(path: Path) -> tuple[dict[str, Any], list[tuple[Any, ...]], bytes]:
         if len(line) > longest:
             raise IntegrityError(f"{place}: longer than a step can be; restore the file")
         entry = parse_line(line, place)
-        _check(entry, step, real, directions, place)
+        _check(entry, step, kind, directions, place)
         y.append(tuple(entry["y"]))
     return header, y, tail
 
 
-def _check(entry: dict[str, Any], step: int, real: bool, directions: int, where: str) -> None:
+def _check(entry: dict[str, Any], step: int, kind: Kind, directions: int, where: str) -> None:
     """Refuses a step that is not the next one, or whose values are not K releases of the mechanism."""
     if set(entry) != {"t", "y"}:
         raise IntegrityError(f"{where}: keys {sorted(entry)}; expected 't' and 'y' only")
@@ -184,8 +184,10 @@ def _check(entry: dict[str, Any], step: int, real: bool, directions: int, where:
     if not isinstance(values, list) or len(values) != directions:
         raise IntegrityError(f"{where}: y must hold {directions} values, one a direction")
     for value in values:
-        fine = type(value) is float and math.isfinite(value) if real else type(value) is int and value in (1, -1)
+        if kind.real:
+            fine, expected = type(value) is float and math.isfinite(value), "a finite float"
+        else:
+            fine = type(value) is int and value in ((1, -1, 0) if kind.zero else (1, -1))
+            expected = "+1, -1 or 0" if kind.zero else "+1 or -1"
         if not fine:
-            raise IntegrityError(
-                f"{where}: {value!r} is no release; expected {'a finite float' if real else '+1 or -1'}"
-            )
+            raise IntegrityError(f"{where}: {value!r} is no release; expected {expected}")

@@ -24,6 +24,7 @@ from paczero.mechanism.transcript import Transcript
 from paczero.report import figures, statement
 from paczero.report import task as task_file
 from paczero.report.figures import Development
+from paczero.report.words import DESCRIBED, delta_in_words
 from paczero.rundir import write_whole
 
 CARD, FIGURES = "README.md", "figures"
@@ -117,7 +118,7 @@ def public_figures(
     header, pictures = transcript.header, {}
     if transcript.y:
         pictures["released.png"] = figures.released(transcript.y, header)
-    if header["budget"] is not None:
+    if statement.kind_of(header).protects == "half":
         pictures["posterior.png"] = figures.posterior(header)
     if development is not None and development.steps:
         pictures["development.png"] = figures.development(development, header, chosen_step)
@@ -156,6 +157,7 @@ def card(
         front=_front_matter(header, folder),
         title={"kept": "PACZero", "nothing": "no privacy", "void": "VOID"}[verdict],
         verdict=verdict,
+        kind=statement.kind_of(header),
         promise=statement.promise(header).strip(),
         not_promised=statement.not_promised(header),
         p=statement.rounded_up(statement.success(header)),
@@ -197,15 +199,10 @@ def settings(header: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each public setting of a run, for a table."""
     mechanism, schedule, peft = header["mechanism"], header["schedule"], header.get("peft")
     name = statement.mechanism_name(header)
-    described = {
-        "zpl": "zpl: a contested step releases a fair coin",
-        "mi": f"mi: a contested step releases the secret half's sign through the channel {mechanism.get('channel')}",
-        "none": "none (MeZO): the real mean derivative",
-    }
     rows = [
         ("Base model", f"{header['base']['id']} ({header['base']['dtype']})"),
         ("Trained part", _trained(header, peft)),
-        ("Mechanism", described[name]),
+        ("Mechanism", DESCRIBED[name].format(channel=mechanism.get("channel"))),
         ("Pool N", f"{header['units']:,} units"),
         ("Candidates M, family", f"{header['subsets']:,}, {header['family']}"),
         ("Budget B", "none" if header["budget"] is None else f"{header['budget']:g} nats"),
@@ -222,6 +219,15 @@ def settings(header: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if name == "mi":
         rows.insert(6, ("Allocation", str(mechanism.get("allocation"))))
+    if statement.kind_of(header).private:
+        rows[4:7] = [
+            ("ε, δ", f"{mechanism['epsilon']:g}, {delta_in_words(header)}; one unit is added or removed"),
+            ("Noise σ", f"{mechanism['sigma']:g}, in units of the clip"),
+            (
+                "Sampling",
+                "the whole pool" if mechanism["sampling"] == 1 else f"Poisson, rate {mechanism['sampling']:g}",
+            ),
+        ]
     return rows
 
 

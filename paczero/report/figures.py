@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from paczero.mechanism.bounds import posterior_success
 from paczero.report import statement
+from paczero.report.words import GATES, noun, spent_in_words
 
 BLUE, VERMILION, GREEN, GREY, INK = "#0072B2", "#D55E00", "#007F5F", "#6B6B6B", "#1A1A1A"
 _DPI = 144
@@ -147,9 +148,7 @@ def unanimity(steps: Sequence[int], share: Sequence[float], spent: Sequence[floa
         if pays:
             _draw_spent(panels[1], steps, spent, header)
         else:
-            top.text(
-                0.01, 0.04, "spent: 0 nats (a contested step releases a fair coin)", transform=top.transAxes, bbox=_HALO
-            )
+            top.text(0.01, 0.04, spent_in_words(header), transform=top.transAxes, bbox=_HALO)
 
     return _png(draw, 8, 5.6 if pays else 3.6)
 
@@ -277,10 +276,11 @@ def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
     columns = max(20, 10 * math.ceil(math.sqrt(values.size * 6) / 10))
     rows = math.ceil(values.size / columns)
     cells = np.full(rows * columns, np.nan)
-    bits = statement.mechanism_name(header) != "none"
+    kind = statement.kind_of(header)
+    bits = not kind.real
     bound = 1.0 if bits else float(np.abs(values).max()) or 1.0
     cells[: values.size] = values / bound
-    colours = ListedColormap([VERMILION, BLUE]) if bits else _DIVERGING
+    colours = ListedColormap([VERMILION, BLUE]) if bits and not kind.zero else _DIVERGING
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -297,9 +297,8 @@ def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="release within the row", ylabel="first release\nof the row")
         axes.set_yticks([columns * row for row in range(0, rows, max(1, math.ceil(rows / 8)))])
-        noun = "bits" if bits else "real numbers"
-        plus, minus = int((values > 0).sum()), int((values <= 0).sum())
-        axes.set_title(f"All that training took from the pool: {values.size:,} {noun}")
+        plus, minus = int((values > 0).sum()), int((values < 0 if kind.zero else values <= 0).sum())
+        axes.set_title(f"All that training took from the pool: {values.size:,} {noun(header)}")
         high, low = ("+1", "−1") if bits else (f"up to +{bound:.3g}", f"down to −{bound:.3g}")
         for place, text, colour in ((0.72, f"{high}: {plus:,}", BLUE), (0.28, f"{low}: {minus:,}", VERMILION)):
             axes.annotate("■ " + text, (1.015, place), xycoords="axes fraction", va="center", color=colour)
@@ -314,28 +313,28 @@ def boundary(header: Mapping[str, Any]) -> bytes:
     """What is released against what stays private, for somebody who sees PACZero for the first time."""
     name = statement.mechanism_name(header)
     total = header["steps"] * header["directions"]
+    kind = statement.kind_of(header)
     agreed = f"the signs of all {header['subsets']} candidates, a step a line: journal"
     private = [
         ("the pool's texts", "your own files; hidden states of them: cache"),
-        ("the secret half S*", "secret.json: drawn once" + ("" if name == "mi" else ", never read in training")),
+        (
+            "the secret half S*",
+            "secret.json: drawn once" + ("" if name in ("mi", "half-sign") else ", never read in training"),
+        ),
         ("each record's losses and derivative", "in memory, gone after the step"),
-        ("who agreed", agreed) if name != "none" else ("the mean loss on the pool", "diagnostics"),
+        ("who agreed", agreed) if kind.candidates else ("the mean loss on the pool", "diagnostics"),
         ("coins, noise, what was spent", "journal, diagnostics")
-        if name != "none"
+        if kind.candidates
         else ("progress, timings", "diagnostics"),
     ]
     public = [
-        (f"{total:,} {'real numbers' if name == 'none' else 'bits'}", "transcript.jsonl: all that the pool decided"),
+        (f"{total:,} {noun(header)}", "transcript.jsonl: all that the pool decided"),
         ("the recipe", "base model, public seed, schedule, N, M, B"),
         ("the trained weights", "rebuilt from the two above, bit for bit"),
         ("the statement", "privacy.json: what is promised, what is not"),
         ("the model card and figures", "README.md, figures/"),
     ]
-    gate = {
-        "zpl": ("All agree:", "their sign", "Otherwise:", "a fair coin"),
-        "mi": ("All agree:", "their sign", "Otherwise:", "the secret half's\nsign, made noisy"),
-        "none": ("No gate:", "the pool's mean\nas it is", "", ""),
-    }[name]
+    gate = GATES[name]
 
     def draw(figure: Figure) -> None:
         figure.set_layout_engine("none")

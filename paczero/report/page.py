@@ -26,6 +26,7 @@ from paczero.mechanism.files import read_lines
 from paczero.report import figures, statement
 from paczero.report.card import CARD, percent, settings
 from paczero.report.figures import Development
+from paczero.report.words import COMES_ABOUT, noun
 from paczero.rundir import RunDirectory, write_whole
 
 _LIMIT = 4 * 1024**3
@@ -182,7 +183,7 @@ def _read_steps(facts: Facts, journal: list[dict[str, Any]], diagnostics: list[d
 
 def _note_unanimous(facts: Facts, row: Mapping[str, Any]) -> None:
     flags = row.get("unanimous")
-    if flags and (facts.header is None or facts.header["mechanism"]["name"] != "none"):
+    if flags and (facts.header is None or statement.kind_of(facts.header).candidates):
         facts.unanimous[row["t"]] = sum(flags) / len(flags)
 
 
@@ -199,7 +200,7 @@ def _draw(facts: Facts) -> dict[str, bytes]:
     if facts.development is not None and facts.development.steps:
         chosen = facts.sealed["chosen_step"] if facts.sealed else None
         pictures["development.png"] = figures.development(facts.development, header, chosen)
-    if header["budget"] is not None:
+    if statement.kind_of(header).protects == "half":
         pictures["posterior.png"] = figures.posterior(header)
     if facts.y:
         pictures["released.png"] = figures.released(facts.y, header)
@@ -224,6 +225,8 @@ def render(run: RunDirectory, facts: Facts, pictures: Mapping[str, bytes]) -> st
         problem=facts.problem,
         header=header,
         verdict=statement.verdict(header) if header else None,
+        kind=statement.kind_of(header) if header else None,
+        comes_about=COMES_ABOUT.get(statement.mechanism_name(header)) if header else None,
         p=statement.rounded_up(statement.success(header)) if header else None,
         epsilon=_epsilon(header),
         promise=statement.promise(header).strip() if header else None,
@@ -294,10 +297,9 @@ def _happened(facts: Facts) -> list[str]:
     header = facts.header
     if header is None:
         return ["The run was prepared; no step has been taken."]
-    values = "real numbers" if header["mechanism"]["name"] == "none" else "bits"
     said = [
         f"{header['base']['id']} took {len(facts.y):,} of {header['steps']:,} steps on a pool of {header['units']:,} "
-        f"units. All that training took from the pool are {len(facts.y) * header['directions']:,} {values}."
+        f"units. All that training took from the pool are {len(facts.y) * header['directions']:,} {noun(header)}."
     ]
     after = _number(facts.summary.get("accuracy_after"))
     before = [_number(facts.summary.get(key)) for key in ("accuracy_before", "accuracy_before_median")]

@@ -18,10 +18,35 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.bounds import epsilon_for_nats, posterior_success
+from paczero.report.limits import not_promised
+from paczero.report.verdicts import epsilon, kind_of, mechanism_name, rounded_up, success, verdict
+from paczero.report.words import promise
+
+__all__ = [
+    "FORMAT",
+    "KEYS",
+    "NAME",
+    "canonical",
+    "check",
+    "check_release",
+    "epsilon",
+    "file_hash",
+    "kind_of",
+    "mechanism_name",
+    "not_promised",
+    "promise",
+    "read",
+    "released_files",
+    "render",
+    "rounded_up",
+    "seal",
+    "statement",
+    "success",
+    "verdict",
+]
 
 FORMAT = "paczero-privacy/1"
 NAME = "privacy.json"
@@ -47,170 +72,6 @@ KEYS = (
     "sha256",
 )
 _MAXIMUM_BYTES = 16 * 1024**2  # far above any honest statement; a reader is not made to load a huge file
-
-Verdict = Literal["kept", "nothing", "void"]
-
-
-def verdict(header: Mapping[str, Any]) -> Verdict:
-    """`kept`: the promise holds; `nothing`: the mechanism or its budget bounds nothing; `void`: test coins."""
-    if header["test_seed"] is not None:
-        return "void"
-    return "nothing" if mechanism_name(header) == "none" or _bound(header) >= 1 else "kept"
-
-
-def mechanism_name(header: Mapping[str, Any]) -> str:
-    """`zpl`, `mi` or `none`.
-
-    Raises:
-        PACZeroError: another mechanism, of which nothing could truthfully be said.
-    """
-    name = header["mechanism"]["name"]
-    if name not in ("zpl", "mi", "none"):
-        raise PACZeroError(f"mechanism: {name!r} was given; expected zpl, mi or none, the ones that can be stated")
-    return name
-
-
-def success(header: Mapping[str, Any]) -> float:
-    """p: how often, at most, a guess of one unit's half is right; 1.0 where nothing is promised."""
-    return _bound(header) if verdict(header) == "kept" else 1.0
-
-
-def epsilon(header: Mapping[str, Any]) -> float | None:
-    """The ε with the same p (δ = 0), for comparison only; None where nothing is promised."""
-    return float(epsilon_for_nats(header["budget"])) if verdict(header) == "kept" else None
-
-
-def _bound(header: Mapping[str, Any]) -> float:
-    return float(posterior_success(header["budget"]))
-
-
-def rounded_up(value: float, digits: int = 4) -> str:
-    """A bound in print: never smaller than it is (0.88187… -> "0.8819")."""
-    scale = 10**digits
-    text = f"{math.ceil(value * scale) / scale:.{digits}f}".rstrip("0")
-    return text.rstrip(".")
-
-
-def promise(header: Mapping[str, Any]) -> str:
-    """What is promised, in words that need no cryptography; begins with VOID or "No privacy" where nothing is."""
-    kind, name = verdict(header), mechanism_name(header)
-    if kind == "void":
-        return (
-            f"VOID: nothing is promised. This run took its secret half, its coins and its noise from a test seed "
-            f"({header['test_seed']}), so that anybody can compute them. It is for testing only."
-        )
-    if name == "none":
-        return (
-            "No privacy is promised. This run (mechanism none, MeZO) trains on the pool's mean derivative as it is, "
-            "without noise. Take it that whatever the model learned about any record can be got out of it again."
-        )
-    if kind == "nothing":
-        return (
-            f"No privacy is promised. The budget of {header['budget']:g} nats is ln 2 = 0.693 or more, at which "
-            "whoever sees this release may learn for certain which half of the pool was the secret one."
-        )
-    p = rounded_up(success(header))
-    opening = (
-        f"Of the pool of {header['units']:,} units (records, or people with all their records), one of M = "
-        f"{header['subsets']:,} candidate halves was drawn as the secret. Take somebody who sees everything in this "
-        "release, knows the whole pool, all candidate halves and the whole procedure, and has unlimited computing "
-        "power. Asked of any one unit whether it was in the secret half, "
-    )
-    if name == "zpl":
-        return opening + (
-            f"they are right with probability at most p = {p}: no better than the toss of a coin. The secret half is "
-            "never read in training, so what is released depends on it in no way (I(S*; Y) = 0 nats) and this holds "
-            "for every release. "
-        )
-    return opening + (
-        f"they are right with probability at most p = {p} (by the toss of a coin: 0.5), on average over the draw of "
-        "the secret and over what the run could have released. It is not so for every release: a rare one may say "
-        f"more. The whole run leaks at most B = {header['budget']:g} nats about the secret half, all "
-        f"{header['steps']:,} steps together, whichever of them is served."
-    )
-
-
-def not_promised(header: Mapping[str, Any]) -> list[str]:
-    """What is not promised, one matter an entry, complete for the mechanism of this header."""
-    name = mechanism_name(header)
-    if name == "none":
-        return [
-            "Nothing is hidden: neither which records were in the pool nor what they say.",
-            "Every record of the pool influences the model, and the model may repeat what it learned from any of them.",
-            "Records of a development set, where one was used to choose the served step, a threshold or a setting, "
-            "are not protected either.",
-            _HELP,
-        ]
-    kept = verdict(header) == "kept"
-    entries = [
-        ""
-        if kept
-        else "It hides nothing, not even which half of the pool was the secret one. What follows is not "
-        "promised by the mechanism of this run at any budget, with any coins.",
-        "It does not hide whether somebody is in the pool at all. At best it hides which half of the pool was the "
-        "designated one. Drawing the pool secretly from a larger collection makes a blind guess worse and bounds "
-        "nothing.",
-        "Every record of the pool influences the model, in whichever half it is, and the model may repeat what it "
-        "learned from any of them.",
-        "It is not differential privacy. One record added to the pool can turn a step on which all candidate halves "
-        f"agree into {'a' if name == 'zpl' else 'nearly a'} coin flip: whoever asks whether that record is in the pool "
-        "may be right 3 times out of 4 from that one step, and there are many steps.",
-        _AVERAGE if kept and name == "mi" else "",
-        _company(header),
-        "A person with several records is one unit only where a unit column (task.unit_column) says so. Otherwise "
-        "each record goes its "
-        "own way: of k records that are assigned independently, at least one is in the secret half with probability "
-        "1 - 2^-k before anything is released.",
-        _reuse(header),
-        "Records of a development set, where one was used to choose the served step, a threshold or a setting, or "
-        "where its accuracy is reported, are not protected.",
-        "It speaks of the files of this release only. The rest of the run (private/, report/, logs) must stay with its "
-        "owner: it says more.",
-        _HELP,
-    ]
-    return [entry for entry in entries if entry]
-
-
-_AVERAGE = "The probability is an average. For single releases, rare ones, a guess may be right more often."
-_HELP = (
-    "What helps where it must stay hidden that somebody is in the pool is another mechanism. It must be "
-    "(ε, δ)-differentially private over the pool, which the mechanism of this run is not."
-)
-
-
-def _company(header: Mapping[str, Any]) -> str:
-    """What knowledge of other units tells, which depends on how the candidates were drawn."""
-    known = max(1, math.ceil(math.log2(header["subsets"])))
-    family = header["family"]
-    if family == "paired":
-        how = (
-            "In this family (paired) units go in pairs of which each candidate takes one: who knows the half of a "
-            "unit knows that of its partner"
-        )
-    elif family == "balanced":
-        how = (
-            "In this family (balanced) the candidates are made to resemble each other and each comes with its "
-            "complement, so that the halves of different units are not independent"
-        )
-    else:
-        how = f"This family ({family}) draws each candidate by itself"
-    return (
-        f"Who already knows the half of some units may know that of others before anything is released. {how}, and "
-        f"about log2 M = {known} known units are enough to tell which of the {header['subsets']:,} candidates it is."
-        + (" The probability p is that of somebody who starts from 1/2." if verdict(header) == "kept" else "")
-    )
-
-
-def _reuse(header: Mapping[str, Any]) -> str:
-    if not header["budget"]:
-        return (
-            "Where the same secret half is used in other runs, budgets add up. This run adds 0 nats, others what "
-            "theirs allow."
-        )
-    return (
-        "Where the same secret half is used in other runs, budgets add up. The probability then follows from their "
-        f"sum, of which this run is {header['budget']:g} nats."
-    )
 
 
 def statement(

@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from paczero.config import PACZeroConfig
+from paczero.mechanism.kinds import KINDS
 from paczero.records.batches import CandidateTree, MicroBatch
 from paczero.zeroth.forward import Scorer
 from paczero.zeroth.hidden import HiddenCache
@@ -88,8 +89,9 @@ def estimate(
     once = _seconds_of_a_pass(scorer)
     directions = args.directions
     pool_share = 1.0 if args.units_per_step is None else args.units_per_step / sum(len(b.records) for b in batches)
-    step = 2 * directions * once * share * min(1.0, pool_share)
-    pilots = args.mechanism.pilots if args.mechanism.family == "balanced" and args.mechanism.name != "none" else 0
+    step = 2 * directions * once * share * min(1.0, pool_share) * (args.mechanism.sampling or 1.0)
+    measured = args.mechanism.family == "balanced" and KINDS[args.mechanism.name].candidates
+    pilots = args.mechanism.pilots if measured else 0
     base = plain(model)
     parameters = sum(p.numel() for p in base.parameters())
     copies = 8 if args.restore == "copy" else 4

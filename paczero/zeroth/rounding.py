@@ -4,6 +4,7 @@ import bisect
 
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
+from paczero.mechanism.kinds import KINDS
 from paczero.zeroth.updates import Weights
 
 _MOST = 0.5  # of the trained weights, or of the steps: a run that loses more trains next to nothing
@@ -22,7 +23,7 @@ def check_moves(weights: Weights, args: PACZeroConfig) -> list[str]:
     Raises:
         PACZeroError: μ, the first step or most of the schedule's steps would leave most weights where they are.
     """
-    if args.mechanism.name == "none" or args.force:
+    if KINDS[args.mechanism.name].real or args.force:
         return []
 
     def share(step: int) -> float:

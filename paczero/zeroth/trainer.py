@@ -89,6 +89,7 @@ class Schedule:
         rate: step -> η_t.
         seed: the public seed.
         units_per_step: units drawn for a step; None for the whole pool.
+        sampled: whether the mechanism draws each step's units in secret; the ranks know them for the step only.
         eval_steps: dev evaluations lie this far apart.
         select: `last`, `loss` or `accuracy`.
     """
@@ -100,6 +101,7 @@ class Schedule:
     units_per_step: int | None = None
     eval_steps: int = 100
     select: str = "last"
+    sampled: bool = False
 
 
 @dataclass
@@ -226,10 +228,14 @@ class Trainer:
         return self._outcome(done)
 
     def _measure(self, step: int) -> Derivatives:
-        return self.objective.derivatives(self.weights, step, self.schedule.directions, self._part(step))
+        part = self._part(step)
+        if part is None or part.size:
+            return self.objective.derivatives(self.weights, step, self.schedule.directions, part)
+        self._pass_by(step)
+        return Derivatives(np.zeros((0, self.schedule.directions)), 0, part, math.nan)
 
     def _pass_by(self, step: int) -> None:
-        """Of a step in the journal, what measuring it did to the weights."""
+        """Of a step in the journal, or one without units, what measuring it does to the weights."""
         for k in range(self.schedule.directions):
             self.weights.pass_by(step, k)
 
@@ -256,8 +262,9 @@ class Trainer:
             observer.on_dev(result)
 
     def _part(self, step: int) -> np.ndarray | None:
+        """The units of the step: a public part of the pool, or what the mechanism draws in secret; None for all."""
         if self.schedule.units_per_step is None:
-            return None
+            return self.ranks.share(lambda: self._books().mechanism.sample(step)) if self.schedule.sampled else None
         return draw_part(self.objective.units, self.schedule.units_per_step, seed=self.schedule.seed, step=step)
 
     def _evaluate(self, done: int) -> None:

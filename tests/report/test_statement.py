@@ -135,8 +135,8 @@ def test_bad_arguments_name_what_is_wrong() -> None:
         st.statement(header, chosen_step=41, weights_sha256="", files={})
     with pytest.raises(PACZeroError, match="budget"):
         st.statement({k: v for k, v in header.items() if k != "budget"}, chosen_step=0, weights_sha256="", files={})
-    with pytest.raises(PACZeroError, match="dp-sign"):
-        st.promise(header | {"mechanism": {"name": "dp-sign"}})
+    with pytest.raises(PACZeroError, match="laplace"):
+        st.promise(header | {"mechanism": {"name": "laplace"}})
     with pytest.raises(PACZeroError, match="steps_run: 41"):
         st.statement(header, chosen_step=0, steps_run=41, weights_sha256="", files={})
 
