@@ -70,7 +70,7 @@ def promise_line(header: Mapping[str, Any]) -> str:
         why = "trains on the pool as it is" if fault else "has too large a budget"
         return f"none: this run {why}, so take it that the release tells everything about the pool"
     p = rounded_up(success(header))
-    if kind_of(header).name == "coin":
+    if kind_of(header).protects == "all":
         return "nothing is learned from any record: fair coins decide every step"
     if kind_of(header).private:
         mechanism = header["mechanism"]

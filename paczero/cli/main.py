@@ -29,6 +29,7 @@ COMMANDS = {
     "replay": "rebuild a run's weights from its transcript; --verify compares every bit",
     "report": "write the statement, model card and figures of a run",
     "convert": "make a plain model directory from a GGUF file",
+    "match": "settings of every mechanism at the same chance of a right guess",
     "doctor": "say what this machine can do and what a run would need",
 }
 INTERRUPTED = 130

@@ -10,7 +10,7 @@ private over the pool. The others are ablations: they answer what of the utility
 from dataclasses import dataclass
 from typing import Literal
 
-Protects = Literal["half", "pool", "nothing"]
+Protects = Literal["all", "half", "pool", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Kind:
     Attributes:
         name: as in settings and headers.
         protects: which half of the pool was the secret one (`half`, by mutual information), who is in the pool at all
-            (`pool`, by differential privacy), or `nothing`.
+            (`pool`, by differential privacy), `all` there is (nothing is learned), or `nothing`.
         candidates: whether candidate subsets are drawn and asked.
         real: whether real numbers are released; +1 and -1 otherwise.
         zero: whether 0 may be released beside +1 and -1.
@@ -59,7 +59,7 @@ KINDS = {
         Kind("dp-sign", "pool"),
         Kind("full-sign", "nothing"),
         Kind("half-sign", "nothing", candidates=True),
-        Kind("coin", "half", clipped=False),
+        Kind("coin", "all", clipped=False),
         Kind("skip", "half", candidates=True, zero=True),
     )
 }

@@ -18,7 +18,7 @@ Header = Mapping[str, Any]
 def not_promised(header: Header) -> list[str]:
     """What is not promised, one matter an entry, complete for the mechanism of this header."""
     kind = kind_of(header)
-    if kind.name == "coin":
+    if kind.protects == "all":
         return [_DEVELOPMENT]
     if kind.private:
         return _of_privacy(header)
