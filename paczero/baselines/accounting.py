@@ -97,6 +97,7 @@ def _safe_root(excess: Callable[[float], float], start: float, stride: float) ->
     return float(root)
 
 
+@lru_cache(maxsize=256)
 def _epsilon(sigma: float, delta: float, releases: int, sampling: float, grid: float) -> float:
     library = _library()
     from dp_accounting import pld  # noqa: PLC0415 (only a differentially private run needs it)
