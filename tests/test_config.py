@@ -30,6 +30,25 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
         for value in (-0.1, math.nan, math.inf, -math.inf)
     ],
     (MechanismConfig, {"name": "zpl", "budget": 0.1}, "mechanism.budget"),
+    *[(MechanismConfig, {"name": "dp-sign", "epsilon": value}, "mechanism.epsilon") for value in (None, 0.0, math.inf)],
+    *[
+        (MechanismConfig, {"name": "dpzero", "epsilon": 2.0, name: value}, f"mechanism.{name}")
+        for name, value in (("delta", 0.0), ("delta", 1.0), ("sampling", 0.0), ("sampling", 1.1), ("clip", None))
+    ],
+    (MechanismConfig, {"name": "dpzero", "epsilon": 2.0, "budget": 0.1}, "mechanism.budget"),
+    (MechanismConfig, {"name": "dp-sign", "epsilon": 2.0, "sampling": 0.1}, "mechanism.sampling"),
+    *[
+        (MechanismConfig, {"name": name, key: 0.1}, f"mechanism.{key}")
+        for name in ("zpl", "none", "coin")
+        for key in ("epsilon", "delta", "sampling")
+    ],
+    *[(MechanismConfig, {"name": name, "clip": None}, "mechanism.clip") for name in ("skip", "full-sign")],
+    (PACZeroConfig, {"mechanism": MechanismConfig(name="dpzero", epsilon=2.0), "directions": 2}, "directions"),
+    (
+        PACZeroConfig,
+        {"mechanism": MechanismConfig(name="dp-sign", epsilon=2.0), "units_per_step": 32},
+        "units_per_step",
+    ),
     *[
         (TaskConfig, {"template": value}, "task.template")
         for value in ("{text}", "{label} {text}", "{text} {label} {label}", "")
@@ -68,7 +87,9 @@ def test_what_is_refused(kind: type, settings: dict[str, Any], name: str) -> Non
 
 def test_what_is_taken() -> None:
     assert PACZeroConfig().mechanism.name == "zpl"
-    assert MechanismConfig(name="none", clip=None).clip is None
+    assert MechanismConfig(name="none", clip=None).clip is MechanismConfig(name="coin", clip=None).clip is None
+    private = MechanismConfig(name="dp-aggzo", epsilon=2.0, sampling=1.0)
+    assert PACZeroConfig(mechanism=private, directions=64).mechanism.delta is None
     assert MechanismConfig(name="mi", budget=0.0).budget == 0.0
     assert PACZeroConfig(mechanism=MechanismConfig(name="mi", budget=5.0), force=True).force
     assert PACZeroConfig(mechanism=MechanismConfig(name="mi", budget=0.69)).mechanism.budget == 0.69

@@ -42,12 +42,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
 Make = Callable[[], Mechanism]
 
 
+def named(case: str) -> str:
+    """The mechanism of a case."""
+    return case.partition(" ")[0]
+
+
 def test_all_are_here() -> None:
-    assert {name.split()[0] for name in SETTINGS} == set(KINDS)
+    assert {named(name) for name in SETTINGS} == set(KINDS)
 
 
 def args_of(case: str, **changes: Any) -> PACZeroConfig:
-    name = case.split()[0]
+    name = named(case)
     mechanism = MechanismConfig(**({"name": name, "subsets": SUBSETS, "clip": 3.0} | SETTINGS[case] | changes))
     directions = 1 if name == "dpzero" else 3
     return PACZeroConfig(mechanism=mechanism, steps=STEPS, directions=directions, test_seed=4)
@@ -79,7 +84,7 @@ def released(mechanism: Mechanism, step: int, **more: Any) -> Release:
 
 
 def test_what_it_is(make: Make, case: str) -> None:
-    mechanism, kind = make(), KINDS[case.split()[0]]
+    mechanism, kind = make(), KINDS[named(case)]
     assert mechanism.name == kind.name
     assert mechanism.budget == kind.budget(SETTINGS[case].get("budget"))
     assert mechanism.spent == 0.0
@@ -93,7 +98,7 @@ def test_what_it_is(make: Make, case: str) -> None:
 def test_what_is_written_is_taken_again_and_goes_on_the_same(make: Make, tmp_path: Path, case: str) -> None:
     mechanism = make()
     whole = [released(mechanism, step, nonfinite=step) for step in range(STEPS)]
-    header = {"format": FORMAT, "mechanism": {"name": case.split()[0]}, "directions": mechanism.directions}
+    header = {"format": FORMAT, "mechanism": {"name": named(case)}, "directions": mechanism.directions}
     journal = Journal.create(tmp_path / "journal.jsonl", {})
     transcript = Transcript.create(tmp_path / "transcript.jsonl", header | {"steps": STEPS})
     for step, release in enumerate(whole):
@@ -109,7 +114,7 @@ def test_what_is_written_is_taken_again_and_goes_on_the_same(make: Make, tmp_pat
 
 def test_a_written_release_that_was_edited_is_refused(make: Make, case: str) -> None:
     good = released(make(), 0)
-    other = 0.5 if KINDS[case.split()[0]].real else 2
+    other = 0.5 if KINDS[named(case)].real else 2
     edits: list[dict[str, Any]] = [
         {"y": (*good.y[:-1], other)} if isinstance(other, int) else {"y": (*good.y[:-1], math.nan)},
         {"y": (*good.y, good.y[0])},
@@ -158,7 +163,7 @@ def test_what_is_not_finite_counts_as_zero(make: Make) -> None:
 def test_a_public_part(make: Make, case: str) -> None:
     part = np.array([2, 5, 11, 30])
     g = derivatives(0, make().directions)[part]
-    if KINDS[case.split()[0]].private:
+    if KINDS[named(case)].private:
         with pytest.raises(PACZeroError, match="part: "):
             make().release(0, g, part=part)
     else:
@@ -205,7 +210,7 @@ def kept(run: Path) -> dict[str, bytes]:
 
 
 def test_a_run_that_was_killed_ends_like_one_that_was_not(make_trainer: MakeTrainer, case: str, tmp_path: Path) -> None:
-    name = case.split()[0]
+    name = named(case)
     settings = {"directions": 1 if name == "dpzero" else 2, "mechanism": {"name": name} | SETTINGS[case]}
     settings |= {"steps": 4, "dev": None, "restore": "arithmetic"}
     whole = make_trainer(tmp_path / "whole", **settings)

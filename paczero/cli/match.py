@@ -37,6 +37,7 @@ brackets has the same p at δ = 0, for comparison: no differential privacy is me
 
 def parser() -> CommandParser:
     made: CommandParser = command_parser("match", _ABOUT, usage="(--success P | --nats B | --epsilon E) [OPTIONS]")
+    numbers: dict[str, type] = {}
     for name, metavar, text in (
         ("success", "P", "p, the probability of a right guess, between 0.5 and 1"),
         ("nats", "B", "the budget of mi, below ln 2"),
@@ -44,12 +45,14 @@ def parser() -> CommandParser:
         ("delta", "D", "δ of the differentially private ones; 1/N² where left out"),
     ):
         made.add_argument(f"--{name}", type=float | None, metavar=metavar, help=text)
+        numbers[name] = float
     for name, default, metavar, text in (
         ("units", 1000, "N", "units in the pool"),
         ("steps", 1000, "T", "steps of a run"),
         ("directions", 1, "K", "directions a step; dpzero always has 1"),
     ):
         made.add_argument(f"--{name}", type=int, default=default, metavar=metavar, help=text)
+        numbers[name] = int
     made.add_argument(
         "--sampling",
         type=float,
@@ -57,6 +60,7 @@ def parser() -> CommandParser:
         metavar="Q",
         help="Poisson rate of dpzero and dp-aggzo; 1: the whole pool",
     )
+    made.value_types = numbers | {"sampling": float}
     made.add_argument("--json", action="store_true", help="print the rows as JSON")
     return made
 

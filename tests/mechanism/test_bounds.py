@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from paczero.errors import PACZeroError
 from paczero.mechanism import epsilon_for_nats, nats_for_epsilon, nats_for_success, posterior_success
+from paczero.mechanism.bounds import epsilon_for_success, success_for_epsilon
 
 LN2 = math.log(2)
 
@@ -95,6 +96,25 @@ def test_epsilon_is_rounded_up(nats: float) -> None:
         assert divergence(e / (1 + e), 0.5) >= nats
 
 
+@given(st.floats(1e-6, 30), st.sampled_from([0.0, 1e-9, 1e-5, 0.1]))
+def test_the_success_that_epsilon_allows_and_back(epsilon: float, delta: float) -> None:
+    p = success_for_epsilon(epsilon, delta)
+    with mp.workdps(60):
+        exact = (mp.exp(epsilon) + mp.mpf(delta)) / (1 + mp.exp(epsilon))
+        assert exact <= p <= min(exact * (1 + mp.mpf(1e-12)), 1)
+        if p < 1:
+            back = epsilon_for_success(p, delta)
+            assert (mp.exp(back) + mp.mpf(delta)) / (1 + mp.exp(back)) <= p, "rounded to the safe side"
+            assert back == pytest.approx(epsilon, rel=1e-2 if epsilon > 15 else 1e-5)
+
+
+def test_the_ends_of_epsilon() -> None:
+    assert success_for_epsilon(0.0) == pytest.approx(0.5) and success_for_epsilon(math.inf) == 1.0
+    assert epsilon_for_success(0.5) == 0.0 and epsilon_for_success(1.0, 0.1) == math.inf
+    with pytest.raises(PACZeroError, match="which δ alone allows"):
+        epsilon_for_success(0.52, 0.1)
+
+
 def test_delta_alone_may_allow_the_posterior() -> None:
     assert epsilon_for_nats(0.001, delta=0.2) == 0.0  # p = 0.522 where δ = 0.2 gives 0.6 at ε = 0
     assert nats_for_epsilon(1.0, delta=1.0) == pytest.approx(LN2, rel=1e-13)
@@ -116,6 +136,10 @@ def test_delta_alone_may_allow_the_posterior() -> None:
         lambda: nats_for_epsilon(-1.0),
         lambda: nats_for_epsilon(math.nan),
         lambda: nats_for_epsilon(1.0, delta=-0.1),
+        lambda: success_for_epsilon(-1.0),
+        lambda: success_for_epsilon(1.0, delta=2.0),
+        lambda: epsilon_for_success(1.2),
+        lambda: epsilon_for_success(0.4),
     ],
 )
 def test_out_of_range_is_refused(call) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism import release as module
 from paczero.mechanism.files import canonical, parse_line
-from paczero.mechanism.release import MI, ZPL, Release
+from paczero.mechanism.release import MI, ZPL, HalfSign, Release, Skip
 from paczero.mechanism.secret import SystemCoins, TestCoins, create_secret, open_secret
 from paczero.mechanism.signs import subset_signs
 from paczero.mechanism.subsets import draw_part, draw_subsets
@@ -99,6 +99,28 @@ def test_mi_releases_the_secret_candidates_sign_unless_it_is_flipped(secret):
     sign = open_secret(secret).signs_of(subset_signs(g[:, 0], MEMBERSHIP, clip=3.0))
     assert make_mi(secret, Word(HIGHEST)).release(0, g).y == (sign,)
     assert make_mi(secret, Word(0)).release(0, g).y == (-sign,)
+
+
+def test_skip_releases_nothing_where_candidates_disagree_and_never_opens_the_secret(monkeypatch):
+    monkeypatch.setattr(module, "open_secret", lambda _: pytest.fail("the secret was opened"))
+    skip = Skip(MEMBERSHIP, clip=3.0, coins=Word(HIGHEST), directions=2)
+    both = np.hstack([contested(), derivatives(0, shift=-5.0)])
+    release = skip.release(0, both)
+    assert release.y == (0, -1) and release.unanimous == (False, True)
+    assert skip.budget == skip.spent == 0.0
+    for y in ((1, -1), (-1, -1), (0, 0), (0, 1)):
+        with pytest.raises(IntegrityError, match="y does not follow"):
+            Skip(MEMBERSHIP, clip=3.0, coins=Untouchable(), directions=2).recall(dataclasses.replace(release, y=y))
+
+
+def test_half_sign_releases_the_secret_candidates_sign_and_promises_nothing(secret):
+    half = HalfSign(MEMBERSHIP, clip=3.0, coins=Word(0), secret=secret)
+    for step in range(10):
+        signs = subset_signs(derivatives(step)[:, 0], MEMBERSHIP, clip=3.0)
+        assert half.release(step, derivatives(step)).y == (open_secret(secret).signs_of(signs),)
+    assert half.budget is None
+    with pytest.raises(IntegrityError, match="16 candidates"):
+        HalfSign(MEMBERSHIP[:, :4], clip=1.0, coins=Word(0), secret=secret)
 
 
 def test_the_charge_comes_before_the_secret_is_read(secret, monkeypatch):
