@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from paczero.mechanism.journal import Journal
+from paczero.mechanism.kinds import KINDS
 from paczero.mechanism.transcript import Transcript
 from paczero.report import figures
 from paczero.report.card import publish
@@ -25,6 +26,9 @@ def make_header(name: str = "zpl", **changes: Any) -> dict[str, Any]:
     mechanism: dict[str, Any] = {"name": name, "clip": 25.0}
     if name == "mi":
         mechanism |= {"channel": "bit", "allocation": "adaptive"}
+    if KINDS[name].private:
+        sampling = 0.064 if KINDS[name].sampled else 1.0
+        mechanism |= {"epsilon": 2.0, "delta": 600**-2.0, "sampling": sampling, "sigma": 4.62428}
     header = {
         "format": "paczero-transcript/1",
         "base": {"id": "HuggingFaceTB/SmolLM2-135M-Instruct", "sha256": "ab" * 32, "dtype": "float32"},
@@ -46,7 +50,7 @@ def make_header(name: str = "zpl", **changes: Any) -> dict[str, Any]:
         "mechanism": mechanism,
         "subsets": 128,
         "family": "balanced",
-        "budget": {"zpl": 0.0, "mi": 0.33, "none": None}[name],
+        "budget": KINDS[name].budget(0.33),
         "units": 600,
         "test_seed": None,
         "threshold": "median",
@@ -72,18 +76,19 @@ def make_run(
     """A run directory; finished and published where `done` is left out."""
     run, header, generator = RunDirectory(root), make_header(name, **changes), random.Random(7)
     run.private.mkdir(parents=True, mode=0o700)
-    steps, count, real = header["steps"] if done is None else done, header["directions"], name == "none"
+    steps, count, kind = header["steps"] if done is None else done, header["directions"], KINDS[name]
     transcript = Transcript.create(run.staged_transcript, header)
     journal = Journal.create(run.journal, {"header": header, "pool": "ef" * 32})
     rows: list[dict[str, Any]] = []
     for t in range(steps):
-        y = [generator.gauss(0, 2) if real else generator.choice([1, -1]) for _ in range(count)]
+        choices = [1, -1, 0] if kind.zero else [1, -1]
+        y = [generator.gauss(0, 2) if kind.real else generator.choice(choices) for _ in range(count)]
         unanimous = [generator.random() < 0.6 for _ in range(count)]
         entry = {
             "t": t,
             "y": y,
-            "unanimous": [False] * count if real else unanimous,
-            "signs": [] if real else [f"{generator.getrandbits(128):032x}" for _ in range(count)],
+            "unanimous": unanimous if kind.candidates else [False] * count,
+            "signs": [] if not kind.candidates else [f"{generator.getrandbits(128):032x}" for _ in range(count)],
             "q": [MARKS["q"]] * count,
             "beta": [MARKS["beta"] if name == "mi" else 0.0] * count,
             "noise": [MARKS["noise"]] * count,
@@ -142,7 +147,7 @@ def stage(run: RunDirectory, dev: Development | None, header: dict[str, Any]) ->
 def finished_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One finished run a mechanism, drawn once; tests copy them."""
     root = tmp_path_factory.mktemp("finished")
-    return {name: make_run(root / name, name).root for name in ("zpl", "mi", "none")}
+    return {name: make_run(root / name, name).root for name in ("zpl", "mi", "none", "dpzero", "skip")}
 
 
 @pytest.fixture

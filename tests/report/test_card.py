@@ -10,6 +10,7 @@ import yaml
 
 from paczero.config import TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.kinds import KINDS
 from paczero.report import statement
 from paczero.report.card import card, code, publish, settings
 from paczero.report.figures import Development
@@ -24,18 +25,18 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["zpl", "mi", "none"])
+@pytest.mark.parametrize("name", ["zpl", "mi", "none", "dpzero", "skip"])
 def test_a_release_is_complete_and_sealed(finished: Build, name: str) -> None:
     run = finished(name)
     document = statement.check_release(run.release, make_header(name))
     assert set(contents(run.release)) == set(document["files"]) | {"privacy.json"}
     expected = {"README.md", "transcript.jsonl", "figures/released.png", "figures/development.png"}
     assert expected <= set(document["files"])
-    assert ("figures/posterior.png" in document["files"]) == (name != "none")
+    assert ("figures/posterior.png" in document["files"]) == (KINDS[name].protects == "half")
     assert not [file for file in document["files"] if "unanimity" in file or "boundary" in file]
 
 
-@pytest.mark.parametrize("name", ["zpl", "mi", "none"])
+@pytest.mark.parametrize("name", ["zpl", "mi", "none", "dpzero", "skip"])
 def test_nothing_private_is_in_a_release(finished: Build, name: str) -> None:
     run = finished(name)
     journal = [json.loads(line) for line in run.journal.read_text().splitlines()[1:]]
@@ -123,6 +124,20 @@ def test_foreign_texts_stay_literal() -> None:
 def test_void_is_seen_first() -> None:
     text = card(make_header(test_seed=3), chosen_step=1, weights_sha256="00", folder="adapter")
     assert "# VOID" in text and "> **VOID.**" in text and "p ≤" not in text
+
+
+@pytest.mark.parametrize(("name", "title"), [("dp-sign", "(ε, δ)-differentially private"), ("coin", "An ablation")])
+def test_the_card_says_first_what_is_promised(name: str, title: str) -> None:
+    text = card(make_header(name), chosen_step=1, weights_sha256="00", folder="adapter")
+    assert "# PACZero fine-tuning" in text and f"> **{title}" in text
+    assert "No privacy" in card(make_header("full-sign"), chosen_step=1, weights_sha256="00", folder="adapter")
+
+
+def test_the_settings_of_a_private_run() -> None:
+    rows = dict(settings(make_header("dpzero")))
+    assert rows["ε, δ"].startswith("2, 2.78e-06 (1/N² for N = 600)") and rows["Noise σ"].startswith("4.62428")
+    assert rows["Sampling"] == "Poisson, rate 0.064" and "Budget B" not in rows and "Candidates M, family" not in rows
+    assert dict(settings(make_header("dp-sign")))["Sampling"] == "the whole pool"
 
 
 def test_settings_of_layers_pilots_and_part() -> None:

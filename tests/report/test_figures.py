@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import pytest
 
+from paczero.mechanism.kinds import KINDS
 from paczero.report import figures
 from paczero.report.figures import Development
 
@@ -33,7 +34,7 @@ def test_every_figure_has_a_sane_size_and_no_metadata() -> None:
     assert pictures[3] == figures.posterior(header)
 
 
-@pytest.mark.parametrize("name", ["zpl", "mi", "none"])
+@pytest.mark.parametrize("name", KINDS)
 def test_the_boundary_is_drawn_for_each_mechanism(name: str) -> None:
     size(figures.boundary(make_header(name, directions=4, steps=20_000)))
 

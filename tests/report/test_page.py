@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.kinds import KINDS
 from paczero.report.page import write_report
 from paczero.rundir import RunDirectory
 
@@ -72,12 +73,20 @@ def test_it_needs_no_network(finished: Build) -> None:
         ("zpl", {"test_seed": 3}, "VOID: test coins"),
         ("mi", {"budget": 0.8}, "No privacy is promised"),
         ("none", {}, "No privacy is promised"),
+        ("full-sign", {}, "No privacy is promised"),
+        ("half-sign", {}, "No privacy is promised"),
+        ("coin", {}, "nothing was learned from any record"),
+        ("skip", {}, "right with probability above 0.5."),
+        ("dp-sign", {}, "ε = 2 and δ = 2.78e-06"),
+        ("dpzero", {"test_seed": 3}, "VOID: test coins"),
     ],
 )
 def test_the_banner(build: Build, name: str, changes: dict[str, object], banner: str) -> None:
     said = words(page(build(name, **changes)))
     assert banner in said
-    assert ("Nobody's guess" in said or "Nobody&#39;s guess" in said) == (name == "zpl" and not changes)
+    assert ("Nobody's guess" in said or "Nobody&#39;s guess" in said) == (
+        name in ("zpl", "skip", "dp-sign") and not changes
+    )
 
 
 @pytest.mark.parametrize("done", [0, 1, 13])
@@ -97,7 +106,7 @@ def test_before_the_first_step(build: Build) -> None:
     assert "no step has been taken" in words(page(run))
 
 
-@pytest.mark.parametrize("name", ["zpl", "mi", "none"])
+@pytest.mark.parametrize("name", KINDS)
 def test_without_diagnostics_and_summary(build: Build, name: str) -> None:
     said = words(page(build(name, extras=False)))
     assert "40 of 40 steps" in said and "not known" not in said

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.bounds import epsilon_for_nats, posterior_success
+from paczero.mechanism.bounds import epsilon_for_nats, posterior_success, success_for_epsilon
+from paczero.mechanism.kinds import KINDS
 from paczero.report import statement as st
+from paczero.report.words import COMES_ABOUT, DESCRIBED, GATES
 
 from .conftest import make_header
 
@@ -45,6 +47,10 @@ def test_mi_states_the_bound_and_prints_it_rounded_up(budget: float) -> None:
         ("zpl", {"test_seed": 0}, True),
         ("mi", {"test_seed": 7}, True),
         ("none", {"test_seed": 7}, True),
+        ("full-sign", {}, False),
+        ("half-sign", {}, False),
+        ("dpzero", {"test_seed": 7}, True),
+        ("coin", {"test_seed": 7}, True),
         ("mi", {"budget": math.log(2)}, False),
         ("mi", {"budget": 3.0}, False),
     ],
@@ -81,6 +87,61 @@ def test_everything_not_promised_is_said(name: str, family: str) -> None:
     assert ("partner" in text) == (family == "paired")
     assert ("complement" in text) == (family == "balanced")
     assert ("an average" in text) == (name == "mi")
+
+
+@pytest.mark.parametrize("name", ["dpzero", "dp-aggzo", "dp-sign"])
+def test_a_private_run_states_what_its_noise_follows_from(name: str) -> None:
+    document = make(name)
+    assert document["mechanism"] | {"epsilon": 2.0, "delta": 600**-2.0, "sigma": 4.62428} == document["mechanism"]
+    assert (document["epsilon"], document["budget"]) == (2.0, 0.0)
+    assert document["posterior_success"] == success_for_epsilon(2.0, 600**-2.0)
+    for words in (
+        "who was in the pool at all",
+        "ε = 2 and δ = 2.78e-06 (1/N² for N = 600)",
+        "one unit is added or removed",
+        "p = 0.8808",
+        "σ = 4.62428",
+        "never read",
+        "secret sample" if name != "dp-sign" else "the whole pool",
+    ):
+        assert words in document["promise"]
+    text = " ".join(document["not_promised"])
+    for words in (
+        "many records",
+        "size of the pool",
+        "unit column",
+        "add up",
+        "development set",
+        "micro-batch",
+        "took",
+    ):
+        assert words in text
+    assert "It is not differential privacy" not in text
+    given = make(name, mechanism=document["mechanism"] | {"delta": 1e-5})
+    assert "δ = 1e-05," in given["promise"]
+
+
+def test_an_epsilon_that_bounds_nothing_promises_nothing() -> None:
+    mechanism = make_header("dp-sign")["mechanism"] | {"epsilon": 50.0}
+    document = make("dp-sign", mechanism=mechanism)
+    assert document["promise"].startswith("No privacy is promised. ε = 50") and document["epsilon"] is None
+
+
+def test_ablations_say_what_they_are() -> None:
+    assert make("skip")["posterior_success"] == 0.5 and "everybody sees where that was" in make("skip")["promise"]
+    assert any("everybody sees which steps were" in entry for entry in make("skip")["not_promised"])
+    coin = make("coin")
+    assert "nothing was learned" in coin["promise"] and coin["posterior_success"] == 0.5
+    assert len(coin["not_promised"]) == 1
+    assert "secret half's sign as it is" in make("half-sign")["promise"]
+    assert "which half of it was the secret one" in make("half-sign")["not_promised"][0]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_mechanism_has_its_words(name: str) -> None:
+    assert st.promise(make_header(name)) and st.not_promised(make_header(name))
+    assert name in DESCRIBED[name] and len(GATES[name]) == 4
+    assert (name in COMES_ABOUT) == (KINDS[name].protects != "nothing")
 
 
 def test_what_is_stated_depends_on_the_header_only_through_public_keys() -> None:
