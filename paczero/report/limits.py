@@ -19,7 +19,7 @@ def not_promised(header: Header) -> list[str]:
     """What is not promised, one matter an entry, complete for the mechanism of this header."""
     kind = kind_of(header)
     if kind.protects == "all":
-        return [_DEVELOPMENT]
+        return [_DEVELOPMENT_SCORED]
     if kind.private:
         return _of_privacy(header)
     return _of_nothing(header) if kind.protects == "nothing" else _of_halves(header)
@@ -55,8 +55,7 @@ def _of_halves(header: Header) -> list[str]:
         "own way: of k records that are assigned independently, at least one is in the secret half with probability "
         "1 - 2^-k before anything is released.",
         _reuse(header),
-        "Records of a development set, where one was used to choose the served step, a threshold or a setting, or "
-        "where its accuracy is reported, are not protected.",
+        _DEVELOPMENT_SCORED,
         _FILES_ONLY,
         _HELP,
     ]
@@ -77,8 +76,7 @@ def _of_privacy(header: Header) -> list[str]:
         "each record is a unit of its own: for k records of one person, ε is k times as large, and δ more than that.",
         "Where the same records are used in other runs, ε and δ add up. This includes runs that only looked for good "
         "settings: what was chosen by looking at the pool may tell of it.",
-        "Records of a development set, where one was used to choose the served step, a threshold or a setting, or "
-        "where its accuracy is reported, are not protected.",
+        _DEVELOPMENT_SCORED,
         "It takes a unit's derivative as a function of that unit's own records. In floating point the last digits "
         "also depend on which records share a micro-batch. The accounting leaves that out.",
         _FILES_ONLY + " How long the run's steps took is no part of the release, and nobody else may know it.",
@@ -86,6 +84,10 @@ def _of_privacy(header: Header) -> list[str]:
     return [entry for entry in entries if entry]
 
 
+_DEVELOPMENT_SCORED = (
+    "Records of a development set, where one was used to choose the served step, a threshold or a setting, or "
+    "where its accuracy is reported, are not protected."
+)
 _DEVELOPMENT = (
     "Records of a development set, where one was used to choose the served step, a threshold or a setting, "
     "are not protected either."

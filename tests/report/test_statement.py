@@ -50,7 +50,6 @@ def test_mi_states_the_bound_and_prints_it_rounded_up(budget: float) -> None:
         ("full-sign", {}, False),
         ("half-sign", {}, False),
         ("dpzero", {"test_seed": 7}, True),
-        ("coin", {"test_seed": 7}, True),
         ("mi", {"budget": math.log(2)}, False),
         ("mi", {"budget": 3.0}, False),
     ],
