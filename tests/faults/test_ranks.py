@@ -34,6 +34,11 @@ CASES: dict[str, dict[str, Any]] = {
         "cache_bytes": 0,
     },
     "full, drifting": {"peft": None, "mechanism": ZPL, "restore": "arithmetic", "learning_rate": 1e-3},
+    "a secret sample, often empty": {
+        "peft": LAST,
+        "mechanism": {"name": "dp-aggzo", "epsilon": 0.2, "sampling": 0.03},
+        "directions": 2,
+    },
     "no privacy, more ranks than work": {"peft": LAST, "mechanism": {"name": "none"}, "batch_tokens": 4096},
 }
 
