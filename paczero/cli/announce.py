@@ -61,6 +61,7 @@ def run_lines(trainer: "PACZeroTrainer", settings: RunSettings, cost: "Cost") ->
 def promise_line(header: Mapping[str, Any]) -> str:
     """What is promised, in one sentence."""
     from paczero.report.statement import kind_of, rounded_up, success, verdict
+    from paczero.report.words import delta_in_words
 
     kind = verdict(header)
     if kind == "void":
@@ -73,11 +74,10 @@ def promise_line(header: Mapping[str, Any]) -> str:
     if kind_of(header).protects == "all":
         return "nothing is learned from any record: fair coins decide every step"
     if kind_of(header).private:
-        mechanism = header["mechanism"]
         return (
-            f"(ε, δ)-differential privacy over the pool, ε = {mechanism['epsilon']:g}, δ = {mechanism['delta']:.3g}: "
-            f"whoever sees the release is right about whether a unit was in the pool with probability {p} at most "
-            "(a coin: 0.5)"
+            f"(ε, δ)-differential privacy over the pool, ε = {header['mechanism']['epsilon']:g}, δ = "
+            f"{delta_in_words(header)}: whoever sees the release is right about whether a unit was in the pool with "
+            f"probability {p} at most (a coin: 0.5)"
         )
     average = ", on average over releases" if header["mechanism"]["name"] == "mi" else ""
     return (
@@ -113,6 +113,8 @@ def steps_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
     """How many steps, and what each of them reads."""
     args = trainer.args
     part = "" if args.units_per_step is None else f" a part ({args.units_per_step:,} units) of"
+    if args.mechanism.sampling not in (None, 1.0):
+        part = f" a secret sample ({100 * args.mechanism.sampling:.3g} % of the units) of"
     return (
         f"{args.steps:,} steps, each {2 * args.directions} passes over{part} {cost.tokens:,} token positions"
         f"{f' ({100 * cost.padding:.0f} % padding)' if cost.padding else ''}"
@@ -130,7 +132,9 @@ def seconds(trainer: "PACZeroTrainer", cost: "Cost") -> float:
         return cost.seconds
     args = trainer.args
     share = float(trainer.dev.encoded.lengths.sum() / trainer.pool.encoded.lengths.sum())
-    part = 1.0 if args.units_per_step is None else min(1.0, args.units_per_step / trainer.pool.pool.units)
+    part = args.mechanism.sampling or 1.0
+    if args.units_per_step is not None:
+        part = min(1.0, args.units_per_step / trainer.pool.pool.units)
     one_pass = cost.step_seconds / (2 * args.directions * part)
     evaluations = args.steps // args.eval_steps + 2
     return cost.seconds + share * (cost.cache_seconds + evaluations * one_pass)
