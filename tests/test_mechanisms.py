@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paczero.cli.checks import noise_line, open_release, rebuild_release, verify_weights
+from paczero.cli.terminal import Live
 from paczero.config import MechanismConfig, PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.files import canonical, parse_line
@@ -209,6 +211,29 @@ def kept(run: Path) -> dict[str, bytes]:
     return found | {"journal": (run / "private" / "journal.jsonl").read_bytes()}
 
 
+def verified(run: Path, model: str) -> bool:
+    """Whether the weights are rebuilt bit for bit and the stated noise is enough."""
+    release = open_release(run)
+    rebuilt, _, weights = rebuild_release(release, step=release.statement["chosen_step"], model=model, live=Live())
+    private = KINDS[release.statement["mechanism"]["name"]].private
+    return (
+        verify_weights(release, rebuilt, weights) > 0 and (noise_line(release.transcript.header) is not None) == private
+    )
+
+
+def test_too_little_noise_is_found() -> None:
+    stated = {"name": "dp-sign", "epsilon": 1.0, "delta": 1e-5, "sampling": 1.0, "sigma": 20.0}
+    header = {"mechanism": stated, "steps": 10, "directions": 1}
+    assert str(noise_line(header)).startswith("σ = 20 gives ε = 0.5613 of the stated 1,")
+    for change, said in (
+        ({"sigma": 5.0}, "σ = 5 gives ε = "),
+        ({"sigma": 0.0}, "none of a run"),
+        ({"delta": 2}, "delta"),
+    ):
+        with pytest.raises(IntegrityError, match=said):
+            noise_line(header | {"mechanism": stated | change})
+
+
 def test_a_run_that_was_killed_ends_like_one_that_was_not(make_trainer: MakeTrainer, case: str, tmp_path: Path) -> None:
     name = named(case)
     settings = {"directions": 1 if name == "dpzero" else 2, "mechanism": {"name": name} | SETTINGS[case]}
@@ -221,6 +246,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(make_trainer: MakeTrai
         trainer.train()
     trainer.observers = []
     assert trainer.train(resume_from_checkpoint=True).statement == result.statement
+    assert verified(tmp_path / "run", trainer._base["id"])
     assert kept(tmp_path / "run") == kept(tmp_path / "whole")
     for path in (tmp_path / "whole", tmp_path / "run"):
         shutil.rmtree(path)

@@ -27,6 +27,10 @@ _CLOSE = 2e-4  # relative to ε: near enough below it
 _LEAST = math.log(1e-3)  # σ below which no run is looked for: with so rare samples next to none is needed
 
 
+class MissingLibrary(PACZeroError):
+    """`dp-accounting` is not installed."""
+
+
 def epsilon_of(name: str, sigma: float, *, delta: float, steps: int, directions: int, sampling: float = 1.0) -> float:
     """The ε that a run has at most.
 
@@ -135,7 +139,7 @@ def _library() -> Any:
     try:
         import dp_accounting  # noqa: PLC0415 (an extra)
     except ImportError as error:
-        raise PACZeroError(
+        raise MissingLibrary(
             "mechanism.name: a differentially private mechanism needs dp-accounting, which is not installed; "
             "`pip install 'paczero[dp]'`"
         ) from error

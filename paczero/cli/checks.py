@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from paczero.zeroth.updates import Weights
 
 
+_ACCOUNTANTS = 1 + 1e-3  # another version of the library may round to another grid
+
+
 @dataclass(frozen=True)
 class Release:
     """A release whose files agree with its statement.
@@ -137,6 +140,35 @@ def verify_weights(release: Release, model: "nn.Module", weights: "Weights") -> 
     folder = release.folder / "model"
     released = _tensors(folder)
     return _compare(released, WholeState(model, names=released), folder)  # tied weights are stored once
+
+
+def noise_line(header: Mapping[str, Any]) -> str | None:
+    """What the stated noise of a differentially private run is worth, accounted anew; None for any other run.
+
+    Whether noise of that size was added nobody can tell from a release.
+
+    Raises:
+        IntegrityError: it is too little for the stated ε and δ, or no noise of a run.
+    """
+    from paczero.baselines.accounting import MissingLibrary, epsilon_of
+
+    stated = header["mechanism"]
+    if "sigma" not in stated:
+        return None
+    accounted = {"delta": stated["delta"], "steps": header["steps"], "directions": header["directions"]}
+    try:
+        found = epsilon_of(stated["name"], stated["sigma"], sampling=stated["sampling"], **accounted)
+    except MissingLibrary as error:
+        return f"not accounted anew ({error})"
+    except PACZeroError as error:
+        raise IntegrityError(f"transcript: its noise is none of a run: {error}") from error
+    if found > stated["epsilon"] * _ACCOUNTANTS:
+        raise IntegrityError(
+            f"transcript: σ = {stated['sigma']:g} gives ε = {found:.4g}, but ε = {stated['epsilon']:g} is stated"
+        )
+    return (
+        f"σ = {stated['sigma']:g} gives ε = {found:.4g} of the stated {stated['epsilon']:g}, δ = {stated['delta']:.3g}"
+    )
 
 
 def _plain(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from paczero.cli.checks import open_release, rebuild_release, verify_weights
+from paczero.cli.checks import noise_line, open_release, rebuild_release, verify_weights
 from paczero.cli.parsing import CommandParser, command_parser
 from paczero.cli.terminal import Live
 from paczero.cli.watch import keep_quiet
@@ -51,7 +51,7 @@ def run(namespace: Namespace) -> int:
         model, tokenizer, weights = rebuild_release(release, step=step, model=namespace.model, live=live)
     if namespace.verify:
         count = verify_weights(release, model, weights)
-        print(_verified(release.statement, count))
+        print(_verified(release.statement, count, noise_line(release.transcript.header)))
     if namespace.output is not None:
         from paczero.publish import save_weights
 
@@ -71,7 +71,7 @@ def _check(namespace: Namespace) -> None:
         raise PACZeroError(f"--output: {str(folder)!r} exists and is not an empty directory; name another")
 
 
-def _verified(statement: dict[str, Any], tensors: int) -> str:
+def _verified(statement: dict[str, Any], tensors: int, noise: str | None) -> str:
     return "\n".join(
         [
             f"files      {len(statement['files'])} as privacy.json has them, which agrees with the transcript",
@@ -79,6 +79,7 @@ def _verified(statement: dict[str, Any], tensors: int) -> str:
             "base       the model that the transcript names, every weight of it",
             f"weights    {tensors} tensors of step {statement['chosen_step']:,}, equal to the rebuilt ones bit for bit",
             f"sha256     {statement['weights_sha256']}",
+            *([] if noise is None else [f"noise      {noise}"]),
             "Verified: these weights follow from the base model and the released bits, and from nothing else.",
         ]
     )
