@@ -24,6 +24,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 
 from paczero.mechanism.bounds import posterior_success
+from paczero.mechanism.kinds import Kind
 from paczero.report import statement
 from paczero.report.words import GATES, noun, spent_in_words
 
@@ -322,14 +323,11 @@ def boundary(header: Mapping[str, Any]) -> bytes:
             "secret.json: drawn once" + ("" if name in ("mi", "half-sign") else ", never read in training"),
         ),
         ("each record's losses and derivative", "in memory, gone after the step"),
-        ("who agreed", agreed) if kind.candidates else ("the mean loss on the pool", "diagnostics"),
-        ("coins, noise, what was spent", "journal, diagnostics")
-        if kind.candidates
-        else ("progress, timings", "diagnostics"),
+        *_kept(kind, agreed),
     ]
     public = [
         (f"{total:,} {noun(header)}", "transcript.jsonl: all that the pool decided"),
-        ("the recipe", "base model, public seed, schedule, N, M, B"),
+        ("the recipe", f"base model, public seed, schedule, N, {'ε, δ, σ' if kind.private else 'M, B'}"),
         ("the trained weights", "rebuilt from the two above, bit for bit"),
         ("the statement", "privacy.json: what is promised, what is not"),
         ("the model card and figures", "README.md, figures/"),
@@ -350,6 +348,15 @@ def boundary(header: Mapping[str, Any]) -> bytes:
         axes.add_patch(arrow)
 
     return _png(draw, 11.5, 5.4)
+
+
+def _kept(kind: Kind, agreed: str) -> list[tuple[str, str]]:
+    """What else stays private: the last two lines of the left box."""
+    if kind.candidates:
+        return [("who agreed", agreed), ("coins, noise, what was spent", "journal, diagnostics")]
+    if kind.private:
+        return [("noise, and who was drawn", "never written"), ("mean losses, timings", "diagnostics")]
+    return [("the mean loss on the pool", "diagnostics"), ("progress, timings", "diagnostics")]
 
 
 def _box(axes: Axes, left: float, title: str, note: str, colour: str, lines: Sequence[tuple[str, str]]) -> None:
