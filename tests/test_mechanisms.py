@@ -183,6 +183,12 @@ def test_the_header_says_what_the_noise_follows_from() -> None:
         assert mechanism_header(args_of(name), UNITS) == {"name": name, "clip": 3.0}
 
 
+def test_a_sample_of_less_than_one_unit_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    mechanism = {"name": "dpzero", "epsilon": 1.0, "sampling": 0.02}
+    with pytest.raises(PACZeroError, match=r"mechanism\.sampling: 0\.02 of 48 units"):
+        make_trainer(tmp_path / "run", mechanism=mechanism)
+
+
 def test_candidates_must_be_there_where_they_are_asked(tmp_path: Path) -> None:
     with pytest.raises(PACZeroError, match="candidates: none was given; 'skip' needs it"):
         make_mechanism(args_of("skip"), None, tmp_path / "secret.json", units=UNITS)

@@ -33,7 +33,7 @@ class Summary:
         majority: what always naming its most frequent label would get.
         dev_accuracy_before: on the dev set before the first step, decided as in the run.
         dev_accuracy_after: of the served weights on the dev set.
-        unanimity: share of releases on which all candidates agreed; None for `none`.
+        unanimity: share of releases on which all candidates agreed; None where none are asked.
         spent: nats charged.
         steps: that ran.
         chosen_step: whose weights are served.
