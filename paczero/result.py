@@ -15,8 +15,8 @@ class TrainResult:
         output_dir: the run directory; `release/` in it may be published.
         steps: updates taken.
         chosen_step: the step whose weights are served.
-        unanimity: share of releases on which all candidates agreed (the owner's to know), 0 to 1; None where none are asked, and
-            on all ranks but the first.
+        unanimity: share of releases on which all candidates agreed (the owner's to know), 0 to 1; None where none are
+            asked, and on all ranks but the first.
         seconds: of this call.
         statement: the content of `release/privacy.json`.
         dev: every evaluation on the dev set.
