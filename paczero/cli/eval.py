@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
+from paczero.cli.data import read_data
 from paczero.cli.predictions import harmless, probabilities, unlabelled
 from paczero.cli.released import load_target, scores_of
 from paczero.cli.target import Target, TargetParser, find_target, target_parser
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from paczero.records.pool import Pool
+    from paczero.records.sources import Rows
 
 _ABOUT = """
 Scores weights, loaded as anybody would load them: accuracy, loss, how often each label is taken for which. A run or a
@@ -161,16 +163,24 @@ def _records(namespace: Namespace, target: Target) -> "Pool":
 
     task: TaskConfig = target.args.task
     if not namespace.text:
-        source = namespace.data or target.test
-        if source is None:
-            raise PACZeroError("--data: nothing was given and no test set is known; expected labelled records")
-        return make_pool(load_rows(source), task, training=False)
+        return make_pool(load_rows(namespace.data) if namespace.data else _test_set(target), task, training=False)
     if namespace.data:
         raise PACZeroError("--text: given together with --data; expected one of them")
     columns: Sequence[str] = Template.parse(task.template).columns
     if len(columns) != 1:
         raise PACZeroError(f"--text: the template has the columns {', '.join(columns)}; put the texts into a file")
     return unlabelled(load_rows([{columns[0]: text} for text in namespace.text]), task)
+
+
+def _test_set(target: Target) -> "Rows":
+    """The test set of the run or of `--config`, drawn as training draws it where it is to be drawn."""
+    from paczero.records.pool import load_rows
+
+    data = None if target.named is None else target.named.data
+    if target.named is None or data is None or data.test is None:
+        raise PACZeroError("--data: nothing was given and no test set is known; expected labelled records")
+    drawn = None if data.test_records is None else read_data(target.named).test
+    return drawn or load_rows(data.test)
 
 
 def _threshold(target: Target, *, base: bool) -> float:

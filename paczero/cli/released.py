@@ -6,6 +6,7 @@
 (872, 2)
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -44,7 +45,7 @@ def load_target(target: Target, *, base: bool = False) -> tuple["nn.Module", "Pr
     try:
         model, tokenizer = loaded(target.base)
     except PACZeroError as error:
-        if Path(target.base).exists() or not str(error).startswith("model: there is no directory"):
+        if Path(target.base).exists() or not str(error).startswith("model: "):
             raise
         raise PACZeroError(
             f"model: {target.name!r} names the base {target.base!r}, which is neither here nor on the hub; "
@@ -85,8 +86,7 @@ def scores_of(
 
 
 def _part(records: "Records", which: slice) -> "Records":
-    encoded = records.encoded
-    return replace(records, encoded=replace(encoded, prompts=encoded.prompts[which], targets=encoded.targets[which]))
+    return replace(records, encoded=records.encoded.part(which))
 
 
 def _check_base(target: Target, model: "PreTrainedModel") -> None:
@@ -106,13 +106,17 @@ def _check_base(target: Target, model: "PreTrainedModel") -> None:
 def _adapted(model: "PreTrainedModel", adapter: Path, base: str) -> "nn.Module":
     """The base model with its adapter; every weight of the adapter must have found its place."""
     from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
+    from safetensors import SafetensorError
 
     from paczero.zeroth.offload import is_placed, load_adapter
 
     try:
-        wrapped = load_adapter(model, adapter) if is_placed(model) else PeftModel.from_pretrained(model, str(adapter))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # refused below
+            alone = not is_placed(model)
+            wrapped = PeftModel.from_pretrained(model, str(adapter)) if alone else load_adapter(model, adapter)
         there = load_peft_weights(str(adapter), device="cpu").keys()
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PACZeroError(
             f"the adapter in {str(adapter)!r} cannot be loaded on the base {base!r}; expected the base that it was "

@@ -19,7 +19,7 @@ from jsonargparse import Namespace
 
 from paczero.cli.flags import SettingsParser
 from paczero.cli.parsing import command_parser
-from paczero.cli.settings import load_settings, setting_types, settings_parser
+from paczero.cli.settings import DataConfig, RunSettings, load_settings, setting_types, settings_parser
 from paczero.config import EngineConfig, PACZeroConfig, TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.rundir import RunDirectory
@@ -42,7 +42,7 @@ class Target:
         threshold: where a binary decision lies, as a difference of scores.
         header: the transcript's, where there is one.
         run: where it is a run.
-        test: the test set that goes with it.
+        named: settings that name a test set for it, the run's own or those of `--config`.
         knows_task: whether `args.task` is its own.
     """
 
@@ -54,7 +54,7 @@ class Target:
     threshold: float = 0.0
     header: Mapping[str, Any] | None = None
     run: RunDirectory | None = None
-    test: str | None = None
+    named: RunSettings | None = None
     knows_task: bool = False
 
 
@@ -132,8 +132,14 @@ def _under(found: Target, tree: Mapping[str, Any]) -> Target:
         found,
         args=replace(found.args, task=task, engine=engine, **plain),
         base=str(tree.get("model") or found.base or "") or None,
-        test=tree.get("data", {}).get("test") or found.test,
+        named=_naming(tree) if "data" in tree else found.named,
     )
+
+
+def _naming(tree: Mapping[str, Any]) -> RunSettings:
+    """The data of `--config`, with what a draw from it depends on."""
+    args = PACZeroConfig(seed=tree.get("seed", 0), task=TaskConfig(**tree.get("task", {})))
+    return RunSettings(model="", data=DataConfig(**tree["data"]), args=args)
 
 
 def _check_labels(found: Target, asked: TaskConfig) -> None:
@@ -158,7 +164,7 @@ def _of_run(run: RunDirectory) -> Target:
         raise PACZeroError(f"{name!r} is not finished; go on with `paczero train --resume {name}`")
     settings = load_settings(run.config)
     found = _of_release(run.release)
-    return replace(found, args=settings.args, base=settings.model, run=run, test=settings.data.test, knows_task=True)
+    return replace(found, args=settings.args, base=settings.model, run=run, named=settings, knows_task=True)
 
 
 def _of_folder(path: Path) -> Target:
