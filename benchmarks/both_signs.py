@@ -80,7 +80,7 @@ def sites(model: nn.Module) -> list[Site]:
 def ways(bench: Bench) -> dict[str, Callable[[], np.ndarray]]:
     """Name -> both sides' losses of all records at the first direction (2, R)."""
     records, model, weights = bench.records, bench.model, bench.weights
-    prompts, tree, targets = records.encoded.prompts, records.tree, records.encoded.targets
+    prompts, tree, targets = records.encoded.prompts, records.continuations, records.encoded.targets
     count = len(prompts)
     batches = micro_batches(prompts, tree, batch_tokens=bench.args.batch_tokens, prefix=False)
     merged = Scorer(model, batches, tree, engine=EngineConfig(prefix=False))

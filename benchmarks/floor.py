@@ -145,7 +145,7 @@ class Floor:
         self.batches = bench.objective.scorer.batches
         self._buffers: dict[tuple, Tensor] = {}
         head = self.model.get_output_embeddings().weight.detach()
-        if len(bench.records.tree) == 0:
+        if len(bench.records.continuations) == 0:
             head = head[: len(bench.records.encoded.candidates)].float()
         layers = self._layers(bench.first_layer)
         self.calls = [call for layer in layers for call in self._merges(layer)]

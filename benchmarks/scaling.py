@@ -38,14 +38,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from written import PERFORMANCE, put
 
 from paczero import assembly
-from paczero.config import MechanismConfig, PACZeroConfig
+from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.mechanisms import make_mechanism
-from paczero.records.batches import CandidateTree
 from paczero.records.pool import Pool
 from paczero.records.tasks import Encoded
+from paczero.records.tasks.kinds import task_of
 from paczero.zeroth import models
 from paczero.zeroth.trainer import Schedule, Step, Trainer
 
@@ -139,7 +139,7 @@ def build(point: Point) -> tuple[assembly.Records, torch.nn.Module, dict[str, to
         eos_token_id=None,
     )
     model, trained = models.attach(LlamaForCausalLM(config).eval(), seed=0)
-    return assembly.Records(pool, encoded, CandidateTree(encoded.candidates)), model, trained
+    return assembly.Records(pool, encoded, task_of(TaskConfig())), model, trained
 
 
 def run(point: Point, threads: int) -> dict[str, float]:

@@ -19,7 +19,6 @@ import copy
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,16 +31,17 @@ from paczero.agreement import facts
 from paczero.books import Watchers, check_books, open_books, populate
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
+from paczero.evaluation import Evaluator, make_generator
 from paczero.mechanism.kinds import KINDS
 from paczero.observers import check_callbacks, check_trackers
 from paczero.publish import development, publish_release, save_weights
-from paczero.records.scores import accuracy, losses, median_threshold
 from paczero.result import TrainResult
 from paczero.rundir import RunDirectory, owners_directory
 from paczero.zeroth import models
 from paczero.zeroth.cost import Cost, estimate
 from paczero.zeroth.derivatives import Objective
 from paczero.zeroth.forward import Scorer
+from paczero.zeroth.generation import Generator
 from paczero.zeroth.ranks import join
 from paczero.zeroth.rounding import check_moves
 from paczero.zeroth.trainer import Books, DevResult, Observer, Outcome, Trainer
@@ -188,26 +188,28 @@ class PACZeroTrainer:
             raise PACZeroError(f"{str(self.run.root)!r} holds a finished run; choose another output_dir")
 
     def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Accuracy and loss of the weights as they stand, at the run's decision threshold.
+        """Figures of the weights as they stand: loss, and accuracy at the run's threshold, or F1 and exact match.
 
         Args:
-            eval_dataset: labelled records of any kind that `train_dataset` takes; the dev set where left out.
+            eval_dataset: records with labels or answers, of any kind that `train_dataset` takes; the dev set where
+                left out.
             metric_key_prefix: of the keys that are returned.
         """
         records = self.dev if eval_dataset is None else self._read(eval_dataset)
         if records is None:
             raise PACZeroError("eval_dataset: none was given here or to the trainer; expected labelled records")
-        scores = self.scorer(records).scores()
-        targets = records.encoded.targets
-        return {
-            f"{metric_key_prefix}_accuracy": accuracy(scores, targets, self.threshold),
-            f"{metric_key_prefix}_loss": float(losses(scores, targets).mean()),
-            f"{metric_key_prefix}_threshold": self.threshold,
-        }
+        figures = self.evaluator(records).figures(threshold=self.threshold)
+        if self.args.task.kind == "classification":
+            figures["threshold"] = self.threshold
+        return {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
 
-    def predict(self, dataset: Any) -> np.ndarray:
-        """Scores of every label word, float64 (R, C): mean token log-probability up to a constant per record."""
-        return self.scorer(self._read(dataset)).scores()
+    def predict(self, dataset: Any) -> np.ndarray | list[str]:
+        """Scores of every label word (R, C): mean token log-probability up to a constant per record; float64.
+
+        Of a task with answers the R texts that are generated; of conversations the completions' scores (R, 1).
+        """
+        found = self.evaluator(self._read(dataset)).find()
+        return found.scores if found.texts is None else found.texts
 
     def save_model(self, output_dir: str | Path | None = None) -> Path:
         """Saves the weights as they stand: a PEFT adapter, or the whole model with its tokenizer.
@@ -225,22 +227,13 @@ class PACZeroTrainer:
         cost = estimate(
             self.model,
             batches,
-            self.pool.tree,
+            self.pool.continuations,
             first_layer=self._first_layer,
             elements=self.weights.elements,
             args=self.args,
+            generator=self._generator(self.pool) if self._trains_on_f1 else None,
         )
-        if self.ranks.size == 1:
-            return cost
-        size, busy = self.ranks.size, min(self.ranks.size, len(batches))
-        said = {"processes": f"{size} share {len(batches)} micro-batches" + (", so some wait" if busy < size else "")}
-        return replace(
-            cost,
-            cache_seconds=cost.cache_seconds / busy,
-            step_seconds=cost.step_seconds / busy,
-            seconds=cost.seconds / busy,
-            paths=said | cost.paths,
-        )
+        return cost.shared(self.ranks.size, len(batches))
 
     def with_args(self, args: PACZeroConfig) -> "PACZeroTrainer":
         """The same model, records and cached states under other settings; the weights go back to where they began.
@@ -293,7 +286,8 @@ class PACZeroTrainer:
         args, dev = self.args, None if self.dev is None else self.dev.pool
         self._restart()
         self.ranks.keep(lambda: check_books(args, self.run, self.header, self.pool.pool, dev))
-        objective = assembly.make_objective(self.scorer(self.pool, "pool"), self.pool)
+        source = self._generator(self.pool) if self._trains_on_f1 else self.scorer(self.pool, "pool")
+        objective = assembly.make_objective(source, self.pool)
         objective.scorer.check()
         candidates = self._candidates(objective)
         books = self.ranks.keep(lambda: open_books(args, self.run, self.header, self.pool.pool, dev, candidates))
@@ -305,7 +299,9 @@ class PACZeroTrainer:
             transcript=None if books is None else books.transcript,
             schedule=assembly.make_schedule(args),
             average=Average(self.weights, args.average) if args.average else None,
-            evaluate=None if self.dev is None else self._dev_evaluation(self.dev, watchers),
+            evaluate=None
+            if self.dev is None
+            else partial(self._evaluate_dev, self.evaluator(self.dev, "dev set"), watchers),
             observers=[] if watchers is None else watchers.all,
             stop=lambda: watchers is not None and watchers.callbacks.stop,
             ranks=self.ranks,
@@ -334,24 +330,10 @@ class PACZeroTrainer:
         draw = assembly.measured_candidates(self.args, objective, self._trained, self.pool, self.progress, base)
         return lambda: assembly.keep_candidates(path, draw())
 
-    def _dev_evaluation(self, dev: assembly.Records, watchers: Watchers | None) -> Callable[[int], DevResult]:
-        scorer, targets = self.scorer(dev, "dev set"), dev.encoded.targets
-
-        def evaluate(done: int) -> DevResult:
-            known = self.ranks.share(lambda: None if watchers is None else watchers.diagnostics.dev.get(done))
-            if known is not None:
-                return known
-            scores = scorer.scores()
-
-            def result() -> DevResult:
-                threshold = median_threshold(scores) if self.args.threshold == "median" else 0.0
-                return DevResult(
-                    done, accuracy(scores, targets, threshold), float(losses(scores, targets).mean()), threshold
-                )
-
-            return self.ranks.share(result)
-
-        return evaluate
+    def _evaluate_dev(self, evaluator: Evaluator, watchers: Watchers | None, done: int) -> DevResult:
+        """On the dev set, or what an earlier start of this run found there."""
+        known = self.ranks.share(lambda: None if watchers is None else watchers.diagnostics.dev.get(done))
+        return known or evaluator.dev_result(done, median=self.args.threshold == "median")
 
     def _publish(self, outcome: Outcome) -> dict[str, Any]:
         chosen = [result for result in outcome.dev if result.done == outcome.chosen]
@@ -382,6 +364,18 @@ class PACZeroTrainer:
         if self.args.cache_dir is not None:
             return Path(self.args.cache_dir).expanduser()
         return self.run.cache if self.run.private.is_dir() else None
+
+    @property
+    def _trains_on_f1(self) -> bool:
+        return self.args.task.objective == "f1"
+
+    def _generator(self, records: assembly.Records) -> Generator:
+        return make_generator(self.model, records, self.args, self.processing_class, ranks=self.ranks)
+
+    def evaluator(self, records: assembly.Records, what: str = "records") -> Evaluator:
+        """What judges these records with the weights as they stand."""
+        generator = self._generator(records) if records.task.generates else None
+        return Evaluator(records, self.scorer(records, what), generator, self.processing_class)
 
     def scorer(self, records: assembly.Records, what: str = "records") -> Scorer:
         """The scorer of these records; what lies below the trained layers is computed once and kept."""

@@ -8,7 +8,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,15 @@ from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.mechanisms import mechanism_header
 from paczero.pilots import pilot_derivatives
-from paczero.records.batches import CandidateTree, MicroBatch, micro_batches
+from paczero.records.batches import Continuations, MicroBatch, micro_batches
 from paczero.records.pool import Pool, load_rows, make_pool
-from paczero.records.scores import losses, median_threshold
-from paczero.records.tasks import Encoded
-from paczero.records.tasks.classification import encode
+from paczero.records.scores import median_threshold
+from paczero.records.tasks import Encoded, Task
+from paczero.records.tasks.kinds import task_of
 from paczero.rundir import write_whole
 from paczero.zeroth import models
 from paczero.zeroth.adapters import ADAPTER_LAW
-from paczero.zeroth.derivatives import Objective
+from paczero.zeroth.derivatives import Objective, ScoreSource
 from paczero.zeroth.directions import direction_law
 from paczero.zeroth.forward import Scorer
 from paczero.zeroth.hidden import HiddenCache
@@ -54,12 +54,17 @@ class Records:
     Attributes:
         pool: rows, labels and units.
         encoded: their tokens.
-        tree: the candidates' tokens.
+        task: what they are asked and judged by.
     """
 
     pool: Pool
     encoded: Encoded
-    tree: CandidateTree
+    task: Task
+
+    @property
+    def continuations(self) -> Continuations:
+        """What may follow their prompts."""
+        return self.encoded.continuations
 
 
 def read_records(
@@ -75,16 +80,16 @@ def read_pool(source: Any, task: TaskConfig, *, training: bool = False) -> Pool:
 
 
 def encode_records(pool: Pool, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Records:
-    """Prompts and candidates of a pool, as the model takes them."""
-    encoded = encode(pool, task, tokenizer, context=context_length(model))
-    return Records(pool, encoded, CandidateTree(encoded.candidates))
+    """Prompts of a pool and what may follow them, as the model takes them."""
+    kind = task_of(task)
+    return Records(pool, kind.encode(pool, tokenizer, context=context_length(model)), kind)
 
 
 def notes_on(pool: Records, dev: Records | None) -> list[str]:
     """What should be known about the records before hours are spent, a sentence each."""
-    notes = [*pool.pool.notes, *_cut(pool)]
+    notes = [*pool.pool.notes, *cut_notes(pool)]
     if dev is not None:
-        notes += [f"Dev set: {note}" for note in (*dev.pool.notes, *_cut(dev))]
+        notes += [f"Dev set: {note}" for note in (*dev.pool.notes, *cut_notes(dev))]
         known = {tuple(prompt) for prompt in pool.encoded.prompts}
         shared = sum(tuple(prompt) in known for prompt in dev.encoded.prompts)
         if shared:
@@ -92,9 +97,17 @@ def notes_on(pool: Records, dev: Records | None) -> list[str]:
     return notes
 
 
-def _cut(records: Records) -> list[str]:
-    count = records.encoded.truncated
-    return [f"{count} records were cut to fit the model's context."] if count else []
+def cut_notes(records: Records) -> list[str]:
+    """Sentences on how many records were cut, and how."""
+    encoded, task = records.encoded, records.task.config
+    if not encoded.truncated:
+        return []
+    what = "completion" if task.kind == "chat" else "longest column"
+    fit = "the model's context" if task.max_length is None else f"{task.max_length:,} tokens (task.max_length)"
+    notes = [f"{encoded.truncated:,} of {len(encoded):,} records were cut at the end of their {what} to fit {fit}."]
+    if task.kind == "answer":
+        notes.append(f"{encoded.lost:,} of these no longer hold their answer.")
+    return notes
 
 
 def context_length(model: PreTrainedModel) -> int:
@@ -121,11 +134,11 @@ def check_fit(args: PACZeroConfig, records: Records) -> None:
 
 def make_batches(records: Records, args: PACZeroConfig, model: nn.Module) -> list[MicroBatch]:
     """The fixed micro-batches of one set of records, packed where the model's attention allows it."""
-    longest = int(records.encoded.lengths.max()) + len(records.tree)
+    longest = int(records.encoded.lengths.max()) + len(records.continuations)
     packing = args.engine.packing and can_pack(models.plain(model), longest)
     return micro_batches(
         records.encoded.prompts,
-        records.tree,
+        records.continuations,
         batch_tokens=args.batch_tokens,
         packing=packing,
         prefix=args.engine.prefix,
@@ -155,7 +168,7 @@ def make_scorer(
     return Scorer(
         model,
         batches,
-        records.tree,
+        records.continuations,
         first_layer=first_layer,
         cache=store,
         progress=progress,
@@ -164,9 +177,9 @@ def make_scorer(
     )
 
 
-def make_objective(scorer: Scorer, records: Records) -> Objective:
-    """The pool's losses as a function of the weights."""
-    return Objective(scorer, records.encoded.targets, records.pool.unit_of_record, losses)
+def make_objective(source: ScoreSource, records: Records) -> Objective:
+    """The pool's losses as a function of the weights, from its scores or from what is generated."""
+    return Objective(source, records.encoded.targets, records.pool.unit_of_record, records.task.losses)
 
 
 def make_weights(trained: dict[str, nn.Parameter], args: PACZeroConfig, *, purpose: str = "direction") -> Weights:
@@ -286,15 +299,7 @@ def journal_header(
     args: PACZeroConfig, header: dict[str, Any], pool: Pool, membership: np.ndarray | None, dev: Pool | None
 ) -> dict[str, Any]:
     """What must be the same when a run is resumed; private."""
-    # Where the run lies and what watches it may change; what it computes may not.
-    settings = {
-        name: value
-        for name, value in asdict(args).items()
-        if name not in ("output_dir", "report_to", "cache_bytes", "cache_dir", "force", "device", "engine")
-    }
-    for name in ("epsilon", "delta", "sampling"):  # later than the first journals, which say nothing of them
-        if settings["mechanism"][name] is None:
-            del settings["mechanism"][name]
+    settings = _hashed(args)
     members = None if membership is None else hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
     return {
         "settings": hashlib.sha256(canonical(settings)).hexdigest(),
@@ -306,6 +311,25 @@ def journal_header(
         "candidates": members,
         "torch_threads": torch.get_num_threads(),
     }
+
+
+# Settings that came after the first journals; where they have their default, a journal says nothing of them.
+_LATER = {
+    "task": ("kind", "objective", "max_new_tokens", "stop", "messages_column", "prompt_column", "completion_column"),
+    "mechanism": ("epsilon", "delta", "sampling"),
+}
+
+
+def _hashed(args: PACZeroConfig) -> dict[str, Any]:
+    """The settings that a resumed run must share: where it lies and who watches may change, what it computes not."""
+    free = ("output_dir", "report_to", "cache_bytes", "cache_dir", "force", "device", "engine")
+    settings = {name: value for name, value in asdict(args).items() if name not in free}
+    for part, names in _LATER.items():
+        plain = {f.name: f.default for f in fields(getattr(args, part))}
+        for name in names:
+            if settings[part][name] == plain[name]:
+                del settings[part][name]
+    return settings
 
 
 def rebuild(

@@ -10,7 +10,7 @@ Paper: arXiv 2605.06505. The defaults are those of its SST-2 recipes where it st
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from paczero.errors import PACZeroError
@@ -138,24 +138,42 @@ class MechanismConfig:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """What a record says and which answers it has.
+    """What a record says, what should follow it, and what is trained on.
 
     Attributes:
+        kind: `classification` (one of a few label words follows), `answer` (each record has its own text) or `chat`
+            (instruction data, through the tokenizer's chat template).
         template: the prompt; `{label}` comes last, every other placeholder is a column of the data.
-        label_column: the column that holds the label.
+        label_column: the column that holds the label; of `answer` a text, a list of texts any of which is right (the
+            first is trained on), or {"text": such a list}.
         labels: value of the label column -> label word (or words) put in the place of `{label}`; two or more.
         unit_column: the column that names whose record it is; without one each record is a unit of its own.
         too_long: what happens to a record beyond the model's context: `error` or `truncate` (its columns are cut
-            at their end, the longest first, the rest of the template stays).
+            at their end, the longest first, the rest of the template stays; of `chat` the completion is).
         max_length: tokens of a record at most; the model's context where left out.
+        objective: what `answer` trains on: `likelihood` (the token-mean log-likelihood of the answer and the stop text)
+            or `f1` (of greedy generation, which has no derivative; its differences train all the same).
+        max_new_tokens: `answer`: generation ends after so many tokens,
+        stop: or where this text comes; what stands before it is the answer.
+        messages_column: `chat`: the column with a list of {"role", "content"}, whose last is the assistant's; where
+            left out, the two columns below are used.
+        prompt_column: `chat`: what the user says.
+        completion_column: `chat`: what should be answered.
     """
 
+    kind: Literal["classification", "answer", "chat"] = "classification"
     template: str = "{text} It was {label}"
     label_column: str = "label"
     labels: Mapping[str, str] = field(default_factory=lambda: {"0": "terrible", "1": "great"})
     unit_column: str | None = None
     too_long: Literal["error", "truncate"] = "error"
     max_length: int | None = None
+    objective: Literal["likelihood", "f1"] = "likelihood"
+    max_new_tokens: int = 50
+    stop: str = "\n"
+    messages_column: str | None = None
+    prompt_column: str = "prompt"
+    completion_column: str = "completion"
 
     def __post_init__(self) -> None:
         _chosen(self, "task.")
@@ -170,6 +188,31 @@ class TaskConfig:
         _require(len(set(words)) == len(words), "task.labels", dict(self.labels), "a different word for each label")
         if self.max_length is not None:
             _require(self.max_length >= 2, "task.max_length", self.max_length, "2 tokens or more")
+        _require(self.max_new_tokens >= 1, "task.max_new_tokens", self.max_new_tokens, "1 or more")
+        _require(self.stop != "", "task.stop", self.stop, "a text, such as a newline")
+        for name, kinds in _USED_BY.items():
+            value = getattr(self, name)
+            if self.kind not in kinds and value != _default(type(self), name):
+                raise PACZeroError(
+                    f"task.{name}: {value!r} was given with task.kind {self.kind!r}, which does not use it; leave it "
+                    f"out, or set task.kind to {' or '.join(kinds)}"
+                )
+
+
+# What only some kinds of task use; given with another kind, it would pass unseen.
+_USED_BY = {
+    "template": ("classification", "answer"),
+    "labels": ("classification",),
+    **dict.fromkeys(("objective", "max_new_tokens", "stop"), ("answer",)),
+    **dict.fromkeys(("messages_column", "prompt_column", "completion_column"), ("chat",)),
+}
+# What a step may be chosen by, for each kind; `last` and `loss` always.
+_FIGURES_OF_KINDS = {"classification": ("accuracy",), "answer": ("f1",), "chat": ()}
+
+
+def _default(settings: type, name: str) -> Any:
+    [found] = [f for f in fields(settings) if f.name == name]
+    return found.default if found.default_factory is MISSING else found.default_factory()
 
 
 @dataclass(frozen=True)
@@ -234,7 +277,8 @@ class PACZeroConfig:
         units_per_step: a public random part of the pool a step; the whole pool where left out.
         average: e in [0, 1): serve the exponential average of the released iterates; 0 serves the last one.
         threshold: `none`, or `median`: a binary decision moved to the median of the dev scores.
-        select: which step is served: `last`, or the best on the dev set by `loss` or `accuracy`.
+        select: which step is served: `last`, or the best on the dev set by `loss`, `accuracy` (of a classification)
+            or `f1` (of generated answers).
         eval_steps: dev evaluation every so many steps (and after the last).
         seed: the public seed of directions, candidates and initial adapter.
         test_seed: makes secret, coins and flips reproducible for testing; the report is marked VOID.
@@ -266,7 +310,7 @@ class PACZeroConfig:
     units_per_step: int | None = None
     average: float = 0.0
     threshold: Literal["none", "median"] = "none"
-    select: Literal["last", "loss", "accuracy"] = "last"
+    select: Literal["last", "loss", "accuracy", "f1"] = "last"
     eval_steps: int = 100
     seed: int = 0
     test_seed: int | None = None
@@ -309,6 +353,7 @@ class PACZeroConfig:
             )
         if self.mechanism.name == "dpzero":
             _require(self.directions == 1, "directions", self.directions, "1 with dpzero; `dp-aggzo` takes more")
+        self._check_kind()
         unknown = set(self.report_to) - {"tensorboard", "trackio", "wandb"}
         _require(not unknown, "report_to", sorted(unknown), "any of tensorboard, trackio, wandb")
         budget = self.mechanism.budget
@@ -317,6 +362,15 @@ class PACZeroConfig:
                 f"mechanism.budget: {budget!r} nats was given; ln 2 = 0.693 or more promises nothing. "
                 "Choose a smaller budget, or pass --force true to run without a promise"
             )
+
+    def _check_kind(self) -> None:
+        """What a kind of task has no figures for."""
+        kind = self.task.kind
+        known = ("last", "loss", *_FIGURES_OF_KINDS[kind])
+        _require(self.select in known, "select", self.select, f"one of {', '.join(known)} with task.kind {kind}")
+        if kind != "classification":
+            expected = f"'none' with task.kind {kind}, which decides between no labels"
+            _require(self.threshold == "none", "threshold", self.threshold, expected)
 
     def learning_rate_at(self, step: int) -> float:
         """η_t: the learning rate of `step` (from 0), a function of public values only."""

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +35,9 @@ class Diagnostics:
         self.path = path
         rows, size = _readable(path)
         self.dev = {
-            row["t"]: DevResult(row["t"], row["accuracy"], row["loss"], row["threshold"])
+            row["t"]: DevResult(
+                row["t"], **{name: row[name] for name in (*DevResult.FIGURES, "threshold") if name in row}
+            )
             for row in rows
             if row["kind"] == "dev"
         }
@@ -61,7 +63,7 @@ class Diagnostics:
 
     def on_dev(self, result: DevResult) -> None:
         if result.done not in self.dev:
-            self._write(kind="dev", t=result.done, **{name: v for name, v in asdict(result).items() if name != "done"})
+            self._write(kind="dev", t=result.done, **result.figures, threshold=result.threshold)
 
     def _write(self, **row: Any) -> None:
         self._stream.write(json.dumps(row) + "\n")
@@ -132,7 +134,7 @@ class Callbacks:
         self._log({"learning_rate": step.rate})
 
     def on_dev(self, result: DevResult) -> None:
-        metrics = {"eval_accuracy": result.accuracy, "eval_loss": result.loss}
+        metrics = {f"eval_{name}": value for name, value in result.figures.items()}
         self.state.global_step = result.done
         self._call("on_evaluate", metrics=metrics)
         self._log(metrics)
@@ -180,12 +182,12 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int
 
 def _arguments(args: PACZeroConfig) -> SimpleNamespace:
     """The settings, with those names of `TrainingArguments` beside them that ready-made callbacks ask for."""
-    by_accuracy = args.select == "accuracy"
+    by = args.select if args.select != "last" else "loss"
     return SimpleNamespace(
         **{field.name: getattr(args, field.name) for field in fields(args)},
         load_best_model_at_end=args.select != "last",
-        metric_for_best_model="eval_accuracy" if by_accuracy else "eval_loss",
-        greater_is_better=by_accuracy,
+        metric_for_best_model=f"eval_{by}",
+        greater_is_better=by != "loss",
         eval_strategy="steps",
         logging_strategy="steps",
         save_strategy="no",
@@ -225,7 +227,7 @@ class Trackers:
         self._log({"learning_rate": step.rate}, step.index + 1)
 
     def on_dev(self, result: DevResult) -> None:
-        self._log({"dev/accuracy": result.accuracy, "dev/loss": result.loss}, result.done)
+        self._log({f"dev/{name}": value for name, value in result.figures.items()}, result.done)
 
     def _log(self, figures: dict[str, float], step: int) -> None:
         for tracker in self._trackers:

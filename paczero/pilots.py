@@ -53,13 +53,10 @@ def pilot_derivatives(
 
 def _name(args: PACZeroConfig, objective: Objective, pilot: Weights, base: str, pool: str) -> str:
     """A file's name, made of all that pilot derivatives depend on."""
-    partition = hashlib.sha256()
-    for batch in objective.scorer.batches:
-        partition.update(batch.records.tobytes() + batch.input_ids.tobytes())
     key = {
         "base": base,
         "pool": pool,
-        "partition": partition.hexdigest(),
+        "partition": objective.scorer.partition(),
         "start": pilot.fingerprint(),
         "task": asdict(args.task),
         "law": [args.direction_law, args.seed, args.mu, args.restore, args.mechanism.pilots],

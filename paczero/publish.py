@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from paczero.config import PACZeroConfig, TaskConfig
 from paczero.mechanism.files import sync_directory
+from paczero.records.metrics import METRIC_OF_KIND
 from paczero.report.card import publish
 from paczero.report.figures import Development
 from paczero.rundir import RunDirectory
@@ -64,10 +65,12 @@ def publish_release(
 
 def development(outcome: Outcome, records: int, args: PACZeroConfig) -> Development:
     """What the release says of the dev set, whose records are not protected."""
+    metric = METRIC_OF_KIND[args.task.kind]
     uses = {"the served step": args.select != "last", "the threshold": args.threshold != "none"}
     return Development(
         steps=tuple(result.done for result in outcome.dev),
-        accuracy=tuple(result.accuracy for result in outcome.dev),
+        values=tuple(result.figures[metric.name] for result in outcome.dev),
+        metric=metric.name,
         records=records,
         used_for=tuple(use for use, on in uses.items() if on),
     )

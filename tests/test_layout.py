@@ -20,7 +20,7 @@ ALLOWED = {
     "records": SETTINGS,
     "baselines": (*BASE, "mechanism"),
     "zeroth": (*SETTINGS, "mechanism", "records.batches"),
-    "report": (*SETTINGS, "mechanism", "zeroth.replay"),
+    "report": (*SETTINGS, "mechanism", "zeroth.replay", "records.metrics"),
     "audit": (*SETTINGS, "mechanism"),
 }
 # Only the façade (the modules beside these, such as paczero.api) and the command line know everything.

@@ -301,7 +301,7 @@ def _summarise(
     if facts.sealed is None:
         raise IntegrityError(facts.problem or f"{run.release}: its statement is missing")
     chosen = facts.sealed["chosen_step"]
-    dev = dict(zip(facts.development.steps, facts.development.accuracy, strict=True)) if facts.development else {}
+    dev = dict(zip(facts.development.steps, facts.development.values, strict=True)) if facts.development else {}
     after = majority = None
     if test is not None and scores is not None:
         targets = test.encoded.targets

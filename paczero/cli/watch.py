@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from paczero.cli.terminal import Live, duration
 from paczero.config import MechanismConfig
 from paczero.mechanism.kinds import KINDS
+from paczero.records.metrics import METRICS
 
 if TYPE_CHECKING:
     from paczero.zeroth.trainer import DevResult, Step
@@ -66,9 +67,17 @@ class Watcher:
         if self.mechanism.name == "mi":
             parts.append(f"spent {step.spent:.3g} of {self.mechanism.budget:g} nats")
         if self._dev:
-            best = max((r for r in self._dev if r.done), key=lambda r: r.accuracy, default=self._dev[-1])
-            parts.append(f"dev {100 * self._dev[-1].accuracy:.1f} % (best {100 * best.accuracy:.1f} %)")
+            parts.append(self._development())
         return " · ".join(part for part in parts if part)
+
+    def _development(self) -> str:
+        """The task's figure on the dev set: the last, and the best since training began."""
+        last = self._dev[-1].figures
+        metric = next(metric for name, metric in METRICS.items() if name in last)
+        values = [result.figures[metric.name] for result in self._dev if result.done]
+        best = max(values or [last[metric.name]], key=metric.better)
+        title = "" if metric.name == "accuracy" else f"{metric.title} "
+        return f"dev {title}{metric.shown(last[metric.name])} (best {metric.shown(best)})"
 
     def _left(self, step: "Step") -> str:
         """Time left at the pace since this call's first own step, dev evaluations included."""

@@ -24,6 +24,9 @@ class Continuations(Protocol):
     columns: int
     relative: bool
 
+    def __len__(self) -> int:
+        """How many tokens lie behind a prompt at most."""
+
     def behind(self, record: int) -> NDArray[np.int64]:
         """The tokens that lie behind a record's prompt; the model's output is read at its end and at each of them."""
 

@@ -21,6 +21,7 @@ import yaml
 from paczero.config import TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
+from paczero.records.metrics import METRICS
 from paczero.report import figures, statement
 from paczero.report import task as task_file
 from paczero.report.figures import Development
@@ -151,7 +152,7 @@ def card(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"code": code, "percent": percent, "literal": json.dumps}
+    environment.filters |= {"code": code, "literal": json.dumps}
     verdict = statement.verdict(header)
     return environment.get_template("card.md.j2").render(
         front=_front_matter(header, folder),
@@ -170,6 +171,7 @@ def card(
         folder=folder,
         pictures=pictures,
         dev=development,
+        metric=METRICS["accuracy" if development is None else development.metric],
         served=_served(development, chosen_step),
         task=task,
     )
@@ -178,7 +180,7 @@ def card(
 def _served(development: Development | None, chosen_step: int) -> float | None:
     if development is None or chosen_step not in development.steps:
         return None
-    return development.accuracy[development.steps.index(chosen_step)]
+    return development.values[development.steps.index(chosen_step)]
 
 
 def _front_matter(header: Mapping[str, Any], folder: str) -> str:

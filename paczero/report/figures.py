@@ -25,6 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from paczero.mechanism.bounds import posterior_success
 from paczero.mechanism.kinds import Kind
+from paczero.records.metrics import METRICS
 from paczero.report import statement
 from paczero.report.words import GATES, noun, spent_in_words
 
@@ -61,23 +62,25 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Development:
-    """Accuracy on the development set, which is not protected, over the run.
+    """The task's figure on the development set, which is not protected, over the run.
 
     Attributes:
         steps: updates done at each evaluation, ascending.
-        accuracy: shares in [0, 1], one an evaluation.
-        untuned: accuracy of the base model as it is.
+        values: accuracy, F1 (shares in [0, 1]) or loss (nats), one an evaluation.
+        untuned: the figure of the base model as it is.
         untuned_median: accuracy of the base model with its decision moved to the median of the scores.
         records: size of the development set.
         used_for: what the set decided, such as "the served step" or "the threshold".
+        metric: which figure it is, a key of `records.metrics.METRICS`.
     """
 
     steps: tuple[int, ...] = ()
-    accuracy: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
     untuned: float | None = None
     untuned_median: float | None = None
     records: int | None = None
     used_for: tuple[str, ...] = ()
+    metric: str = "accuracy"
 
     def completed(self, header: Mapping[str, Any]) -> "Development":
         """With the untuned figure taken from the evaluation at step 0, where it was not given.
@@ -86,7 +89,7 @@ class Development:
         """
         if self.untuned is not None or self.untuned_median is not None or 0 not in self.steps:
             return self
-        start = self.accuracy[self.steps.index(0)]
+        start = self.values[self.steps.index(0)]
         return replace(self, untuned_median=start) if header["threshold"] == "median" else replace(self, untuned=start)
 
 
@@ -174,23 +177,24 @@ def _draw_spent(axes: Axes, steps: Sequence[int], spent: Sequence[float], header
 
 
 def development(dev: Development, header: Mapping[str, Any], chosen_step: int | None = None) -> bytes:
-    """Accuracy on the development set over the steps, beside the untuned model's. Public."""
+    """The task's figure on the development set over the steps, beside the untuned model's. Public."""
+    metric = METRICS[dev.metric]
     untuned = [("untuned", dev.untuned, VERMILION), ("untuned, median", dev.untuned_median, GREEN)]
     lines = [(name, value, colour) for name, value, colour in untuned if value is not None]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.plot(dev.steps, dev.accuracy, color=BLUE, linewidth=2, marker="o", markersize=5, clip_on=False)
+        axes.plot(dev.steps, dev.values, color=BLUE, linewidth=2, marker="o", markersize=5, clip_on=False)
         last = "served" if chosen_step == dev.steps[-1] else "last"
-        labels = [(dev.accuracy[-1], f"{last} {100 * dev.accuracy[-1]:.1f} %", BLUE)]
+        labels = [(dev.values[-1], f"{last} {metric.shown(dev.values[-1])}", BLUE)]
         for name, value, colour in lines:
             axes.axhline(value, color=colour, linewidth=1.6, linestyle=(0, (5, 3)))
-            labels.append((value, f"{name} {100 * value:.1f} %", colour))
+            labels.append((value, f"{name} {metric.shown(value)}", colour))
         if chosen_step in dev.steps[:-1]:
-            at = dev.accuracy[dev.steps.index(chosen_step)]
+            at = dev.values[dev.steps.index(chosen_step)]
             axes.plot([chosen_step], [at], marker="o", markersize=12, markerfacecolor="none", color=INK, clip_on=False)
             axes.annotate(
-                f"served {100 * at:.1f} %",
+                f"served {metric.shown(at)}",
                 (chosen_step, at),
                 xytext=(0, 12),
                 textcoords="offset points",
@@ -198,13 +202,14 @@ def development(dev: Development, header: Mapping[str, Any], chosen_step: int | 
                 bbox=_HALO,
             )
         low, high = min(value for value, *_ in labels), max(value for value, *_ in labels)
-        low, high = min(low, *dev.accuracy), max(high, *dev.accuracy)
+        low, high = min(low, *dev.values), max(high, *dev.values)
         margin = max(0.02, 0.18 * (high - low))
         axes.set(ylim=(low - margin, high + margin), xlim=(0, max(1, header["steps"])))
-        axes.set(xlabel="step (updates done)", ylabel="accuracy")
+        axes.set(xlabel="step (updates done)", ylabel=metric.title if metric.share else f"{metric.title} (nats)")
         size = f" ({dev.records:,} records, not protected)" if dev.records else " (not protected)"
-        axes.set_title("Accuracy on the development set" + size)
-        _percent(axes)
+        axes.set_title(f"{metric.title[0].upper()}{metric.title[1:]} on the development set{size}")
+        if metric.share:
+            _percent(axes)
         _label_right(axes, labels)
 
     return _png(draw, 8, 4)

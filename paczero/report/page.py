@@ -23,6 +23,7 @@ import yaml
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.files import read_lines
+from paczero.records.metrics import METRICS
 from paczero.report import figures, statement
 from paczero.report.card import CARD, percent, settings
 from paczero.report.figures import Development
@@ -172,10 +173,10 @@ def _read_steps(facts: Facts, journal: list[dict[str, Any]], diagnostics: list[d
                 facts.nonfinite += row.get("nonfinite") or 0
                 _note_unanimous(facts, row)
     if dev:
-        steps = sorted(step for step in dev if "accuracy" in dev[step])
+        metric = next((name for name in METRICS if any(name in row for row in dev.values())), "accuracy")
+        steps = sorted(step for step in dev if metric in dev[step])
         facts.development = Development(
-            steps=tuple(steps),
-            accuracy=tuple(dev[step]["accuracy"] for step in steps),
+            steps=tuple(steps), values=tuple(dev[step][metric] for step in steps), metric=metric
         )
         if facts.header is not None:
             facts.development = facts.development.completed(facts.header)
@@ -313,9 +314,10 @@ def _happened(facts: Facts) -> list[str]:
         )
     elif facts.development is not None and facts.development.steps:
         dev = facts.development
+        first, last = (METRICS[dev.metric].shown(value) for value in (dev.values[0], dev.values[-1]))
         said.append(
-            f"On the development set, which is not protected, the accuracy went from {percent(dev.accuracy[0])} "
-            f"(step {dev.steps[0]}) to {percent(dev.accuracy[-1])} (step {dev.steps[-1]})."
+            f"On the development set, which is not protected, the {METRICS[dev.metric].title} went from "
+            f"{first} (step {dev.steps[0]}) to {last} (step {dev.steps[-1]})."
         )
     if facts.nonfinite:
         said.append(f"{facts.nonfinite:,} derivatives were not finite and counted as 0; a smaller μ may help.")

@@ -12,8 +12,9 @@ from torch import nn
 
 from paczero.config import PACZeroConfig
 from paczero.mechanism.kinds import KINDS
-from paczero.records.batches import CandidateTree, MicroBatch
+from paczero.records.batches import Continuations, MicroBatch
 from paczero.zeroth.forward import Scorer
+from paczero.zeroth.generation import Generator
 from paczero.zeroth.hidden import HiddenCache
 from paczero.zeroth.models import find_layers, plain
 from paczero.zeroth.offload import resident_bytes
@@ -51,24 +52,40 @@ class Cost:
     memory: int
     paths: dict[str, str]
 
+    def shared(self, processes: int, batches: int) -> "Cost":
+        """The cost of each of several processes that share so many micro-batches."""
+        if processes == 1:
+            return self
+        busy = min(processes, batches)
+        text = f"{processes} share {batches} micro-batches" + (", so some wait" if busy < processes else "")
+        return replace(
+            self,
+            cache_seconds=self.cache_seconds / busy,
+            step_seconds=self.step_seconds / busy,
+            seconds=self.seconds / busy,
+            paths={"processes": text} | self.paths,
+        )
+
 
 def estimate(
     model: nn.Module,
     batches: list[MicroBatch],
-    tree: CandidateTree,
+    continuations: Continuations,
     *,
     first_layer: int,
     elements: int,
     args: PACZeroConfig,
+    generator: Generator | None = None,
 ) -> Cost:
     """Times one micro-batch and scales it to the run.
 
     Args:
         model: with its adapter attached.
-        batches, tree: the pool's.
+        batches, continuations: the pool's.
         first_layer: the lowest layer that trains.
         elements: how many parameters train.
         args: the run's settings.
+        generator: of the pool, where each pass generates.
     """
     middle = batches[len(batches) // 2]
     probe = replace(middle, records=np.arange(len(middle.records)))
@@ -78,7 +95,7 @@ def estimate(
     scorer = Scorer(
         model,
         [probe],
-        tree,
+        continuations.of(middle.records),
         first_layer=first_layer,
         cache=HiddenCache(2**62, None),
         engine=args.engine,
@@ -86,7 +103,10 @@ def estimate(
     )
     built = time.perf_counter() - started if first_layer else 0.0
     kept = 0 if scorer.cache is None else sum(t.numel() * t.element_size() for s in scorer.cache.states for t in s)
-    once = _seconds_of_a_pass(scorer)
+    once, paths = _seconds_of_a_pass(scorer), scorer.paths()
+    if generator is not None:
+        seconds, paths["generation"] = _seconds_of_generating(generator)
+        once = seconds / share
     directions = args.directions
     pool_share = 1.0 if args.units_per_step is None else args.units_per_step / sum(len(b.records) for b in batches)
     step = 2 * directions * once * share * min(1.0, pool_share) * (args.mechanism.sampling or 1.0)
@@ -111,7 +131,7 @@ def estimate(
         + scorer.merged_bytes
         + elements * copies
         + min(round(kept * share), args.cache_bytes),
-        paths=scorer.paths(),
+        paths=paths,
     )
 
 
@@ -122,3 +142,14 @@ def _seconds_of_a_pass(scorer: Scorer) -> float:
     started = time.perf_counter()
     scorer.scores()
     return (time.perf_counter() - started) / times
+
+
+def _seconds_of_generating(generator: Generator) -> tuple[float, str]:
+    """Of all records, from one batch as the untuned model ends it; and what that was, in words."""
+    generator.sample()  # the first call also allocates
+    started = time.perf_counter()
+    positions, tokens = generator.sample()
+    seconds = (time.perf_counter() - started) * generator.positions / positions
+    each = tokens / len(generator.batches[len(generator.batches) // 2])
+    most = generator.ending.most
+    return seconds, f"greedy, {each:.1f} tokens a record as the untuned model ends ({most} at most, which takes longer)"

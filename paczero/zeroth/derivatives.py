@@ -10,14 +10,39 @@ Paper: arXiv 2605.06505; the two-point estimate is that of MeZO (arXiv 2305.1733
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from paczero.mechanism.signs import unit_means
-from paczero.zeroth.forward import Scorer
+from paczero.zeroth.ranks import Ranks
 from paczero.zeroth.updates import Weights
 
 Losses = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class ScoreSource(Protocol):
+    """What gives a set of records their scores with the weights as they stand: `Scorer`, or `Generator`.
+
+    Attributes:
+        records: R.
+        ranks: the processes that share the work.
+    """
+
+    records: int
+    ranks: Ranks
+
+    def scores(self, wanted: np.ndarray | None = None) -> np.ndarray:
+        """Scores of every record, float64 (R, C); those not `wanted` (R,) are 0."""
+
+    def features(self) -> np.ndarray:
+        """Output of the last layer at the end of each prompt, float32 (R, D)."""
+
+    def check(self) -> None:
+        """Compares some scores with the model's own forward pass; raises PACZeroError where they differ."""
+
+    def partition(self) -> str:
+        """A hash of the micro-batches, on whose bounds the last bits of scores depend."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +72,7 @@ class Objective:
         losses: (scores (R, C), targets (R,)) -> losses (R,).
     """
 
-    def __init__(self, scorer: Scorer, targets: np.ndarray, unit_of_record: np.ndarray, losses: Losses):
+    def __init__(self, scorer: ScoreSource, targets: np.ndarray, unit_of_record: np.ndarray, losses: Losses):
         self.scorer = scorer
         self.targets = targets
         self.unit_of_record = unit_of_record

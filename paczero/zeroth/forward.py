@@ -22,7 +22,6 @@ import transformers
 from torch import nn
 
 from paczero.config import EngineConfig
-from paczero.errors import PACZeroError
 from paczero.records.batches import Continuations, MicroBatch
 from paczero.zeroth.head import head_of
 from paczero.zeroth.hidden import HiddenCache
@@ -32,10 +31,10 @@ from paczero.zeroth.narrowing import GivenAttention, find_narrowing, gather, nar
 from paczero.zeroth.offload import is_offloaded
 from paczero.zeroth.packing import Layout, layout_of, packed, packed_inputs, packed_places, packed_reads
 from paczero.zeroth.ranks import ALONE, Ranks
+from paczero.zeroth.selfcheck import check_scores
 from paczero.zeroth.standins import Given, Site, Skip, constant_modules, kept, replaced
 
 KEPT_ROWS = 512  # vectors that go through the last layer together where attention is kept
-SELF_CHECK_TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 
 
 @dataclass(frozen=True)
@@ -135,6 +134,13 @@ class Scorer:
             out[batch.records] = hidden[torch.from_numpy(batch.starts[:-1])].float().cpu().numpy()
         return self.ranks.sum(out)
 
+    def partition(self) -> str:
+        """A hash of the micro-batches, on whose bounds the last bits of scores depend."""
+        digest = hashlib.sha256()
+        for batch in self.batches:
+            digest.update(batch.records.tobytes() + batch.input_ids.tobytes())
+        return digest.hexdigest()
+
     @property
     def positions(self) -> int:
         """Token positions that one pass runs through the trained layers, padding included."""
@@ -183,39 +189,9 @@ class Scorer:
         """What the sums of matrices and adapters take, in bytes."""
         return sum(layer.linear.weight.nbytes for layer in self._mergeable)
 
-    @torch.inference_mode()
     def check(self) -> None:
-        """Compares two records' scores with the model's own forward pass, a sequence of its own for each candidate.
-
-        They are the longest record (where sliding windows and positions show) and the one most padded beside it.
-
-        Raises:
-            PACZeroError: they differ, since this architecture does something that the shortcuts do not reproduce; or
-                the model overflows in its type.
-        """
-        batch = self.batches[-1]
-        wanted = np.zeros(self.records, dtype=bool)
-        wanted[batch.records] = True
-        scores = self.scores(wanted)
-        for row in {0, len(batch.records) - 1}:
-            got = scores[batch.records[row]]
-            prompt = batch.input_ids[row, : int(batch.reads[row, 0]) + 1].tolist()
-            follows = [self.continuations.follows(batch.records[row], column) for column in range(len(got))]
-            slow = np.array([self._slow_score(prompt, tokens) for tokens in follows])
-            if not np.isfinite(slow).all():
-                raise PACZeroError(
-                    f"dtype: the model's own forward pass is not finite in {self.model.dtype}; expected finite scores; "
-                    "use --dtype float32 or bfloat16"
-                )
-            apart = got - slow
-            apart = float(np.abs(apart - apart[0] if self.continuations.relative else apart).max())
-            scale = max(1.0, float(np.abs(slow).max()))
-            if not apart <= SELF_CHECK_TOLERANCE[self.model.dtype] * scale:
-                raise PACZeroError(
-                    f"model: {type(self.model).__name__} scores a record {apart:.3g} apart from its own forward pass; "
-                    "this architecture is not supported by the fast paths in use; try --engine.packing false, then "
-                    "--engine.narrowing false"
-                )
+        """Compares two records' scores with the model's own forward pass (`selfcheck.check_scores`)."""
+        check_scores(self)
 
     # -- one pass ------------------------------------------------------------------------------------------------------
 
@@ -246,11 +222,6 @@ class Scorer:
 
     def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         return self.model.base_model(**inputs, use_cache=False).last_hidden_state
-
-    def _slow_score(self, prompt: list[int], tokens: list[int]) -> float:
-        ids = torch.tensor([prompt + tokens[:-1]], device=self.device)
-        logs = self.model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(dim=-1)
-        return float(np.mean([float(logs[len(prompt) - 1 + i, token]) for i, token in enumerate(tokens)]))
 
     # -- shortcuts -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ computed once a call.
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -23,10 +24,10 @@ from transformers import DynamicCache
 from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
 from paczero.records.batches import common_prefix
-from paczero.zeroth.forward import SELF_CHECK_TOLERANCE
 from paczero.zeroth.merging import find_mergeable, merging
 from paczero.zeroth.models import plain
 from paczero.zeroth.ranks import ALONE, Ranks
+from paczero.zeroth.selfcheck import check_generation
 
 # A decoding step reads all weights for one position a record, so more records go together than in a forward pass: this
 # many times `batch_tokens` positions of prompts.
@@ -149,6 +150,14 @@ class Generator:
                 out[batch] = hidden.float().cpu().numpy()
         return self.ranks.sum(out)
 
+    def partition(self) -> str:
+        """A hash of the batches, on whose bounds the last bits of logits depend."""
+        digest = hashlib.sha256()
+        for batch in self.batches:
+            for record in batch:
+                digest.update(np.array([record, *self.prompts[record]], dtype=np.int64).tobytes())
+        return digest.hexdigest()
+
     @property
     def positions(self) -> int:
         """Token positions of the prompts, padding included."""
@@ -160,32 +169,17 @@ class Generator:
         """What the sums of matrices and adapters take, in bytes."""
         return sum(layer.linear.weight.nbytes for layer in self._mergeable)
 
-    @torch.inference_mode()
     def check(self) -> None:
-        """Compares two records' tokens with the model's own forward pass over prompt and tokens at once.
+        """Compares two records' tokens with the model's own forward pass (`selfcheck.check_generation`)."""
+        check_generation(self)
 
-        They are the longest record and the one most padded beside it. Each token must be the most probable one, to
-        rounding.
-
-        Raises:
-            PACZeroError: one is not, since this architecture does something that generation here does not reproduce.
-        """
-        wanted = np.zeros(self.records, dtype=bool)
-        wanted[self.batches[-1]] = True
-        found = self.generate(wanted)
-        for record in {int(self.batches[-1][0]), int(self.batches[-1][-1])}:
-            if not found[record]:
-                continue
-            ids = torch.tensor([self.prompts[record] + found[record][:-1]], device=self.device)
-            logits = self.model(input_ids=ids, use_cache=False).logits[0, len(self.prompts[record]) - 1 :].float()
-            behind = logits.max(dim=-1).values - logits[torch.arange(len(logits)), torch.tensor(found[record])]
-            scale = max(1.0, float(logits.abs().max()))
-            if not float(behind.max()) <= SELF_CHECK_TOLERANCE[self.model.dtype] * scale:
-                raise PACZeroError(
-                    f"model: {type(self.model).__name__} generates tokens that its own forward pass puts "
-                    f"{float(behind.max()):.3g} below the best; this architecture is not supported for task.kind "
-                    "answer; try --engine.prefix false, then --dtype float32"
-                )
+    def sample(self) -> tuple[int, int]:
+        """Generates for one batch of middling length, here alone: how many prompt positions and tokens that were."""
+        batch = self.batches[len(self.batches) // 2]
+        with torch.inference_mode(), merging(self._mergeable):
+            found = self._run(batch, self._shared())
+        positions = len(batch) * (max(len(self.prompts[record]) for record in batch) - self.prefix)
+        return positions, sum(map(len, found.values()))
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -58,15 +58,27 @@ class DevResult:
 
     Attributes:
         done: how many steps had been taken.
-        accuracy: from 0 to 1, at `threshold`.
-        loss: mean cross-entropy, nats.
+        accuracy: of a classification, from 0 to 1, at `threshold`.
+        loss: mean loss, nats.
         threshold: where a binary decision was put (0 unless it was moved).
+        f1: of generated answers, from 0 to 1.
+        exact_match: of generated answers, from 0 to 1.
     """
 
     done: int
-    accuracy: float
-    loss: float
-    threshold: float
+    accuracy: float | None = None
+    loss: float = math.nan
+    threshold: float = 0.0
+    f1: float | None = None
+    exact_match: float | None = None
+
+    FIGURES: ClassVar = ("accuracy", "f1", "exact_match", "loss")
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What there is of accuracy, F1, exact match and loss, by name."""
+        values = {name: getattr(self, name) for name in self.FIGURES}
+        return {name: float(value) for name, value in values.items() if value is not None}
 
 
 class Observer(Protocol):
@@ -91,7 +103,7 @@ class Schedule:
         units_per_step: units drawn for a step; None for the whole pool.
         sampled: whether the mechanism draws each step's units in secret; the ranks know them for the step only.
         eval_steps: dev evaluations lie this far apart.
-        select: `last`, `loss` or `accuracy`.
+        select: `last`, `loss`, `accuracy` or `f1`.
     """
 
     steps: int
@@ -273,7 +285,8 @@ class Trainer:
         with self.served():
             result = self.evaluate(done)
             self._dev.append(result)
-            figure = {"loss": -result.loss, "accuracy": result.accuracy}.get(self.schedule.select)
+            by = self.schedule.select
+            figure = None if by == "last" else -result.loss if by == "loss" else result.figures[by]
             if figure is not None and math.isnan(figure):  # of a model that overflows; nothing would be above it
                 figure = -math.inf
             if done > 0 and figure is not None and (self._best is None or figure > self._best[0]):

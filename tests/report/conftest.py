@@ -62,7 +62,7 @@ def development(steps: int) -> Development:
     done = tuple(range(0, steps + 1, 10))
     return Development(
         steps=done,
-        accuracy=tuple(0.6 + 0.1 * step / steps for step in done),
+        values=tuple(0.6 + 0.1 * step / steps for step in done),
         untuned=0.57,
         untuned_median=0.6,
         records=400,
@@ -102,7 +102,7 @@ def make_run(
     dev = development(header["steps"])
     rows += [
         {"kind": "dev", "t": t, "accuracy": accuracy, "loss": 0.6, "threshold": 0.1}
-        for t, accuracy in zip(dev.steps, dev.accuracy, strict=True)
+        for t, accuracy in zip(dev.steps, dev.values, strict=True)
         if t <= steps
     ]
     if extras:

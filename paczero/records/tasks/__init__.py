@@ -7,13 +7,14 @@
 The trainer knows none of them; `paczero.records.tasks.kinds.task_of` gives the one that the settings name.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from paczero.config import TaskConfig
 from paczero.records.continuations import CandidateTree, Continuations, OwnAnswers
 from paczero.records.metrics import Metric
 from paczero.records.pool import Pool
@@ -61,6 +62,15 @@ class Encoded:
         """Whether every candidate is one token, so that the rows of a few tokens decide."""
         return self.answers is None and all(len(candidate) == 1 for candidate in self.candidates)
 
+    def part(self, records: slice) -> "Encoded":
+        """Some of the records."""
+        return replace(
+            self,
+            prompts=self.prompts[records],
+            targets=self.targets[records],
+            answers=None if self.answers is None else self.answers[records],
+        )
+
     @cached_property
     def continuations(self) -> Continuations:
         """What may follow the prompts, for micro-batches and scorers."""
@@ -84,9 +94,13 @@ class Task(Protocol):
     """One kind of task under its settings.
 
     Attributes:
+        config: its settings.
         metric: the figure by which it is judged.
         generates: whether an evaluation generates texts.
     """
+
+    @property
+    def config(self) -> TaskConfig: ...
 
     @property
     def metric(self) -> Metric: ...
