@@ -1,6 +1,6 @@
 """What a run's served weights made of each test record (`RUN/decisions.csv`); differences between runs are told by it.
 
->>> write_decisions(run, classified(pool, scores, decided))        # doctest: +SKIP
+>>> write_decisions(run, task.table(pool, encoded, found, 0.0))    # doctest: +SKIP
 >>> (run.root / "decisions.csv").read_text().splitlines()[:2]      # doctest: +SKIP
 ['number,target,decision,score 0,score 1', '1,1,1,-9.2,-7.5']
 
@@ -11,14 +11,9 @@ The owner's, like the summary: not to be published. A task of another kind write
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from paczero.rundir import RunDirectory, write_whole
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from paczero.records.pool import Pool
 
 NAME = "decisions.csv"
 # A spreadsheet takes a cell that begins so for a formula; what a stranger wrote must not run there.
@@ -37,17 +32,6 @@ def write_decisions(run: RunDirectory, columns: Mapping[str, Sequence[Any]]) -> 
     for number, values in enumerate(zip(*columns.values(), strict=True), 1):
         writer.writerow([number, *map(_cell, values)])
     write_whole(run.root / NAME, stream.getvalue())
-
-
-def classified(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> dict[str, list[Any]]:
-    """The columns of a classification: target, decision, and each label's score (mean token log-probability up to a
-    constant per record)."""
-    names = pool.label_names
-    return {
-        "target": [names[place] for place in pool.labels.tolist()],
-        "decision": [names[place] for place in decided.tolist()],
-        **{f"score {name}": [round(value, 6) for value in scores[:, at].tolist()] for at, name in enumerate(names)},
-    }
 
 
 def _cell(value: Any) -> Any:

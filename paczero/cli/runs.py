@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from paczero.cli.announce import announce
 from paczero.cli.data import read_data
-from paczero.cli.decisions import classified, write_decisions
+from paczero.cli.decisions import write_decisions
 from paczero.cli.settings import RunSettings
 from paczero.cli.summary import Summary, summary_path, write_summary
 from paczero.cli.terminal import Live, warn
+from paczero.cli.testset import found_in, read_test, untuned
 from paczero.cli.watch import Watcher, keep_quiet, shown
 from paczero.config import PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
@@ -33,11 +34,9 @@ from paczero.rundir import RunDirectory
 from paczero.zeroth.ranks import Diverged, Lost, Ranks, join, terminable
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from paczero.api import PACZeroTrainer
     from paczero.assembly import Records
-    from paczero.records.sources import Rows
+    from paczero.records.tasks import Found
 
 
 def make_trainer(
@@ -170,21 +169,19 @@ def _train_and_report(
     ranks.keep(lambda: announce(trainer, settings, data.notes))
     if secret is not None and ranks.first:
         warn(f"the secret of {str(secret)!r} is used again: what this run leaks adds to what that one leaked")
-    test = None if data.test is None else _read(trainer, data.test)
-    before = _untuned(trainer, test)
+    test = None if data.test is None else read_test(trainer, data.test)
+    before = untuned(trainer, test)
     earlier = ranks.keep(lambda: _seconds(run) if resume else 0.0) or 0.0
     seconds = earlier + _train(trainer, run, resume=resume)
     live.close()  # the last step's line stands
-    after = None if test is None else _scores(trainer, test, "trained model on the test set")
+    after = None if test is None else found_in(trainer, test, "trained model on the test set")
 
     def finish() -> None:
-        from paczero.records.scores import decisions
         from paczero.report.page import write_report
 
         write_summary(run, _summarise(trainer, run, test, before, after, seconds))
         if test is not None and after is not None:
-            decided = decisions(after, trainer.threshold)
-            write_decisions(run, classified(test.pool, after, decided))
+            write_decisions(run, test.task.table(test.pool, test.encoded, after, trainer.threshold))
         live.show("writing the report")
         write_report(run)
 
@@ -245,56 +242,18 @@ def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> flo
     return 0.0
 
 
-def _untuned(trainer: "PACZeroTrainer", test: "Records | None") -> dict[str, Any]:
-    """Test accuracy of the weights at their start, with the decision at 0 and at the median of the scores."""
-    if test is None:
-        return {}
-    from paczero.records.scores import accuracy, median_threshold
-
-    scores, targets = _scores(trainer, test, "untuned model on the test set"), test.encoded.targets
-    result: dict[str, Any] = {"accuracy_before": accuracy(scores, targets)}
-    if scores.shape[1] == 2:
-        dev = trainer.dev
-        known = scores if dev is None else _scores(trainer, dev, "untuned model on the dev set")
-        result["accuracy_before_median"] = accuracy(scores, targets, median_threshold(known))
-        result["median_of"] = "test" if dev is None else "dev"
-    return result
-
-
-def _read(trainer: "PACZeroTrainer", source: "Rows") -> "Records":
-    from paczero.assembly import read_records
-    from paczero.zeroth.models import plain
-
-    return read_records(source, trainer.args.task, trainer.processing_class, plain(trainer.model))
-
-
-def _scores(trainer: "PACZeroTrainer", records: "Records", what: str) -> "np.ndarray":
-    """Scores with the weights as they stand; hidden states are kept for the next time where memory allows."""
-    from paczero.assembly import make_scorer
-    from paczero.zeroth.models import plain
-
-    trainer.progress(what, 0, len(records.pool))
-    model = plain(trainer.model)
-    tokens = int(records.encoded.lengths.sum())
-    hidden = tokens * model.config.get_text_config().hidden_size * next(model.parameters()).element_size()
-    if hidden <= trainer.args.cache_bytes:
-        return trainer.scorer(records, what).scores()
-    ranks = trainer.ranks
-    return make_scorer(trainer.model, records, trainer.args, first_layer=0, cache=None, ranks=ranks).scores()
-
-
 def _summarise(
     trainer: "PACZeroTrainer",
     run: RunDirectory,
     test: "Records | None",
     before: dict[str, Any],
-    scores: "np.ndarray | None",
+    found: "Found | None",
     seconds: float,
 ) -> Summary:
-    """The figures of the finished run, whose served weights have these scores on the test set."""
+    """The figures of the finished run, of whose served weights this was found on the test set."""
     import numpy as np
 
-    from paczero.records.scores import accuracy
+    from paczero.records.metrics import METRIC_OF_KIND
     from paczero.report.page import gather
 
     facts = gather(run)
@@ -302,21 +261,28 @@ def _summarise(
         raise IntegrityError(facts.problem or f"{run.release}: its statement is missing")
     chosen = facts.sealed["chosen_step"]
     dev = dict(zip(facts.development.steps, facts.development.values, strict=True)) if facts.development else {}
+    metric = METRIC_OF_KIND[trainer.args.task.kind]
+    shares = dev if metric.name == "accuracy" else {}
     after = majority = None
-    if test is not None and scores is not None:
-        targets = test.encoded.targets
-        after = accuracy(scores, targets, trainer.threshold)
-        majority = float(np.bincount(targets).max() / len(targets))
+    if test is not None and found is not None:
+        after = test.task.figures(test.pool, test.encoded, found, trainer.threshold)
+        if metric.name == "accuracy":
+            majority = float(np.bincount(test.encoded.targets).max() / len(test.pool))
     return Summary(
         accuracy_before=before.get("accuracy_before"),
         accuracy_before_median=before.get("accuracy_before_median"),
         median_of=before.get("median_of"),
-        accuracy_after=after,
+        accuracy_after=None if after is None else after.get("accuracy"),
         test_records=None if test is None else len(test.pool),
         test_sha256=None if test is None else test.pool.hash(),
         majority=majority,
-        dev_accuracy_before=dev.get(0),
-        dev_accuracy_after=dev.get(chosen),
+        dev_accuracy_before=shares.get(0),
+        dev_accuracy_after=shares.get(chosen),
+        metric=metric.name,
+        test_before=before.get("test_before"),
+        test_after=after,
+        dev_before=dev.get(0),
+        dev_after=dev.get(chosen),
         unanimity=float(np.mean(list(facts.unanimous.values()))) if facts.unanimous else None,
         spent=facts.spent[max(facts.spent)] if facts.spent else 0.0,
         steps=len(facts.y),

@@ -14,6 +14,7 @@ from typing import Any
 
 from paczero.cli.terminal import duration
 from paczero.errors import IntegrityError
+from paczero.records.metrics import ACCURACY, METRICS, Metric
 from paczero.rundir import RunDirectory, write_whole
 
 NAME = "summary.json"
@@ -39,6 +40,11 @@ class Summary:
         chosen_step: whose weights are served.
         threshold: where the served decision lies, as a difference of scores.
         seconds: that training took, all starts of the run together.
+        metric: by what the task is judged: `accuracy`, `f1` or `loss`.
+        test_before: all figures of the untuned model on the test set, by name.
+        test_after: the same of the served weights.
+        dev_before: the metric on the dev set before the first step.
+        dev_after: the same of the served weights.
     """
 
     accuracy_before: float | None
@@ -56,6 +62,11 @@ class Summary:
     threshold: float
     seconds: float
     test_sha256: str | None = None
+    metric: str = "accuracy"
+    test_before: dict[str, float] | None = None
+    test_after: dict[str, float] | None = None
+    dev_before: float | None = None
+    dev_after: float | None = None
 
 
 def summary_path(run: RunDirectory) -> Path:
@@ -87,7 +98,7 @@ def closing(summary: Summary, run: RunDirectory) -> str:
     root = shlex.quote(str(run.root))
     rows = [
         ("test", _test(summary)),
-        ("dev", _change(summary.dev_accuracy_before, summary.dev_accuracy_after)),
+        ("dev", _dev(summary)),
         ("unanimous", _unanimity(summary)),
         ("release", f"{run.release} (may be published; nothing else of the run may)"),
         ("report", f"{run.report / 'index.html'}"),
@@ -103,13 +114,24 @@ def share(value: float | None) -> str:
     return "unknown" if value is None else f"{100 * value:.1f} %"
 
 
-def _change(before: float | None, after: float | None) -> str:
+def _change(before: float | None, after: float | None, metric: Metric = ACCURACY) -> str:
     if after is None:
         return ""
-    return f"accuracy {share(after)}, untuned {share(before)}" if before is not None else f"accuracy {share(after)}"
+    text = f"{metric.title} {metric.shown(after)}"
+    return f"{text}, untuned {metric.shown(before)}" if before is not None else text
+
+
+def _dev(summary: Summary) -> str:
+    if summary.metric == "accuracy":
+        return _change(summary.dev_accuracy_before, summary.dev_accuracy_after)
+    return _change(summary.dev_before, summary.dev_after, METRICS[summary.metric])
 
 
 def _test(summary: Summary) -> str:
+    if summary.metric != "accuracy":
+        before, after = summary.test_before or {}, summary.test_after or {}
+        parts = [_change(before.get(name), after.get(name), METRICS[name]) for name in after]
+        return "; ".join([*parts, f"{summary.test_records:,} records"]) if parts else ""
     text = _change(summary.accuracy_before, summary.accuracy_after)
     if summary.accuracy_before_median is not None:
         text += f" ({share(summary.accuracy_before_median)} at the median of the {summary.median_of} scores)"

@@ -252,7 +252,7 @@ def test_no_memory_proposes_smaller_batches(refusal, arguments, tmp_path, monkey
     def fail(*_, **__):
         raise raised
 
-    monkeypatch.setattr(runs, "_untuned", fail)
+    monkeypatch.setattr(runs, "untuned", fail)
     assert "--batch_tokens 128 " in refusal(*arguments(tmp_path / "run", "--batch_tokens", "256"))
 
 

@@ -1,0 +1,63 @@
+"""A run's test set: read once, judged before the first step and after the last.
+
+>>> test = read_test(trainer, rows)                      # doctest: +SKIP
+>>> found_in(trainer, test, "test set").scores.shape     # doctest: +SKIP
+(872, 2)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from paczero.cli.terminal import warn
+
+if TYPE_CHECKING:
+    from paczero.api import PACZeroTrainer
+    from paczero.assembly import Records
+    from paczero.records.sources import Rows
+    from paczero.records.tasks import Found
+
+
+def untuned(trainer: "PACZeroTrainer", test: "Records | None") -> dict[str, Any]:
+    """Test figures of the weights at their start; a binary decision also at the median of the scores."""
+    if test is None:
+        return {}
+    from paczero.records.scores import accuracy, median_threshold
+
+    found = found_in(trainer, test, "untuned model on the test set")
+    figures = test.task.figures(test.pool, test.encoded, found, 0.0)
+    result: dict[str, Any] = {"accuracy_before": figures.get("accuracy"), "test_before": figures}
+    if test.task.config.kind == "classification" and found.scores.shape[1] == 2:
+        dev = trainer.dev
+        known = found if dev is None else found_in(trainer, dev, "untuned model on the dev set")
+        result["accuracy_before_median"] = accuracy(found.scores, test.encoded.targets, median_threshold(known.scores))
+        result["median_of"] = "test" if dev is None else "dev"
+    return result
+
+
+def read_test(trainer: "PACZeroTrainer", source: "Rows") -> "Records":
+    """The test set, encoded; says how many of its records were cut."""
+    from paczero.assembly import cut_notes, read_records
+    from paczero.zeroth.models import plain
+
+    records = read_records(source, trainer.args.task, trainer.processing_class, plain(trainer.model))
+    for note in cut_notes(records) if trainer.ranks.first else ():
+        warn(f"test set: {note}")
+    return records
+
+
+def found_in(trainer: "PACZeroTrainer", records: "Records", what: str) -> "Found":
+    """What the weights as they stand make of records; hidden states are kept for the next time where memory allows."""
+    from paczero.assembly import make_scorer
+    from paczero.evaluation import Evaluator, make_generator
+    from paczero.zeroth.models import plain
+
+    trainer.progress(what, 0, len(records.pool))
+    model = plain(trainer.model)
+    tokens = int(records.encoded.lengths.sum())
+    hidden = tokens * model.config.get_text_config().hidden_size * next(model.parameters()).element_size()
+    if hidden <= trainer.args.cache_bytes:
+        return trainer.evaluator(records, what).find()
+    args, ranks, tokenizer = trainer.args, trainer.ranks, trainer.processing_class
+    scorer = make_scorer(trainer.model, records, args, first_layer=0, cache=None, ranks=ranks)
+    generates = records.task.generates
+    generator = make_generator(trainer.model, records, args, tokenizer, ranks=ranks) if generates else None
+    return Evaluator(records, scorer, generator, tokenizer).find()
