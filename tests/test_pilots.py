@@ -91,10 +91,10 @@ def test_pilots_are_taken_only_where_all_they_depend_on_is_the_same(
 def test_a_place_that_others_may_enter_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     place = tmp_path / "open"
     place.mkdir(mode=0o755)
-    with pytest.raises(PACZeroError, match="cache_dir: .* is open to others"):
+    with pytest.raises(PACZeroError, match=r"cache_dir: .* is open to others"):
         make_trainer(tmp_path / "run", cache_dir=str(place))
     (tmp_path / "file").touch()
-    with pytest.raises(PACZeroError, match="cache_dir: .* cannot be made"):
+    with pytest.raises(PACZeroError, match=r"cache_dir: .* cannot be made"):
         make_trainer(tmp_path / "run", cache_dir=str(tmp_path / "file"))
 
 

@@ -27,7 +27,9 @@ from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
 
 # What may differ in a resumed run: where the same model and records lie now, how it is watched, what is kept in memory.
-_NEUTRAL = frozenset({"model", "data.train", "data.dev", "data.test", "report_to", "cache_bytes", "cache_dir", "device"})
+_NEUTRAL = frozenset(
+    {"model", "data.train", "data.dev", "data.test", "report_to", "cache_bytes", "cache_dir", "device"}
+)
 
 
 def parser() -> SettingsParser:
