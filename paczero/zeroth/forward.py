@@ -11,6 +11,7 @@ read: the last layer is narrowed to the positions whose output is needed, and th
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from paczero.zeroth.offload import is_offloaded
 from paczero.zeroth.packing import Layout, layout_of, packed, packed_inputs, packed_places, packed_reads
 from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.selfcheck import check_scores
-from paczero.zeroth.standins import Given, Site, Skip, constant_modules, kept, replaced
+from paczero.zeroth.standins import Given, Site, Skip, constant_modules, kept, replaced, settled_modules
 
 KEPT_ROWS = 512  # vectors that go through the last layer together where attention is kept
 
@@ -101,8 +102,10 @@ class Scorer:
         self._members = [groups[index] for index in mine]
         self._passes = [_merged(members) if self._still else members[0] for members in self._members]
         self._constant: list[Site] = []
+        self._attention = GivenAttention(narrowing.projection) if narrowing is not None and self._still else None
         if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
+            self._settle(self.cache)
         given = {id(site.module) for site in self._constant}
         positions = sum(int(batch.starts[-1]) if self._still else batch.positions for batch in sample_of or batches)
         self._mergeable = (
@@ -169,6 +172,7 @@ class Scorer:
         said = {}
         if self.cache is not None:
             also = " and attention's output above them" if self._still else ""
+            also += f" and that of {len(self._constant)} frozen matrices" if self._still and self._constant else ""
             said["cache"] = (
                 f"{self.first_layer} of {len(self.found.layers)} layers run once; their output{also} is kept"
             )
@@ -233,10 +237,10 @@ class Scorer:
             return
         given, skipped = Given(), [Skip() for _ in range(self.first_layer - 1)]
         layers = [given, *skipped, *self.found.layers[self.first_layer :]]
-        sites = self._constant
+        sites = list(self._constant)
         stand_ins: list[Given] = [Given() for _ in sites]
-        if self._still and self._narrowing is not None:
-            sites, stand_ins = [self._narrowing.attention], [GivenAttention(self._narrowing.projection)]
+        if self._attention is not None and self._narrowing is not None:
+            sites, stand_ins = [self._narrowing.attention, *sites], [self._attention, *stand_ins]
         with self._layers(layers), replaced(sites, stand_ins):
             yield [given, *stand_ins]
 
@@ -274,6 +278,38 @@ class Scorer:
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
             cache.fill(self._key(), [batch.positions for batch in self._passes], compute, self.device)
+
+    @torch.inference_mode()
+    def _settle(self, cache: HiddenCache) -> None:
+        """Behind attention that is kept, keeps also what frozen matrices give, where memory allows.
+
+        Made anew at each start: it takes one pass through the last layer alone.
+        """
+        if not self._still:
+            return
+        layer = self.found.layers[-1]
+        with self._standing_in() as stand_ins:
+
+            def run(index: int) -> None:
+                for stand_in, state in zip(stand_ins, cache.states[index], strict=True):
+                    stand_in.output = state.to(self.device)
+                self._decode(self._prepared(self._passes[index]).inputs)
+
+            sites = settled_modules(layer, lambda: run(0))
+            with kept(layer, sites) as found:
+                run(0)
+            first = cache.states[0][0]  # what a family lays out otherwise cannot be cut to some records alike
+            alike = [state.shape[:-1] == first.shape[:-1] for state in found[1:]]
+            sites = list(itertools.compress(sites, alike))
+            width = sum(state.shape[-1] for state in [*cache.states[0], *itertools.compress(found[1:], alike)])
+            rows = sum(states[0].shape[:-1].numel() for states in cache.states)
+            if rows * width * first.element_size() > cache.limit:
+                return
+            for index, states in enumerate(cache.states):
+                with kept(layer, sites) as found:
+                    run(index)
+                cache.states[index] = [*states, *found[1:]]
+        self._constant = sites
 
     def _key(self) -> dict[str, Any]:
         """All that the kept states depend on beside the base model."""

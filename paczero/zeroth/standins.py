@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 
@@ -83,6 +84,66 @@ def constant_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
         for hook in hooks:
             hook.remove()
     return sites
+
+
+def settled_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
+    """The linear maps of a layer whose output cannot change while the layer's input stays the same.
+
+    All that runs before the first trained weight is met gives the same in every step, and so does whatever is handed
+    such an output, or the input of the first module that trains, as it is: the frozen matrix beside an adapter, say.
+
+    Args:
+        layer: the only layer that trains.
+        run: one forward pass through it.
+
+    Returns:
+        In the order in which they run; none where a trained weight lies in no module that the pass calls.
+    """
+    inside = dict(layer.named_modules())
+    holders = {_holder(name, inside) for name, p in layer.named_parameters() if p.requires_grad}
+    where = {
+        id(child): Site(parent, name)
+        for parent in inside.values()
+        for name, child in parent.named_children()
+        if not any(True for _ in child.children()) and not any(p.requires_grad for p in child.parameters())
+    }
+    constant: list[torch.Tensor] = []  # kept alive, so that no other tensor can take one's identity
+    sites: list[Site] = []
+    met: set[str] = set()
+
+    def meets(name: str) -> Callable[..., None]:
+        def before(_: nn.Module, args: tuple) -> None:
+            if not met and args:
+                constant.append(args[0])
+            met.add(name)
+
+        return before
+
+    def after(module: nn.Module, args: tuple, output: object) -> None:
+        known = not met or (len(args) == 1 and any(args[0] is tensor for tensor in constant))
+        if known and isinstance(output, torch.Tensor):
+            constant.append(output)
+            if isinstance(module, nn.Linear):
+                sites.append(where[id(module)])
+
+    hooks = [inside[name].register_forward_pre_hook(meets(name)) for name in holders]
+    hooks += [module.register_forward_hook(after) for module in inside.values() if id(module) in where]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sites if met == holders else []
+
+
+def _holder(parameter: str, inside: dict[str, nn.Module]) -> str:
+    """The module whose call begins to use a trained parameter: the whole of an adapted layer, else its own module."""
+    path = parameter.split(".")[:-1]
+    for end in range(1, len(path) + 1):
+        name = ".".join(path[:end])
+        if isinstance(inside[name], BaseTunerLayer):
+            return name
+    return ".".join(path)
 
 
 @contextlib.contextmanager

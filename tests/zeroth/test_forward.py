@@ -65,16 +65,19 @@ def test_an_adapter_that_has_moved(
 
 @pytest.mark.parametrize("words", list(WORDS.values())[::2])
 @pytest.mark.parametrize(
-    ("family", "targets", "kept"),
+    ("family", "targets", "kept", "settled"),
     [
-        ("llama", ["o_proj", "down_proj"], True),
-        ("llama", ["down_proj"], True),
-        ("llama", ["v_proj", "down_proj"], False),
-        ("qwen3", ["o_proj", "up_proj"], True),
-        ("opt", ["out_proj", "fc1"], True),
-        ("gpt2", ["c_proj"], False),
+        ("llama", ["o_proj", "down_proj"], True, 1),
+        ("llama", ["down_proj"], True, 4),
+        ("llama", ["gate_proj", "down_proj"], True, 3),
+        ("llama", ["v_proj", "down_proj"], False, 0),
+        ("qwen3", ["o_proj", "up_proj"], True, 1),
+        ("opt", ["out_proj", "fc1"], True, 1),
+        ("opt", ["fc2"], True, 1),
+        ("gpt2", ["c_proj"], False, 0),
     ],
 )
+@pytest.mark.parametrize("limit", [0, 2**30])
 def test_attention_that_never_changes_is_kept(
     decoder: Decoder,
     stirred: Callable[..., None],
@@ -82,15 +85,22 @@ def test_attention_that_never_changes_is_kept(
     family: str,
     targets: list[str],
     kept: bool,
+    settled: int,
+    limit: int,
     words: list[list[int]],
 ) -> None:
-    """Where nothing before attention's output projection trains, the states are one vector a reading place."""
+    """Where nothing before attention's output projection trains, the states are one vector a reading place.
+
+    What frozen matrices behind it give, as long as nothing that they read trains, is kept too, where it has room.
+    """
     peft = LoraConfig(r=2, target_modules=targets, layers_to_transform=[2], fan_in_fan_out=family == "gpt2")
     model, trained = attach(decoder(family), peft_config=peft)
-    cache = HiddenCache(0, tmp_path)
+    cache = HiddenCache(limit, tmp_path)
     fast = scorer(model, words, first_layer=2, cache=cache)
     places = fast.batches[0].reads.shape[1]
     assert all((states[0].shape[1] == places) == kept for states in cache.states)
+    if kept:
+        assert {len(states) for states in cache.states} == {2 + (settled if limit else 0)}
     stirred(trained)
     fast.check()
     np.testing.assert_allclose(centred(fast.scores()), centred(slow_scores(model, words)), atol=3e-4, rtol=3e-4)
