@@ -30,12 +30,11 @@ from paczero.zeroth.merging import find_mergeable, merging
 from paczero.zeroth.models import find_layers, plain
 from paczero.zeroth.narrowing import GivenAttention, find_narrowing, gather, narrowed
 from paczero.zeroth.offload import is_offloaded
-from paczero.zeroth.packing import Layout, layout_of, packed, packed_inputs, packed_places, packed_reads
+from paczero.zeroth.packing import Layout, layout_of, packed, packed_inputs, packed_reads
 from paczero.zeroth.ranks import ALONE, Ranks
+from paczero.zeroth.rows import KEPT_ROWS, flat, grouped, joined, part_of
 from paczero.zeroth.selfcheck import check_scores
 from paczero.zeroth.standins import Given, Site, Skip, constant_modules, kept, replaced, settled_modules
-
-KEPT_ROWS = 512  # vectors that go through the last layer together where attention is kept
 
 
 @dataclass(frozen=True)
@@ -97,10 +96,10 @@ class Scorer:
         # Attention is kept whole where nothing in it changes; the cache then has the read positions only.
         alone = self.cache is not None and self.first_layer == len(self.found.layers) - 1
         self._still = alone and narrowing is not None and narrowing.still
-        groups = _grouped(batches) if self._still else [[batch] for batch in batches]
+        groups = grouped(batches) if self._still else [[batch] for batch in batches]
         mine = ranks.mine([sum(batch.positions for batch in members) for members in groups])
         self._members = [groups[index] for index in mine]
-        self._passes = [_merged(members) if self._still else members[0] for members in self._members]
+        self._passes = [joined(members) if self._still else members[0] for members in self._members]
         self._constant: list[Site] = []
         self._attention = GivenAttention(narrowing.projection) if narrowing is not None and self._still else None
         if self.cache is not None and self._passes:
@@ -162,7 +161,7 @@ class Scorer:
         """
         times = KEPT_ROWS // int(self.batches[0].starts[-1]) if self._still else 1
         if times > 1 and self.cache is not None:
-            self._passes = [_merged(self.batches * times)]
+            self._passes = [joined(self.batches * times)]
             along = int(self._passes[0].packed)
             self.cache.states = [[torch.cat([state] * times, dim=along) for state in self.cache.states[0]]]
         return max(times, 1)
@@ -210,7 +209,7 @@ class Scorer:
                 chosen = batch
                 if rows is not None and len(rows) < len(batch.records):
                     chosen = batch.take(rows)
-                    states = [_part(state, batch, rows) for state in states]
+                    states = [part_of(state, batch, rows) for state in states]
                 for stand_in, state in zip(stand_ins, states, strict=True):
                     stand_in.output = state.to(self.device)  # beyond the cache's limit they lie in host memory
                 yield chosen, self._run(self._prepared(chosen))
@@ -218,11 +217,11 @@ class Scorer:
     def _run(self, one: Pass) -> torch.Tensor:
         with packed(self.model, one.layout):
             if self._narrowing is None:
-                return _flat(gather(self._decode(one.inputs), one.reads), one.batch)
+                return flat(gather(self._decode(one.inputs), one.reads), one.batch)
             if self._still:
-                return _flat(self._decode(one.inputs), one.batch)
+                return flat(self._decode(one.inputs), one.batch)
             with narrowed(self.found.layers[-1], self._narrowing, one.reads):
-                return _flat(self._decode(one.inputs), one.batch)
+                return flat(self._decode(one.inputs), one.batch)
 
     def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         return self.model.base_model(**inputs, use_cache=False).last_hidden_state
@@ -267,7 +266,7 @@ class Scorer:
                 one = self._prepared(batch)
                 with self._keeping(first, one) as states:
                     self._below(one)
-                parts.append([_flat(state, batch) for state in states] if self._still else states)
+                parts.append([flat(state, batch) for state in states] if self._still else states)
                 done += 1
                 if progress is not None:
                     progress(done, of)
@@ -358,50 +357,3 @@ class Scorer:
             "position_ids": positions,
         }
         return Pass(batch, inputs, torch.from_numpy(batch.reads).to(self.device), None)
-
-
-def _flat(hidden: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
-    """Output at the read positions, of packed rows (1, n, D), of others (B, P, D) -> (n, D) without filling."""
-    if batch.counts is None or batch.packed:
-        return hidden.reshape(-1, hidden.shape[-1])
-    return hidden[torch.from_numpy(batch.real_reads)]
-
-
-def _part(state: torch.Tensor, batch: MicroBatch, rows: np.ndarray) -> torch.Tensor:
-    """What some rows of a micro-batch have of a state that was kept for all of them."""
-    if batch.packed:
-        return state[:, torch.from_numpy(packed_places(batch, rows))]
-    return state[torch.from_numpy(rows)]
-
-
-def _grouped(batches: list[MicroBatch]) -> list[list[MicroBatch]]:
-    """Micro-batches whose read positions are few enough to go through the last layer together."""
-    groups: list[list[MicroBatch]] = []
-    room = 0
-    for batch in batches:
-        reads = int(batch.starts[-1])
-        if reads > room:
-            groups.append([])
-            room = max(KEPT_ROWS, reads)
-        groups[-1].append(batch)
-        room -= reads
-    return groups
-
-
-def _merged(members: list[MicroBatch]) -> MicroBatch:
-    """The read positions of several micro-batches as one; tokens no longer matter.
-
-    Rows with as many positions each are a rectangle, others lie end to end.
-    """
-    records = np.concatenate([batch.records for batch in members])
-    counts = np.concatenate([np.diff(batch.starts) for batch in members])
-    places = int(counts.max())
-    even = bool((counts == places).all())
-    return MicroBatch(
-        records,
-        input_ids=np.zeros((len(records), places), dtype=np.int64),
-        lengths=counts,
-        reads=np.minimum(np.arange(places), counts[:, None] - 1),
-        packed=not even,
-        counts=None if even else counts,
-    )
