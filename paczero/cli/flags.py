@@ -31,7 +31,15 @@ class SettingsParser(CommandParser):
 
     `parse_args` returns a namespace with `settings`, the nested values that were given and nothing else; `given`,
     their dotted keys; and one entry for each option that is no setting.
+
+    A file may name others as `base`, one or a list, by paths from where it lies: the later ones win over the earlier,
+    the file over them, group by group; a free mapping such as `task.labels` or `peft` is replaced as a whole.
+
+    Attributes:
+        aside: keys of a file that are no settings and are left to whoever reads it too.
     """
+
+    aside: frozenset[str] = frozenset()
 
     def parse_args(self, args: Sequence[str] | None = None, **_: Any) -> Namespace:  # type: ignore[override]
         """Parses flags, then the config file that they may name, and merges them.
@@ -108,15 +116,27 @@ class SettingsParser(CommandParser):
         path = Path(given)
         if not path.exists() and given in recipes():
             path = recipes()[given]
+        return self._with_bases(path, given, ())
+
+    def _with_bases(self, path: Path, given: str, above: tuple[Path, ...]) -> Tree:
+        """The settings of a file over those of the files that it names as `base`, the later over the earlier ones."""
         try:
-            tree = self._yaml(path.read_text(encoding="utf-8"))
-            if not isinstance(tree, dict):
-                raise PACZeroError(f"a {type(tree).__name__} was given; expected settings, one `key: value` a line")
-            return self._typed(tree)
+            if path.resolve() in above:
+                raise PACZeroError("base: the file is its own base; expected one that does not lead back to it")
+            own = self._yaml(path.read_text(encoding="utf-8"))
+            if not isinstance(own, dict):
+                raise PACZeroError(f"a {type(own).__name__} was given; expected settings, one `key: value` a line")
+            tree: Tree = {}
+            for base in _bases(own.pop("base", [])):
+                _merge(tree, self._with_bases(path.parent / base, base, (*above, path.resolve())), self._mappings())
+            own = {key: value for key, value in own.items() if key not in self.aside}
+            _merge(tree, self._typed(own), self._mappings())
+            return tree
         except OSError as error:
             known = ", ".join(recipes()) or "none"
             raise PACZeroError(
-                f"config: {given!r} cannot be read ({error.strerror}); expected a YAML file or a recipe ({known})"
+                f"{'base' if above else 'config'}: {given!r} cannot be read ({error.strerror}); expected a YAML file "
+                + ("beside the one that names it" if above else f"or a recipe ({known})")
             ) from error
         except UnicodeDecodeError as error:
             raise PACZeroError(f"config: {given!r} is not UTF-8 at byte {error.start}; expected YAML") from error
@@ -166,6 +186,13 @@ class SettingsParser(CommandParser):
         for name, item in value.items():
             if self._is_word(f"{key}.{name}") and not isinstance(item, str):
                 raise PACZeroError(f"{key}.{name}: {item!r} was given; expected a text")
+
+
+def _bases(value: Any) -> list[str]:
+    listed = value if isinstance(value, list) else [value]
+    if not all(isinstance(base, str) for base in listed):
+        raise PACZeroError(f"base: {value!r} was given; expected a file or a list of files")
+    return listed
 
 
 def _joined(argv: list[str], value_types: Mapping[str, Any], known: frozenset[str]) -> list[str]:

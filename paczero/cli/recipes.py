@@ -13,14 +13,26 @@ from paczero.errors import PACZeroError
 _PACKAGE = Path(paczero.__file__).parent
 # A wheel carries them inside the package; a checkout has them beside it.
 _PLACES = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")
+# What is in these is no recipe by itself: parts for `base:`, and files for `paczero sweep`.
+_PARTS = frozenset({"base", "tasks", "sweeps"})
 
 
-def recipes() -> dict[str, Path]:
-    """Every recipe by name (the file's name without `.yaml`)."""
+def recipes(*, sweeps: bool = False) -> dict[str, Path]:
+    """Every recipe by name: its path below `recipes/` without `.yaml`, such as `paper/sst2-opt-1.3b-lora-zpl`.
+
+    Args:
+        sweeps: the files for `paczero sweep` instead.
+    """
     for place in _PLACES:
         if place.is_dir():
-            return {path.stem: path for path in sorted(place.glob("*.yaml"))}
+            found = {path.relative_to(place).with_suffix("").as_posix(): path for path in sorted(place.rglob("*.yaml"))}
+            return {name: path for name, path in found.items() if _belongs(path.relative_to(place), sweeps)}
     return {}
+
+
+def _belongs(path: Path, sweeps: bool) -> bool:
+    folders = set(path.parts[:-1])
+    return "sweeps" in folders if sweeps else not folders & _PARTS
 
 
 def recipe(name: str) -> Path:

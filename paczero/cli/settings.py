@@ -153,9 +153,11 @@ def parser_for_train() -> SettingsParser:
     return parser
 
 
-def settings_parser(command: str, description: str) -> SettingsParser:
+def settings_parser(
+    command: str, description: str, *, usage: str = "[--config FILE] [--KEY VALUE ...]"
+) -> SettingsParser:
     """A parser whose options are `--config` and every setting of a run."""
-    parser = command_parser(command, description, usage="[--config FILE] [--KEY VALUE ...]", kind=SettingsParser)
+    parser = command_parser(command, description, usage=usage, kind=SettingsParser)
     parser.add_argument("--config", metavar="FILE", help="a YAML file of settings, or the name of a recipe")
     parser.add_argument("--model", type=str, default=None, help="a model directory, or the id of one on the hub")
     parser.add_class_arguments(DataConfig, "data")

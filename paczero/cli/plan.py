@@ -1,0 +1,219 @@
+"""Which runs a sweep has: cells × grid × seeds, each with all of its settings.
+
+>>> [dict(point) for point in points({"steps": [10, 20], "seed": [0]})]
+[{'steps': 10, 'seed': 0}, {'steps': 20, 'seed': 0}]
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from paczero.cli.recipes import recipes
+from paczero.cli.settings import RunSettings, dump_settings, load_settings, settings_from, settings_parser
+from paczero.cli.yamlfile import read_yaml
+from paczero.errors import PACZeroError
+from paczero.rundir import RunDirectory
+
+ASIDE = frozenset({"cells", "grid", "seeds", "jobs"})
+# What may differ between two starts of a sweep: where things lie and how they are computed, not what is computed.
+_NEUTRAL = ("cache_dir", "cache_bytes", "device", "report_to", "engine", "force")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as it was asked for.
+
+    Attributes:
+        path: its file.
+        flags: settings that hold for all runs, as flags.
+        cells: name -> overrides, dotted key to value.
+        seeds: of every cell.
+        jobs: runs at once.
+        root: where the cells' directories lie.
+    """
+
+    path: Path
+    flags: tuple[str, ...]
+    cells: Mapping[str, Mapping[str, Any]]
+    seeds: Sequence[int]
+    jobs: int
+    root: Path
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a sweep.
+
+    Attributes:
+        cell: what it belongs to.
+        seed: its seed.
+        settings: all of its settings.
+        root: where the cells' directories lie.
+    """
+
+    cell: str
+    seed: int
+    settings: RunSettings
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell}/seed-{self.seed}"
+
+    @property
+    def directory(self) -> Path:
+        return self.root / self.cell / f"seed-{self.seed}"
+
+    @property
+    def log(self) -> Path:
+        return self.root / self.cell / f"seed-{self.seed}.log"
+
+    @property
+    def config(self) -> Path:
+        return self.root / self.cell / f"seed-{self.seed}.yaml"
+
+
+def read_sweep(namespace: Namespace) -> Sweep:
+    """The sweep of a parsed command line.
+
+    Raises:
+        PACZeroError: no such file, or one of its own keys holds what cannot be.
+    """
+    known, path = recipes(sweeps=True), Path(namespace.file)
+    if not path.exists() and namespace.file in known:
+        path = known[namespace.file]
+    try:
+        content = read_yaml(path.read_text(encoding="utf-8"), is_text=lambda key: key.endswith("output_dir"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PACZeroError(
+            f"sweep: {namespace.file!r} cannot be read; expected a YAML file, or one of: {', '.join(known) or 'none'}"
+        ) from error
+    if not isinstance(content, dict):
+        raise PACZeroError(
+            f"{namespace.file}: a {type(content).__name__} was given; expected settings, and cells or a grid"
+        )
+    flags = tuple(as_flags(_flat(namespace.settings)))
+    root = namespace.settings.get("output_dir") or content.get("output_dir")
+    if not root:
+        raise PACZeroError(f"output_dir: {namespace.file!r} names none; expected where the runs shall lie; add it")
+    return Sweep(
+        path,
+        flags,
+        _cells(content),
+        _list(content, "seeds", [0], int),
+        _list(content, "jobs", 1, int)[0],
+        Path(root),
+    )
+
+
+def plan(sweep: Sweep, *, only: Sequence[str] | None = None) -> list[Planned]:
+    """Every run, seed by seed, so that each cell has a first result early.
+
+    Raises:
+        PACZeroError: settings that cannot work, with the cell's name; a cell in `only` that does not exist.
+    """
+    unknown = sorted(set(only or ()) - set(sweep.cells))
+    if unknown:
+        raise PACZeroError(f"--only: {unknown[0]!r} was given; expected one of {', '.join(sweep.cells)}")
+    cells = {name: value for name, value in sweep.cells.items() if not only or name in only}
+    return [_planned(sweep, name, cells[name], seed) for seed in sweep.seeds for name in cells]
+
+
+def _planned(sweep: Sweep, cell: str, overrides: Mapping[str, Any], seed: int) -> Planned:
+    reader = settings_parser("train", "")
+    reader.aside = ASIDE
+    cache = str(sweep.root / "cache")  # hidden states that all cells share; private like all of a run but release/
+    try:
+        given = reader.parse_args([f"--config={sweep.path}", *as_flags(overrides), *sweep.flags, f"--seed={seed}"])
+        settings = settings_from(given)
+    except PACZeroError as error:
+        raise PACZeroError(f"cell {cell!r}: {error}") from error
+    item = Planned(cell, seed, settings, sweep.root)
+    place = settings.args.cache_dir or cache
+    args = replace(settings.args, output_dir=str(item.directory), cache_dir=place)
+    return replace(item, settings=replace(settings, args=args))
+
+
+def state_of(item: Planned) -> str:
+    """`finished`, `interrupted` or `new`.
+
+    Raises:
+        PACZeroError: the run was begun under other settings.
+    """
+    directory = RunDirectory(item.directory)
+    if not directory.config.is_file():
+        return "new"
+    begun = load_settings(directory.config)
+    if _compared(begun) != _compared(item.settings):
+        raise PACZeroError(
+            f"cell {item.cell!r}: {str(item.directory)!r} was begun under other settings; give the cell another name, "
+            "or remove the directory"
+        )
+    return "finished" if directory.finished and (directory.root / "summary.json").exists() else "interrupted"
+
+
+def _compared(settings: RunSettings) -> str:
+    """What a run computes, as text."""
+    lines, skipped = [], False
+    for line in dump_settings(settings).splitlines():
+        if not line.startswith((" ", "-")):
+            skipped = line.partition(":")[0] in (*_NEUTRAL, "output_dir")
+        if not skipped:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Every combination of a grid's values; one empty one where there is no grid."""
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def as_flags(overrides: Mapping[str, Any]) -> list[str]:
+    """Settings as flags of `paczero train`."""
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
+
+
+def _cells(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    named = content.get("cells") or {"": {}}
+    grid = {key: value if isinstance(value, list) else [value] for key, value in (content.get("grid") or {}).items()}
+    if not isinstance(named, dict) or not all(isinstance(value or {}, dict) for value in named.values()):
+        raise PACZeroError("cells: expected a name for each, and under it its settings")
+    cells: dict[str, dict[str, Any]] = {}
+    for name, overrides in named.items():
+        for point in points(grid):
+            said = [name] if name else []
+            said += [f"{key.rpartition('.')[2]}={_word(value)}" for key, value in point.items()]
+            called = ",".join(said) or "all"
+            if not re.fullmatch(r"[\w.,=+-]+", called) or called.startswith("."):
+                raise PACZeroError(f"cells: {called!r} was given; expected a name of letters, digits and . , = + - _")
+            cells[called] = _flat(overrides or {}) | point
+    return cells
+
+
+def _word(value: Any) -> str:
+    return re.sub(r"[^\w.+-]+", "_", str(value))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted keys; `peft` and the labels are values."""
+    result: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = prefix + name
+        whole = not isinstance(value, dict) or key in ("peft", "task.labels")
+        result |= {key: value} if whole else _flat(value, f"{key}.")
+    return result
+
+
+def _list(content: Mapping[str, Any], key: str, default: Any, kind: type) -> list[Any]:
+    value = content.get(key, default)
+    listed = value if isinstance(value, list) else [value]
+    if not listed or not all(type(item) is kind for item in listed) or len(set(listed)) < len(listed):
+        raise PACZeroError(f"{key}: {value!r} was given; expected different whole numbers")
+    return listed

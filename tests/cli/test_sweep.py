@@ -1,0 +1,154 @@
+"""Sweeps of short runs of the tiny model: what is planned, that they go on, and what is said of failures."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from paczero.cli.plan import points
+from paczero.cli.settings import load_settings
+from paczero.errors import PACZeroError
+
+from .conftest import SHORT
+
+STEPS = SHORT[:2]
+
+
+@pytest.fixture
+def sweep_file(arguments, tmp_path):
+    """Makes a sweep's file in `tmp_path` over a base file, with these keys of its own."""
+
+    def make(**more):
+        flags = arguments(tmp_path / "unused")[1:]
+        given = dict(zip((flag.removeprefix("--") for flag in flags[::2]), flags[1::2], strict=True))
+        base = {"model": given["model"], "data": {name: given[f"data.{name}"] for name in ("train", "dev", "test")}}
+        base |= {"steps": 4, "eval_steps": 2, "learning_rate": 0.05, "test_seed": 5, "mechanism": {"subsets": 8}}
+        base["peft"] = {"r": 2, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": [2]}
+        (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
+        path = tmp_path / "sweep.yaml"
+        path.write_text(
+            yaml.safe_dump({"base": "base.yaml", "output_dir": str(tmp_path / "out"), **more}, sort_keys=False)
+        )
+        return path
+
+    return make
+
+
+def test_every_combination_once():
+    assert list(points({"a": [1, 2], "b": ["x", "y"]})) == [
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "y"},
+        {"a": 2, "b": "x"},
+        {"a": 2, "b": "y"},
+    ]
+    assert list(points({})) == [{}]
+
+
+def test_the_plan_is_listed(paczero, sweep_file, tmp_path):
+    path = sweep_file(
+        cells={"zpl": None, "none": {"mechanism": {"name": "none"}, "peft.r": 3}},
+        grid={"learning_rate": [0.01, 0.1]},
+        seeds=[0, 1],
+    )
+    code, out, err = paczero("sweep", path, "--dry_run")
+    assert code == 0, err
+    names = [line.split()[1].removeprefix(f"{tmp_path}/out/") for line in out.splitlines()]
+    cells = ("zpl,learning_rate=0.01", "zpl,learning_rate=0.1", "none,learning_rate=0.01", "none,learning_rate=0.1")
+    assert names == [f"{cell}/seed-{seed}" for seed in (0, 1) for cell in cells]
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_share_hidden_states_are_skipped_when_done_and_refused_when_changed(paczero, sweep_file, tmp_path):
+    path = sweep_file(cells={"zpl": {}, "none": {"mechanism.name": "none", "peft.r": 3}}, seeds=[1], jobs=2)
+    code, out, err = paczero("sweep", path)
+    assert code == 0, err
+    assert "| zpl | 1 |" in out and "| none | 1 |" in out
+    run = tmp_path / "out" / "none" / "seed-1"
+    settings = load_settings(run / "config.yaml")
+    assert (settings.args.mechanism.name, settings.args.seed, settings.peft["r"]) == ("none", 1, 3)
+    assert (tmp_path / "out" / "cache").stat().st_mode & 0o777 == 0o700
+    assert any((tmp_path / "out" / "cache").iterdir())
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    again, out_again, err = paczero("sweep", path)
+    assert again == 0, err
+    assert out_again == out
+    assert written == {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    path = sweep_file(cells={"new": {}, "zpl": {"steps": 5}}, seeds=[1])
+    code, _, err = paczero("sweep", path)
+    assert code == 2 and "cell 'zpl'" in err and "begun under other settings" in err and len(err.splitlines()) == 1
+    assert not (tmp_path / "out" / "new").exists()
+
+
+def test_one_failure_stops_nothing_else(paczero, sweep_file, tmp_path):
+    bad = {"data.train": str(tmp_path / "missing.csv")}
+    code, out, err = paczero("sweep", sweep_file(cells={"bad": bad, "good": {}}))
+    assert code == 1
+    assert "| good | 1 |" in out and "bad" not in out
+    assert "failed: bad/seed-0" in err
+    assert "there is no such file" in (tmp_path / "out" / "bad" / "seed-0.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"seeds": [0, 0]}, "seeds: [0, 0] was given"),
+        ({"seeds": ["a"]}, "seeds: ['a'] was given"),
+        ({"jobs": 0}, "--jobs: 0 was given"),
+        ({"cells": {"a/b": {}}}, "cells: 'a/b' was given"),
+        ({"cells": {"x": {"stepz": 3}}}, "cell 'x': "),
+        ({"cells": {"x": {"steps": -3}}}, "cell 'x': steps: -3 was given"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(paczero, sweep_file, more, said):
+    code, _, err = paczero("sweep", sweep_file(**more))
+    assert code == 2 and said in err and len(err.splitlines()) == 1
+
+
+def test_an_interrupted_sweep_stops_its_runs_and_goes_on(paczero, sweep_file, tmp_path):
+    path = sweep_file(cells={"long": {"steps": 400, "eval_steps": 400}}, seeds=[0])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paczero", "sweep", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    journal = tmp_path / "out" / "long" / "seed-0" / "private" / "journal.jsonl"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (journal.exists() and journal.read_text().count("\n") > 3):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    steps = journal.read_text().count("\n")
+    time.sleep(0.3)
+    assert journal.read_text().count("\n") == steps, "the run has stopped too"
+    code, out, err = paczero("sweep", path)
+    assert code == 0, err
+    assert "| long | 1 |" in out
+    assert 3 < steps < 401, "it was stopped on its way"
+
+
+def test_bases_lie_under_the_file_in_order(tmp_path, paczero):
+    (tmp_path / "one.yaml").write_text("steps: 3\nmechanism: {subsets: 8, clip: 2}\npeft: {r: 2, lora_alpha: 4}\n")
+    (tmp_path / "two.yaml").write_text("base: one.yaml\nmechanism: {clip: 3}\npeft: {r: 4}\n")
+    (tmp_path / "three.yaml").write_text("base: [one.yaml, two.yaml]\nmodel: m\ndata: {train: t.csv}\nsteps: 5\n")
+    settings = load_settings(tmp_path / "three.yaml")
+    assert (settings.args.steps, settings.args.mechanism.subsets, settings.args.mechanism.clip) == (5, 8, 3)
+    assert settings.peft == {"r": 4}
+
+
+def test_bases_that_cannot_be_are_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
+    with pytest.raises(PACZeroError, match="its own base"):
+        load_settings(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("base: missing.yaml\n")
+    with pytest.raises(PACZeroError, match=r"base: 'missing.yaml' cannot be read"):
+        load_settings(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("base: {x: 1}\n")
+    with pytest.raises(PACZeroError, match="expected a file or a list of files"):
+        load_settings(tmp_path / "a.yaml")
