@@ -3,8 +3,10 @@
 import pytest
 
 from paczero.cli import recipes as module
+from paczero.cli.plan import plan, read_sweep
 from paczero.cli.recipes import recipe, recipes
-from paczero.cli.settings import parser_for_train
+from paczero.cli.settings import parser_for_train, settings_from
+from paczero.cli.sweep import parser as parser_for_sweep
 from paczero.errors import PACZeroError
 
 
@@ -41,4 +43,28 @@ def test_no_recipes(places):
 
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_holds_settings_only(name):
-    assert parser_for_train().parse_args(["--config", name]).given
+    assert settings_from(parser_for_train().parse_args(["--config", name])).args.steps > 0
+
+
+@pytest.mark.parametrize("name", recipes(sweeps=True))
+def test_every_sweep_s_cells_can_be(name):
+    planned = plan(read_sweep(parser_for_sweep().parse_args([name])))
+    settings = [item.settings.args for item in planned]
+    assert len({(one.mechanism, one.steps, one.learning_rate, one.directions, one.seed) for one in settings}) == len(
+        planned
+    ) or len({str(item.settings.peft) for item in planned}) == len(planned)
+
+
+def test_the_papers_cells_are_there():
+    """{SST-2, SQuAD} × {1.3B, 6.7B} × {LoRA, full} × {ZPL, MI, MeZO}, and the private baselines that it ran."""
+    for task in ("sst2", "squad"):
+        for size in ("1.3b", "6.7b"):
+            for tuning in ("lora", "full"):
+                for mechanism in ("zpl", "mi", "none"):
+                    args = settings_from(
+                        parser_for_train().parse_args(["--config", f"paper/{task}-opt-{size}-{tuning}-{mechanism}"])
+                    ).args
+                    assert (args.mechanism.name, args.mechanism.family, args.dtype) == (mechanism, "random", "float16")
+                    assert args.mechanism.subsets == (126 if mechanism == "zpl" else 128)
+                    assert args.direction_law == "gaussian" and args.select == ("loss" if task == "sst2" else "f1")
+    assert {"paper/sst2-opt-1.3b-full-dpzero", "paper/sst2-opt-1.3b-full-dp-aggzo"} <= set(recipes())
