@@ -46,6 +46,27 @@ def test_a_run_of_answers(answers, tiny_model_dir: Path, tmp_path: Path, objecti
     for name in ("f1", "exact_match", "loss"):
         mean = sum(float(row[name]) for row in rows) / len(rows)
         assert summary["test_after"][name] == pytest.approx(mean)
+    _used_by_others(run / "release", data[-1], rows, summary["test_after"], tmp_path, capsys)
+
+
+def _used_by_others(release: Path, test: Path, decided: list, figures: dict, tmp_path: Path, capsys) -> None:
+    """The release scores as its owner's run did, and answers questions whose answers nobody knows."""
+    capsys.readouterr()
+    table, out = tmp_path / "judged.csv", tmp_path / "answered.jsonl"
+    assert main(["eval", str(release), "--data", str(test), "--json", "--predictions", str(table)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == pytest.approx(figures | {"records": 9}, abs=1e-4)
+    texts = [row["prediction"] for row in decided]
+    assert [row["prediction"] for row in csv.DictReader(table.read_text().splitlines())] == texts
+    asked = tmp_path / "asked.jsonl"
+    rows = [json.loads(line) for line in test.read_text().splitlines()]
+    asked.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "answers"}) + "\n" for row in rows))
+    assert main(["predict", str(release), "--input", str(asked), "--output", str(out)]) == 0, capsys.readouterr().err
+    assert [json.loads(line)["prediction"] for line in out.read_text().splitlines()] == [
+        text.removeprefix("'") for text in texts
+    ]
+    assert main(["eval", str(release), "--text", "the film"]) == 2
+    assert "put the records into a file" in capsys.readouterr().err
 
 
 def test_a_run_of_conversations(make_tiny_model, tmp_path: Path, capsys) -> None:
@@ -68,3 +89,9 @@ def test_a_run_of_conversations(make_tiny_model, tmp_path: Path, capsys) -> None
     assert main([str(part) for part in given]) == 0, capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["metric"] == "loss" and summary["test_after"]["loss"] > 0
+    release = str(tmp_path / "run" / "release")
+    assert main(["eval", release, "--data", str(path)]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert f"loss         {summary['test_after']['loss']:.4f} nats a token" in said and "perplexity" in said
+    assert main(["predict", release, "--input", str(path), "--output", str(tmp_path / "out.csv")]) == 2
+    assert "task.kind: 'chat' was given" in capsys.readouterr().err

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
+from paczero.cli import judged
 from paczero.cli.data import read_data
-from paczero.cli.predictions import harmless, probabilities, unlabelled
+from paczero.cli.predictions import harmless, probabilities, render, unlabelled
 from paczero.cli.released import load_target, scores_of
 from paczero.cli.target import Target, TargetParser, find_target, target_parser
 from paczero.cli.terminal import Live, warn
@@ -67,6 +68,8 @@ def run(namespace: Namespace) -> int:
         raise PACZeroError(f"--predictions: {str(out)!r} lies in no directory that exists; make it first")
     target = find_target(namespace)
     pool = _records(namespace, target)
+    if target.args.task.kind != "classification":
+        return _judge(target, pool, out, base=namespace.base, as_json=namespace.json)
     threshold = _threshold(target, base=namespace.base)
     keep_quiet()
     scores = _scores(target, pool, base=namespace.base)
@@ -84,6 +87,22 @@ def run(namespace: Namespace) -> int:
     print(json.dumps(result, indent=2, ensure_ascii=False) if namespace.json else described(result))
     if looks_swapped(result):
         warn("far fewer are right than by tossing a coin; do the label words stand the wrong way round?")
+    return 0
+
+
+def _judge(target: Target, pool: "Pool", out: Path | None, *, base: bool, as_json: bool) -> int:
+    """A task without label words: what is generated, or the loss of what should follow."""
+    keep_quiet()
+    with Live(every=60) as live:
+        live.show(f"judging {len(pool):,} records")
+        judge = judged.evaluator(target, pool, base=base)
+        found = judge.find()
+    if out is not None:
+        table = judge.table(found)
+        rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+        write_whole(out, render(".csv", list(table), rows))
+    result = judged.figures(judge, found)
+    print(json.dumps(result, indent=2) if as_json else judged.described(result))
     return 0
 
 
@@ -166,6 +185,8 @@ def _records(namespace: Namespace, target: Target) -> "Pool":
         return make_pool(load_rows(namespace.data) if namespace.data else _test_set(target), task, training=False)
     if namespace.data:
         raise PACZeroError("--text: given together with --data; expected one of them")
+    if task.kind != "classification":
+        raise PACZeroError(f"--text: given for a task of kind {task.kind!r}; put the records into a file, see predict")
     columns: Sequence[str] = Template.parse(task.template).columns
     if len(columns) != 1:
         raise PACZeroError(f"--text: the template has the columns {', '.join(columns)}; put the texts into a file")

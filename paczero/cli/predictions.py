@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+    from paczero.assembly import Records
     from paczero.records.pool import Pool
     from paczero.records.sources import Rows
 
@@ -41,19 +42,24 @@ def unlabelled(rows: "Rows", task: TaskConfig) -> "Pool":
     from paczero.records.sources import Rows
     from paczero.records.template import Template
 
+    if task.kind == "chat":
+        raise PACZeroError(
+            "task.kind: 'chat' was given; predict decides on records (classification) or answers them (answer); let "
+            "transformers' generate talk"
+        )
     columns = Template.parse(task.template).columns
     nested = [column for column in columns if column in rows.nested]
     if nested:
         raise PACZeroError(f"{rows.origin}: column {nested[0]!r} holds lists or structures; expected text or numbers")
     Template.parse(task.template).check(rows.columns)
-    placeholder = next(iter(task.labels))  # a record must have a label
+    placeholder = next(iter(task.labels))  # a record must have a label, or an answer; nobody looks at it
     texts = [{column: row.get(column, "") for column in columns} | {task.label_column: placeholder} for row in rows]
     return make_pool(Rows(texts, rows.origin), task, training=False)
 
 
 def added_columns(pool: "Pool") -> list[str]:
     """The names of the columns that `predicted` adds to these records."""
-    return ["prediction", *(f"probability {name}" for name in pool.label_names)]
+    return ["prediction"] if pool.answers else ["prediction", *(f"probability {name}" for name in pool.label_names)]
 
 
 def predicted(
@@ -64,7 +70,8 @@ def predicted(
     *,
     progress: Callable[[int, int], None],
 ) -> tuple[list[dict[str, Any]], int]:
-    """The columns that are added to each record: the decided label, and each label's probability with six digits.
+    """The columns that are added to each record: the decided label and each label's probability with six digits, or
+    the text that is generated for it.
 
     Returns:
         One mapping a record, with `added_columns` as keys, and how many records were cut to fit.
@@ -74,6 +81,8 @@ def predicted(
     from paczero.zeroth.models import plain
 
     records = encode_records(pool, target.args.task, tokenizer, plain(model))
+    if records.task.generates:
+        return [{"prediction": text} for text in answered(target, model, tokenizer, records)], records.encoded.truncated
     scores = scores_of(model, records, target.args, progress=progress)
     names, columns = pool.label_names, added_columns(pool)
     answers = [
@@ -81,6 +90,15 @@ def predicted(
         for choice, chances in zip(decisions(scores, target.threshold), probabilities(scores), strict=True)
     ]
     return answers, records.encoded.truncated
+
+
+def answered(target: Target, model: "nn.Module", tokenizer: "PreTrainedTokenizerBase", records: "Records") -> list[str]:
+    """What is generated for each record, up to the stop text."""
+    from paczero.evaluation import make_generator
+    from paczero.records.tasks.answer import generated
+
+    tokens = make_generator(model, records, target.args, tokenizer).generate()
+    return [generated(tokenizer, ids, target.args.task.stop) for ids in tokens]
 
 
 def probabilities(scores: "np.ndarray") -> "np.ndarray":

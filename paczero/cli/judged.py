@@ -1,0 +1,57 @@
+"""Tasks without label words, judged as a user of the release would: texts that are generated, losses of completions.
+
+>>> ev = evaluator(target, pool)        # doctest: +SKIP
+>>> ev.figures()                        # doctest: +SKIP
+{'f1': 0.41, 'exact_match': 0.3, 'loss': 1.92}
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from paczero.cli.released import load_target
+from paczero.cli.target import Target
+from paczero.cli.terminal import warn
+
+if TYPE_CHECKING:
+    from paczero.evaluation import Evaluator
+    from paczero.records.pool import Pool
+
+
+def evaluator(target: Target, pool: "Pool", *, base: bool = False) -> "Evaluator":
+    """What judges these records with the target's weights, or with those of its base.
+
+    Raises:
+        PACZeroError: the model cannot be loaded, or records are too long for it.
+    """
+    from paczero.assembly import cut_notes, encode_records, make_scorer
+    from paczero.evaluation import Evaluator, make_generator
+    from paczero.zeroth.models import plain
+
+    model, tokenizer = load_target(target, base=base)
+    records = encode_records(pool, target.args.task, tokenizer, plain(model))
+    for note in cut_notes(records):
+        warn(note)
+    scorer = make_scorer(model, records, target.args, first_layer=0, cache=None)
+    scorer.check()
+    generates = records.task.generates
+    generator = make_generator(model, records, target.args, tokenizer) if generates else None
+    return Evaluator(records, scorer, generator, tokenizer)
+
+
+def figures(found: "Evaluator", seen: Any) -> dict[str, float]:
+    """The task's figures of what was found, how many records they are of, and the perplexity of completions."""
+    result = found.figures(seen)
+    if found.records.task.config.kind == "chat":
+        result |= {"perplexity": math.exp(min(result["loss"], 700.0))}
+    return result | {"records": len(found.records.pool)}
+
+
+def described(result: dict[str, float]) -> str:
+    """The figures as a person reads them."""
+    lines = []
+    for name, value in result.items():
+        if name in ("f1", "exact_match"):
+            lines.append(f"{name.replace('_', ' '):<12} {100 * value:.1f} % of {result['records']:,} records")
+        elif name != "records":
+            lines.append(f"{name:<12} {value:.4f}" + (" nats a token" if name == "loss" else ""))
+    return "\n".join(lines)
