@@ -18,7 +18,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from paczero.cli.parsing import CommandParser, did_you_mean, expected
-from paczero.cli.recipes import recipes
+from paczero.cli.recipes import like, recipes
 from paczero.cli.yamlfile import read_yaml
 from paczero.errors import PACZeroError
 
@@ -133,7 +133,7 @@ class SettingsParser(CommandParser):
             _merge(tree, self._typed(own), self._mappings())
             return tree
         except OSError as error:
-            known = ", ".join(recipes()) or "none"
+            known = like(given, recipes())
             raise PACZeroError(
                 f"{'base' if above else 'config'}: {given!r} cannot be read ({error.strerror}); expected a YAML file "
                 + ("beside the one that names it" if above else f"or a recipe ({known})")

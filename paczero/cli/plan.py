@@ -14,7 +14,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from paczero.cli.recipes import recipes
+from paczero.cli.recipes import like, recipes
 from paczero.cli.settings import RunSettings, dump_settings, load_settings, settings_from, settings_parser
 from paczero.cli.yamlfile import read_yaml
 from paczero.errors import PACZeroError
@@ -92,7 +92,7 @@ def read_sweep(namespace: Namespace) -> Sweep:
         content = read_yaml(path.read_text(encoding="utf-8"), is_text=lambda key: key.endswith("output_dir"))
     except (OSError, UnicodeDecodeError) as error:
         raise PACZeroError(
-            f"sweep: {namespace.file!r} cannot be read; expected a YAML file, or one of: {', '.join(known) or 'none'}"
+            f"sweep: {namespace.file!r} cannot be read; expected a YAML file or one of {like(namespace.file, known)}"
         ) from error
     if not isinstance(content, dict):
         raise PACZeroError(

@@ -5,6 +5,7 @@
 """
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 
 import paczero
@@ -15,6 +16,7 @@ _PACKAGE = Path(paczero.__file__).parent
 _PLACES = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")
 # What is in these is no recipe by itself: parts for `base:`, and files for `paczero sweep`.
 _PARTS = frozenset({"base", "tasks", "sweeps"})
+_SHOWN = 4  # recipes that a message names
 
 
 def recipes(*, sweeps: bool = False) -> dict[str, Path]:
@@ -44,5 +46,14 @@ def recipe(name: str) -> Path:
     known = recipes()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1) or list(known)
-    raise PACZeroError(f"recipe: {name!r} was given; expected one that exists ({', '.join(near) or 'there are none'})")
+    raise PACZeroError(f"recipe: {name!r} was given; expected one that exists ({like(name, known)})")
+
+
+def like(name: str, known: Mapping[str, Path]) -> str:
+    """For a message: the recipe whose name is close to what was given, else some of them and how many there are."""
+    near = difflib.get_close_matches(name, known, n=1)
+    if near or not known:
+        return near[0] if near else "there are none"
+    some = list(known)[:_SHOWN]
+    more = f" and {len(known) - len(some)} more in recipes/" if len(known) > len(some) else ""
+    return ", ".join(some) + more

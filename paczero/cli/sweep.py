@@ -5,7 +5,6 @@ $ paczero results runs/mechanisms
 """
 
 import contextlib
-import math
 import os
 import statistics
 import sys
@@ -17,7 +16,7 @@ from jsonargparse import Namespace
 from paczero.cli.flags import SettingsParser
 from paczero.cli.plan import Planned, plan, read_sweep, state_of
 from paczero.cli.settings import settings_parser
-from paczero.cli.summary import read_summary, summary_path
+from paczero.cli.summary import Summary, read_summary, summary_path
 from paczero.cli.terminal import Live
 from paczero.cli.workers import Workers
 from paczero.errors import PACZeroError
@@ -91,24 +90,37 @@ def _work(workers: Workers, waiting: Sequence[Planned], total: int, jobs: int, l
 
 
 def table(planned: Sequence[Planned]) -> str:
-    """Mean and standard deviation of each cell's test figure over its finished seeds, as Markdown."""
+    """Mean and standard deviation of each cell's figure over its finished seeds, as Markdown.
+
+    It is the test set's, or the dev set's where a cell has no test set; empty where it has neither.
+    """
     cells: dict[str, list[Any]] = {}
     for item in planned:
         directory = RunDirectory(item.directory)
         if directory.finished and summary_path(directory).exists():
             cells.setdefault(item.cell, []).append(read_summary(directory))
-    lines = ["| cell | seeds | test | unanimous | seconds |", "|---|---|---|---|---|"]
+    lines = ["| cell | seeds | figure | of | unanimous | seconds |", "|---|---|---|---|---|---|"]
     for cell, summaries in cells.items():
-        figures = [(s.test_after or {}).get(s.metric, math.nan) for s in summaries]
-        percent = summaries[0].metric != "loss"
+        of, figures = _figures(summaries)
+        percent = bool(figures) and summaries[0].metric != "loss"
         agreed = [s.unanimity for s in summaries if s.unanimity is not None]
-        lines.append(
-            f"| {cell} | {len(summaries)} | {_spread(figures, 100 if percent else 1)}{' %' if percent else ''} | "
-            f"{_spread(agreed, 1) if agreed else ''} | {statistics.mean(s.seconds for s in summaries):.0f} |"
-        )
+        spread = f"{_spread(figures, 100)} %" if percent else _spread(figures, 1)
+        seconds = statistics.mean(s.seconds for s in summaries)
+        lines.append(f"| {cell} | {len(summaries)} | {spread} | {of} | {_spread(agreed, 1)} | {seconds:.0f} |")
     return "\n".join(lines)
 
 
+def _figures(summaries: Sequence[Summary]) -> tuple[str, list[float]]:
+    """Which set's figures these are, and the figures."""
+    tested = [s.test_after[s.metric] for s in summaries if s.test_after is not None]
+    if len(tested) == len(summaries):
+        return "test", tested
+    chosen = [s.dev_after for s in summaries if s.dev_after is not None]
+    return ("dev", chosen) if len(chosen) == len(summaries) else ("", [])
+
+
 def _spread(values: Sequence[float], scale: float) -> str:
+    if not values:
+        return ""
     mean = f"{scale * statistics.mean(values):.2f}"
     return f"{mean} ± {scale * statistics.stdev(values):.2f}" if len(values) > 1 else mean
