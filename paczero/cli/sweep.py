@@ -1,7 +1,6 @@
 """`paczero sweep FILE`: a grid of settings, each with several seeds, as runs of `paczero train`.
 
-$ paczero sweep recipes/small/sweeps/mechanisms.yaml --data.train train.tsv --output_dir runs/mechanisms
-$ paczero results runs/mechanisms
+$ paczero sweep paper/sweeps/clip --data.train train.tsv --output_dir runs/clip
 """
 
 import contextlib
