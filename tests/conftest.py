@@ -67,8 +67,8 @@ def write_tiny_csv(path: Path, count: int, seed: int) -> Path:
     return path
 
 
-def save_tiny_model(path: Path, seed: int = 0) -> Path:
-    """A random Llama of 3 layers with a tokenizer, as `save_pretrained` leaves them; another seed, other weights."""
+def save_tiny_model(path: Path, seed: int = 0, layers: int = 3) -> Path:
+    """A random Llama with a tokenizer, as `save_pretrained` leaves them; another seed, other weights."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -89,7 +89,7 @@ def save_tiny_model(path: Path, seed: int = 0) -> Path:
         vocab_size=len(fast),
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=3,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=128,
@@ -109,7 +109,7 @@ def save_tiny_model(path: Path, seed: int = 0) -> Path:
 
 @pytest.fixture(scope="session")
 def make_tiny_model() -> Callable[..., Path]:
-    """`save_tiny_model(path, seed=0)`, for a test that needs another model."""
+    """`save_tiny_model(path, seed=0, layers=3)`, for a test that needs another model."""
     return save_tiny_model
 
 
