@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from paczero.config import PACZeroConfig, TaskConfig
+from paczero.config import FREE_SETTINGS, PACZeroConfig, TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.files import canonical
 from paczero.mechanism.kinds import KINDS
@@ -321,9 +321,8 @@ _LATER = {
 
 
 def _hashed(args: PACZeroConfig) -> dict[str, Any]:
-    """The settings that a resumed run must share: where it lies and who watches may change, what it computes not."""
-    free = ("output_dir", "report_to", "cache_bytes", "cache_dir", "force", "device", "engine")
-    settings = {name: value for name, value in asdict(args).items() if name not in free}
+    """The settings that a resumed run must share."""
+    settings = {name: value for name, value in asdict(args).items() if name not in FREE_SETTINGS}
     for part, names in _LATER.items():
         plain = {f.name: f.default for f in fields(getattr(args, part))}
         for name in names:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from paczero.assembly import Records
+from paczero.assembly import Records, make_scorer
 from paczero.config import PACZeroConfig
 from paczero.records.metrics import f1
 from paczero.records.scores import median_threshold
@@ -69,6 +69,21 @@ class Evaluator:
     def table(self, found: Found, threshold: float = 0.0) -> dict[str, list[Any]]:
         """The same of every record: name of a column -> R values."""
         return self.records.task.table(self.records.pool, self.records.encoded, found, threshold)
+
+
+def make_evaluator(
+    model: nn.Module,
+    records: Records,
+    args: PACZeroConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    ranks: Ranks = ALONE,
+) -> Evaluator:
+    """What judges records once, with nothing kept for a next time."""
+    scorer = make_scorer(model, records, args, first_layer=0, cache=None, ranks=ranks)
+    generates = records.task.generates
+    generator = make_generator(model, records, args, tokenizer, ranks=ranks) if generates else None
+    return Evaluator(records, scorer, generator, tokenizer)
 
 
 def make_generator(

@@ -24,6 +24,8 @@ from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.mechanisms import make_mechanism, mechanism_header
 
+from .interruptions import Stop, StopAt
+
 MakeTrainer = Callable[..., Any]
 UNITS, SUBSETS, STEPS = 48, 8, 8
 MEMBERSHIP = draw_subsets(UNITS, SUBSETS, seed=0)
@@ -192,24 +194,6 @@ def test_a_sample_of_less_than_one_unit_is_refused(make_trainer: MakeTrainer, tm
 def test_candidates_must_be_there_where_they_are_asked(tmp_path: Path) -> None:
     with pytest.raises(PACZeroError, match="candidates: none was given; 'skip' needs it"):
         make_mechanism(args_of("skip"), None, tmp_path / "secret.json", units=UNITS)
-
-
-class Stop(Exception):
-    """An interruption."""
-
-
-class StopAt:
-    """An observer that interrupts after a step."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step(self, step: Any) -> None:
-        if step.index == self.step:
-            raise Stop
-
-    def on_dev(self, result: Any) -> None:
-        pass
 
 
 def kept(run: Path) -> dict[str, bytes]:

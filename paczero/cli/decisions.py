@@ -13,11 +13,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paczero.cli.cells import harmless
 from paczero.rundir import RunDirectory, write_whole
 
 NAME = "decisions.csv"
-# A spreadsheet takes a cell that begins so for a formula; what a stranger wrote must not run there.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_decisions(run: RunDirectory, columns: Mapping[str, Sequence[Any]]) -> None:
@@ -30,9 +29,5 @@ def write_decisions(run: RunDirectory, columns: Mapping[str, Sequence[Any]]) -> 
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["number", *columns])
     for number, values in enumerate(zip(*columns.values(), strict=True), 1):
-        writer.writerow([number, *map(_cell, values)])
+        writer.writerow([number, *(harmless(value) if isinstance(value, str) else value for value in values)])
     write_whole(run.root / NAME, stream.getvalue())
-
-
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

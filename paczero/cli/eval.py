@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from paczero.cli import judged
+from paczero.cli.cells import harmless
 from paczero.cli.data import read_data
-from paczero.cli.predictions import harmless, probabilities, render, unlabelled
+from paczero.cli.predictions import probabilities, render, unlabelled
 from paczero.cli.released import load_target, scores_of
 from paczero.cli.target import Target, TargetParser, find_target, target_parser
 from paczero.cli.terminal import Live, warn

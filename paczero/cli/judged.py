@@ -23,19 +23,17 @@ def evaluator(target: Target, pool: "Pool", *, base: bool = False) -> "Evaluator
     Raises:
         PACZeroError: the model cannot be loaded, or records are too long for it.
     """
-    from paczero.assembly import cut_notes, encode_records, make_scorer
-    from paczero.evaluation import Evaluator, make_generator
+    from paczero.assembly import cut_notes, encode_records
+    from paczero.evaluation import make_evaluator
     from paczero.zeroth.models import plain
 
     model, tokenizer = load_target(target, base=base)
     records = encode_records(pool, target.args.task, tokenizer, plain(model))
     for note in cut_notes(records):
         warn(note)
-    scorer = make_scorer(model, records, target.args, first_layer=0, cache=None)
-    scorer.check()
-    generates = records.task.generates
-    generator = make_generator(model, records, target.args, tokenizer) if generates else None
-    return Evaluator(records, scorer, generator, tokenizer)
+    judge = make_evaluator(model, records, target.args, tokenizer)
+    judge.scorer.check()
+    return judge
 
 
 def figures(found: "Evaluator", seen: Any) -> dict[str, float]:

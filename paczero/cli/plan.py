@@ -8,21 +8,21 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
+from paczero.cli.flags import SettingsParser
 from paczero.cli.recipes import like, recipes
-from paczero.cli.settings import RunSettings, dump_settings, load_settings, settings_from, settings_parser
+from paczero.cli.settings import RunSettings, load_settings, settings_from, settings_parser
 from paczero.cli.yamlfile import read_yaml
+from paczero.config import FREE_SETTINGS
 from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
 
 ASIDE = frozenset({"cells", "grid", "seeds", "jobs"})
-# What may differ between two starts of a sweep: where things lie and how they are computed, not what is computed.
-_NEUTRAL = ("cache_dir", "cache_bytes", "device", "report_to", "engine", "force")
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ def plan(sweep: Sweep, *, only: Sequence[str] | None = None) -> list[Planned]:
     if unknown:
         raise PACZeroError(f"--only: {unknown[0]!r} was given; expected one of {', '.join(sweep.cells)}")
     cells = {name: value for name, value in sweep.cells.items() if not only or name in only}
-    return [_planned(sweep, name, cells[name], seed) for seed in sweep.seeds for name in cells]
-
-
-def _planned(sweep: Sweep, cell: str, overrides: Mapping[str, Any], seed: int) -> Planned:
     reader = settings_parser("train", "")
     reader.aside = ASIDE
+    return [_planned(reader, sweep, name, cells[name], seed) for seed in sweep.seeds for name in cells]
+
+
+def _planned(reader: SettingsParser, sweep: Sweep, cell: str, overrides: Mapping[str, Any], seed: int) -> Planned:
     cache = str(sweep.root / "cache")  # hidden states that all cells share; private like all of a run but release/
     try:
         given = reader.parse_args([f"--config={sweep.path}", *as_flags(overrides), *sweep.flags, f"--seed={seed}"])
@@ -150,7 +150,7 @@ def state_of(item: Planned) -> str:
     if not directory.config.is_file():
         return "new"
     begun = load_settings(directory.config)
-    if _compared(begun) != _compared(item.settings):
+    if _computed(begun) != _computed(item.settings):
         raise PACZeroError(
             f"cell {item.cell!r}: {str(item.directory)!r} was begun under other settings; give the cell another name, "
             "or remove the directory"
@@ -158,15 +158,10 @@ def state_of(item: Planned) -> str:
     return "finished" if directory.finished and (directory.root / "summary.json").exists() else "interrupted"
 
 
-def _compared(settings: RunSettings) -> str:
-    """What a run computes, as text."""
-    lines, skipped = [], False
-    for line in dump_settings(settings).splitlines():
-        if not line.startswith((" ", "-")):
-            skipped = line.partition(":")[0] in (*_NEUTRAL, "output_dir")
-        if not skipped:
-            lines.append(line)
-    return "\n".join(lines)
+def _computed(settings: RunSettings) -> dict[str, Any]:
+    """The settings that say what a run computes."""
+    whole = asdict(settings)
+    return whole | {"args": {name: value for name, value in whole["args"].items() if name not in FREE_SETTINGS}}
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

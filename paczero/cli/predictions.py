@@ -1,8 +1,4 @@
-"""What a model says of records without labels, and tables of it that do no harm where they are opened.
-
->>> harmless("=HYPERLINK(1)"), harmless("fine")
-("'=HYPERLINK(1)", 'fine')
-"""
+"""What a model says of records without labels, and tables of it that do no harm where they are opened."""
 
 import csv
 import io
@@ -12,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paczero.cli.cells import harmless
 from paczero.cli.released import scores_of
 from paczero.cli.target import Target
 from paczero.config import TaskConfig
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
     from paczero.records.sources import Rows
 
 KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
-# A spreadsheet takes a cell that begins so for a formula; what a stranger wrote must not run there.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -107,11 +102,6 @@ def probabilities(scores: "np.ndarray") -> "np.ndarray":
 
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     return shares / shares.sum(axis=1, keepdims=True)
-
-
-def harmless(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) else cell
 
 
 def render(kind: str, columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> bytes:

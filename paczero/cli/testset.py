@@ -46,8 +46,7 @@ def read_test(trainer: "PACZeroTrainer", source: "Rows") -> "Records":
 
 def found_in(trainer: "PACZeroTrainer", records: "Records", what: str) -> "Found":
     """What the weights as they stand make of records; hidden states are kept for the next time where memory allows."""
-    from paczero.assembly import make_scorer
-    from paczero.evaluation import Evaluator, make_generator
+    from paczero.evaluation import make_evaluator
     from paczero.zeroth.models import plain
 
     trainer.progress(what, 0, len(records.pool))
@@ -56,8 +55,4 @@ def found_in(trainer: "PACZeroTrainer", records: "Records", what: str) -> "Found
     hidden = tokens * model.config.get_text_config().hidden_size * next(model.parameters()).element_size()
     if hidden <= trainer.args.cache_bytes:
         return trainer.evaluator(records, what).find()
-    args, ranks, tokenizer = trainer.args, trainer.ranks, trainer.processing_class
-    scorer = make_scorer(trainer.model, records, args, first_layer=0, cache=None, ranks=ranks)
-    generates = records.task.generates
-    generator = make_generator(trainer.model, records, args, tokenizer, ranks=ranks) if generates else None
-    return Evaluator(records, scorer, generator, tokenizer).find()
+    return make_evaluator(trainer.model, records, trainer.args, trainer.processing_class, ranks=trainer.ranks).find()

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 from paczero.cli.plan import Planned, state_of
 from paczero.cli.settings import save_settings
@@ -33,8 +32,6 @@ class Workers:
     def start(self, item: Planned) -> None:
         """Begins a run, or goes on with it where it was interrupted."""
         item.directory.parent.mkdir(parents=True, exist_ok=True)
-        cache = Path(item.settings.args.cache_dir or "")
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         arguments = ["--resume", str(item.directory)]
         if state_of(item) == "new":
             save_settings(item.settings, item.config)

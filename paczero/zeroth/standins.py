@@ -58,12 +58,7 @@ def constant_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
     """
     sites: list[Site] = []
     constant: list[torch.Tensor] = []  # kept alive, so that no other tensor can take one's identity
-    where = {
-        id(child): Site(parent, name)
-        for parent in layer.modules()
-        for name, child in parent.named_children()
-        if not any(True for _ in child.children()) and not any(p.requires_grad for p in child.parameters())
-    }
+    where = _frozen_leaves(layer)
 
     def known(value: object) -> bool:
         return any(value is tensor for tensor in constant)
@@ -101,12 +96,7 @@ def settled_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
     """
     inside = dict(layer.named_modules())
     holders = {_holder(name, inside) for name, p in layer.named_parameters() if p.requires_grad}
-    where = {
-        id(child): Site(parent, name)
-        for parent in inside.values()
-        for name, child in parent.named_children()
-        if not any(True for _ in child.children()) and not any(p.requires_grad for p in child.parameters())
-    }
+    where = _frozen_leaves(layer)
     constant: list[torch.Tensor] = []  # kept alive, so that no other tensor can take one's identity
     sites: list[Site] = []
     met: set[str] = set()
@@ -134,6 +124,16 @@ def settled_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
         for hook in hooks:
             hook.remove()
     return sites if met == holders else []
+
+
+def _frozen_leaves(layer: nn.Module) -> dict[int, Site]:
+    """Where a layer's innermost modules without a trained parameter hang, by the module's identity."""
+    return {
+        id(child): Site(parent, name)
+        for parent in layer.modules()
+        for name, child in parent.named_children()
+        if not any(True for _ in child.children()) and not any(p.requires_grad for p in child.parameters())
+    }
 
 
 def _holder(parameter: str, inside: dict[str, nn.Module]) -> str:

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from paczero.cli.predictions import harmless
+from paczero.cli.cells import harmless
 from paczero.cli.runs import served_threshold
 
 

@@ -13,25 +13,9 @@ import torch
 
 from paczero.errors import IntegrityError, PACZeroError
 
+from ..interruptions import Stop, StopAt
+
 MakeTrainer = Callable[..., Any]
-
-
-class Stop(Exception):
-    """An interruption."""
-
-
-class StopAt:
-    """An observer that interrupts after a step."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step(self, step: Any) -> None:
-        if step.index == self.step:
-            raise Stop
-
-    def on_dev(self, result: Any) -> None:
-        pass
 
 
 MI = {"name": "mi", "budget": 0.5}

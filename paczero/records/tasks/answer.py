@@ -19,7 +19,7 @@ from paczero.errors import PACZeroError
 from paczero.records.metrics import F1, exact_match, f1
 from paczero.records.pool import Pool
 from paczero.records.tasks import Encoded, Found
-from paczero.records.tasks.prompts import make_prompts, tokens
+from paczero.records.tasks.prompts import behind, make_prompts, tokens
 from paczero.records.template import Template
 
 if TYPE_CHECKING:
@@ -91,10 +91,8 @@ def _behind(tokenizer: "Tokenizer", texts: Sequence[str], endings: Sequence[str]
     """Tokens of each ending behind its prompt; where the tokenizer merges across the border, of the ending alone."""
     bodies, alone = tokens(tokenizer, texts), tokens(tokenizer, endings)
     whole = tokens(tokenizer, [text + ending for text, ending in zip(texts, endings, strict=True)])
-    found = [
-        full[len(body) :] if full[: len(body)] == body else ending
-        for full, body, ending in zip(whole, bodies, alone, strict=True)
-    ]
+    rests = [behind(body, full) for body, full in zip(bodies, whole, strict=True)]
+    found = [ending if rest is None else rest for rest, ending in zip(rests, alone, strict=True)]
     for record, answer in enumerate(found):
         if not answer:
             raise PACZeroError(

@@ -20,7 +20,7 @@ from paczero.records.conversations import Messages
 from paczero.records.metrics import LOSS
 from paczero.records.pool import Pool
 from paczero.records.tasks import Encoded, Found
-from paczero.records.tasks.prompts import tokens, too_long
+from paczero.records.tasks.prompts import behind, tokens, too_long
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -86,7 +86,9 @@ def _coded(messages: Messages, tokenizer: "Tokenizer", number: int) -> tuple[lis
             f"{number} behind its prompt for generation; expected one that does; use another tokenizer's template"
         )
     before, full = tokens(tokenizer, [prompt, whole])
-    rest = full[len(before) :] if full[: len(before)] == before else tokens(tokenizer, [whole[len(prompt) :]])[0]
+    rest = behind(before, full)
+    if rest is None:
+        rest = tokens(tokenizer, [whole[len(prompt) :]])[0]
     if tokenizer.eos_token_id in rest:  # what a template puts behind the end of a turn is never generated
         rest = rest[: len(rest) - rest[::-1].index(tokenizer.eos_token_id)]
     if not before or not rest:

@@ -18,7 +18,7 @@ from paczero.records.metrics import ACCURACY
 from paczero.records.pool import Pool
 from paczero.records.scores import accuracy, decisions, losses
 from paczero.records.tasks import Encoded, Found
-from paczero.records.tasks.prompts import make_prompts, tokens
+from paczero.records.tasks.prompts import behind, make_prompts, tokens
 from paczero.records.template import Template
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _following(tokenizer: "Tokenizer", texts: list[str], bodies: list[list[int]]
     merges across the border (or does so for some prompts) gets the ending by itself.
     """
     whole = tokens(tokenizer, [text + ending for text in texts])
-    rests = [full[len(body) :] if full[: len(body)] == body else [] for full, body in zip(whole, bodies, strict=True)]
+    rests = [behind(body, full) for body, full in zip(bodies, whole, strict=True)]
     if rests and rests[0] and all(rest == rests[0] for rest in rests):
         return rests[0]
     return tokens(tokenizer, [ending])[0]

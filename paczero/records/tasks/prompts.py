@@ -52,6 +52,11 @@ def start_tokens(tokenizer: "Tokenizer") -> list[int]:
     )
 
 
+def behind(body: list[int], whole: list[int]) -> list[int] | None:
+    """What a text has behind its beginning; None where the tokenizer merges across the border between them."""
+    return whole[len(body) :] if whole[: len(body)] == body else None
+
+
 def make_prompts(
     pool: Pool, task: TaskConfig, tokenizer: "Tokenizer", reserved: Sequence[int], *, context: int, what: str
 ) -> Prompts:
