@@ -86,6 +86,18 @@ class SettingsParser(CommandParser):
 
         return read_yaml(text, is_text=full(self._is_text), keep_null=full(self._is_word))
 
+    def read_overrides(self, text: str) -> Any:
+        """A document in which settings stand below other keys (`cells.NAME.…`); texts are taken as written there too."""
+
+        def below(test: Callable[[str], bool]) -> Callable[[str], bool]:
+            def asked(key: str) -> bool:
+                parts = key.split(".")
+                return any(test(".".join(parts[start:])) for start in range(len(parts)))
+
+            return asked
+
+        return read_yaml(text, is_text=below(self._is_text), keep_null=below(self._is_word))
+
     def _pulled(self, argv: list[str]) -> tuple[list[str], list[tuple[str, Any]], list[tuple[str, str, Any]]]:
         """Takes out of the arguments the mappings and groups given whole, and single keys of mappings."""
         rest: list[str] = []

@@ -17,7 +17,6 @@ from jsonargparse import Namespace
 from paczero.cli.flags import SettingsParser
 from paczero.cli.recipes import like, recipes
 from paczero.cli.settings import RunSettings, load_settings, settings_from, settings_parser
-from paczero.cli.yamlfile import read_yaml
 from paczero.config import FREE_SETTINGS
 from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
@@ -79,6 +78,13 @@ class Planned:
         return self.root / self.cell / f"seed-{self.seed}.yaml"
 
 
+def reader() -> SettingsParser:
+    """Reads a sweep's file: the settings of a run, and the sweep's own keys aside."""
+    made = settings_parser("train", "")
+    made.aside = ASIDE
+    return made
+
+
 def read_sweep(namespace: Namespace) -> Sweep:
     """The sweep of a parsed command line.
 
@@ -89,7 +95,7 @@ def read_sweep(namespace: Namespace) -> Sweep:
     if not path.exists() and namespace.file in known:
         path = known[namespace.file]
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"), is_text=lambda key: key.endswith("output_dir"))
+        content = reader().read_overrides(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise PACZeroError(
             f"sweep: {namespace.file!r} cannot be read; expected a YAML file or one of {like(namespace.file, known)}"
@@ -106,7 +112,7 @@ def read_sweep(namespace: Namespace) -> Sweep:
         path,
         flags,
         _cells(content),
-        _list(content, "seeds", [0], int),
+        _list(content, "seeds", namespace.settings.get("seed", content.get("seed", 0)), int),
         _list(content, "jobs", 1, int)[0],
         Path(root),
     )
@@ -118,19 +124,20 @@ def plan(sweep: Sweep, *, only: Sequence[str] | None = None) -> list[Planned]:
     Raises:
         PACZeroError: settings that cannot work, with the cell's name; a cell in `only` that does not exist.
     """
-    unknown = sorted(set(only or ()) - set(sweep.cells))
-    if unknown:
-        raise PACZeroError(f"--only: {unknown[0]!r} was given; expected one of {', '.join(sweep.cells)}")
-    cells = {name: value for name, value in sweep.cells.items() if not only or name in only}
-    reader = settings_parser("train", "")
-    reader.aside = ASIDE
-    return [_planned(reader, sweep, name, cells[name], seed) for seed in sweep.seeds for name in cells]
+    for asked in only or ():
+        if not any(_is_of(name, asked) for name in sweep.cells):
+            raise PACZeroError(f"--only: {asked!r} was given; expected one of {', '.join(sweep.cells)}")
+    cells = {
+        name: value for name, value in sweep.cells.items() if not only or any(_is_of(name, asked) for asked in only)
+    }
+    settings = reader()
+    return [_planned(settings, sweep, name, cells[name], seed) for seed in sweep.seeds for name in cells]
 
 
-def _planned(reader: SettingsParser, sweep: Sweep, cell: str, overrides: Mapping[str, Any], seed: int) -> Planned:
+def _planned(parser: SettingsParser, sweep: Sweep, cell: str, overrides: Mapping[str, Any], seed: int) -> Planned:
     cache = str(sweep.root / "cache")  # hidden states that all cells share; private like all of a run but release/
     try:
-        given = reader.parse_args([f"--config={sweep.path}", *as_flags(overrides), *sweep.flags, f"--seed={seed}"])
+        given = parser.parse_args([f"--config={sweep.path}", *as_flags(overrides), *sweep.flags, f"--seed={seed}"])
         settings = settings_from(given)
     except PACZeroError as error:
         raise PACZeroError(f"cell {cell!r}: {error}") from error
@@ -138,6 +145,11 @@ def _planned(reader: SettingsParser, sweep: Sweep, cell: str, overrides: Mapping
     place = settings.args.cache_dir or cache
     args = replace(settings.args, output_dir=str(item.directory), cache_dir=place)
     return replace(item, settings=replace(settings, args=args))
+
+
+def _is_of(name: str, asked: str) -> bool:
+    """Whether a cell is the one that was asked for, or one of its grid."""
+    return name == asked or name.startswith(f"{asked},")
 
 
 def state_of(item: Planned) -> str:
@@ -172,12 +184,17 @@ def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 def as_flags(overrides: Mapping[str, Any]) -> list[str]:
     """Settings as flags of `paczero train`."""
-    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
+    return [
+        f"--{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
+        for key, value in overrides.items()
+    ]
 
 
 def _cells(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    named = content.get("cells") or {"": {}}
-    grid = {key: value if isinstance(value, list) else [value] for key, value in (content.get("grid") or {}).items()}
+    named, grid = content.get("cells") or {"": {}}, content.get("grid") or {}
+    if not isinstance(grid, dict) or [] in grid.values():
+        raise PACZeroError(f"grid: {grid!r} was given; expected settings, each with the values that it takes")
+    grid = {key: value if isinstance(value, list) else [value] for key, value in grid.items()}
     if not isinstance(named, dict) or not all(isinstance(value or {}, dict) for value in named.values()):
         raise PACZeroError("cells: expected a name for each, and under it its settings")
     cells: dict[str, dict[str, Any]] = {}
@@ -188,6 +205,8 @@ def _cells(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             called = ",".join(said) or "all"
             if not re.fullmatch(r"[\w.,=+-]+", called) or called.startswith("."):
                 raise PACZeroError(f"cells: {called!r} was given; expected a name of letters, digits and . , = + - _")
+            if called in cells:
+                raise PACZeroError(f"cells: two of them would be called {called!r}; expected different ones; name them")
             cells[called] = _flat(overrides or {}) | point
     return cells
 

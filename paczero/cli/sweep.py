@@ -54,7 +54,7 @@ def parser() -> SettingsParser:
 def run(namespace: Namespace) -> int:
     sweep = read_sweep(namespace)
     planned = plan(sweep, only=namespace.only)
-    jobs = namespace.jobs or sweep.jobs
+    jobs = sweep.jobs if namespace.jobs is None else namespace.jobs
     if jobs < 1:
         raise PACZeroError(f"--jobs: {jobs} was given; expected 1 or more")
     states = {item.name: state_of(item) for item in planned}  # refuses changed settings before anything runs

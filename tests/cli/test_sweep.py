@@ -9,8 +9,9 @@ import time
 import pytest
 import yaml
 
-from paczero.cli.plan import points
+from paczero.cli.plan import plan, points, read_sweep
 from paczero.cli.settings import load_settings
+from paczero.cli.sweep import parser
 from paczero.errors import PACZeroError
 
 from .conftest import SHORT
@@ -62,6 +63,25 @@ def test_the_plan_is_listed(paczero, sweep_file, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_texts_of_a_cell_are_what_is_written(sweep_file, tmp_path):
+    path = sweep_file(seed=7)
+    path.write_text(path.read_text() + "cells:\n  a.1: {task: {labels: {0: no, 1: yes}}, data.train: 2024-01-01}\n")
+    [item] = plan(read_sweep(parser().parse_args([str(path)])))
+    assert item.settings.args.task.labels == {"0": "no", "1": "yes"}
+    assert item.settings.data.train == "2024-01-01"
+    assert (item.name, item.settings.args.seed) == ("a.1/seed-7", 7)
+
+
+def test_jobs_and_only(paczero, sweep_file):
+    path = sweep_file(cells={"zpl": {}, "none": {}}, grid={"steps": [3, 4]})
+    code, _, err = paczero("sweep", path, "--jobs", 0)
+    assert code == 2 and "--jobs: 0 was given" in err
+    code, out, _ = paczero("sweep", path, "--only", "none", "--dry_run")
+    assert code == 0 and [line.split("/")[-2] for line in out.splitlines()] == ["none,steps=3", "none,steps=4"]
+    code, _, err = paczero("sweep", path, "--only", "no", "--dry_run")
+    assert code == 2 and "--only: 'no' was given" in err
+
+
 def test_runs_share_hidden_states_are_skipped_when_done_and_refused_when_changed(paczero, sweep_file, tmp_path):
     path = sweep_file(cells={"zpl": {}, "none": {"mechanism.name": "none", "peft.r": 3}}, seeds=[1], jobs=2)
     code, out, err = paczero("sweep", path)
@@ -99,6 +119,9 @@ def test_one_failure_stops_nothing_else(paczero, sweep_file, tmp_path):
         ({"seeds": ["a"]}, "seeds: ['a'] was given"),
         ({"jobs": 0}, "--jobs: 0 was given"),
         ({"cells": {"a/b": {}}}, "cells: 'a/b' was given"),
+        ({"grid": [1]}, "grid: [1] was given"),
+        ({"grid": {"steps": []}}, "grid: {'steps': []} was given"),
+        ({"grid": {"data.train": ["a/b.csv", "a_b.csv"]}}, "would be called 'train=a_b.csv'"),
         ({"cells": {"x": {"stepz": 3}}}, "cell 'x': "),
         ({"cells": {"x": {"steps": -3}}}, "cell 'x': steps: -3 was given"),
     ],
