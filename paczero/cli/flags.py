@@ -87,7 +87,7 @@ class SettingsParser(CommandParser):
         return read_yaml(text, is_text=full(self._is_text), keep_null=full(self._is_word))
 
     def read_overrides(self, text: str) -> Any:
-        """A document in which settings stand below other keys (`cells.NAME.…`); texts are taken as written there too."""
+        """A document in which settings stand below other keys (`cells.NAME.…`); texts are as written there too."""
 
         def below(test: Callable[[str], bool]) -> Callable[[str], bool]:
             def asked(key: str) -> bool:
