@@ -369,12 +369,15 @@ class PACZeroTrainer:
     def _trains_on_f1(self) -> bool:
         return self.args.task.objective == "f1"
 
-    def _generator(self, records: assembly.Records) -> Generator:
-        return make_generator(self.model, records, self.args, self.processing_class, ranks=self.ranks)
+    def _generator(self, records: assembly.Records, what: str | None = None) -> Generator:
+        progress = None if what is None else partial(self.progress, f"answers, {what}")
+        return make_generator(
+            self.model, records, self.args, self.processing_class, ranks=self.ranks, progress=progress
+        )
 
     def evaluator(self, records: assembly.Records, what: str = "records") -> Evaluator:
         """What judges these records with the weights as they stand."""
-        generator = self._generator(records) if records.task.generates else None
+        generator = self._generator(records, what) if records.task.generates else None
         return Evaluator(records, self.scorer(records, what), generator, self.processing_class)
 
     def scorer(self, records: assembly.Records, what: str = "records") -> Scorer:

@@ -5,6 +5,7 @@
 {'f1': 0.41, 'exact_match': 0.3, 'loss': 1.92}
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,8 @@ from paczero.zeroth.generation import Ending, Generator
 from paczero.zeroth.models import plain
 from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.trainer import DevResult
+
+Progress = Callable[[int, int], None]  # (records done, records in all)
 
 
 class Evaluator:
@@ -78,11 +81,12 @@ def make_evaluator(
     tokenizer: PreTrainedTokenizerBase,
     *,
     ranks: Ranks = ALONE,
+    progress: Progress | None = None,
 ) -> Evaluator:
-    """What judges records once, with nothing kept for a next time."""
+    """What judges records once, with nothing kept for a next time; `progress` is told how many were generated for."""
     scorer = make_scorer(model, records, args, first_layer=0, cache=None, ranks=ranks)
     generates = records.task.generates
-    generator = make_generator(model, records, args, tokenizer, ranks=ranks) if generates else None
+    generator = make_generator(model, records, args, tokenizer, ranks=ranks, progress=progress) if generates else None
     return Evaluator(records, scorer, generator, tokenizer)
 
 
@@ -93,6 +97,7 @@ def make_generator(
     tokenizer: PreTrainedTokenizerBase,
     *,
     ranks: Ranks = ALONE,
+    progress: Progress | None = None,
 ) -> Generator:
     """Greedy generation behind these records' prompts; its scores are the F1 of each record's answer."""
     task, answers = records.task.config, records.pool.answers
@@ -108,6 +113,7 @@ def make_generator(
         batch_tokens=args.batch_tokens,
         ranks=ranks,
         engine=args.engine,
+        progress=progress,
     )
 
 

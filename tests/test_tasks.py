@@ -62,6 +62,9 @@ def _used_by_others(release: Path, test: Path, decided: list, figures: dict, tmp
     rows = [json.loads(line) for line in test.read_text().splitlines()]
     asked.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "answers"}) + "\n" for row in rows))
     assert main(["predict", str(release), "--input", str(asked), "--output", str(out)]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    empty = texts.count("")
+    assert said.startswith(f"{out} holds 9 records: {9 - empty} answered") and ("empty" in said) == bool(empty)
     assert [json.loads(line)["prediction"] for line in out.read_text().splitlines()] == [
         text.removeprefix("'") for text in texts
     ]

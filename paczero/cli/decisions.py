@@ -8,12 +8,10 @@ The owner's, like the summary: not to be published. A task of another kind write
 `number`, `target`, `prediction`, `f1`, `exact_match` where it answers.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from paczero.cli.cells import harmless
+from paczero.cli.cells import csv_text
 from paczero.rundir import RunDirectory, write_whole
 
 NAME = "decisions.csv"
@@ -23,11 +21,7 @@ def write_decisions(run: RunDirectory, columns: Mapping[str, Sequence[Any]]) -> 
     """Writes one line a record; a column `number`, from 1, comes first.
 
     Args:
-        columns: name -> one value a record, all of one length; texts of strangers are made harmless for spreadsheets.
+        columns: name -> one value a record, all of one length.
     """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["number", *columns])
-    for number, values in enumerate(zip(*columns.values(), strict=True), 1):
-        writer.writerow([number, *(harmless(value) if isinstance(value, str) else value for value in values)])
-    write_whole(run.root / NAME, stream.getvalue())
+    rows = ([number, *values] for number, values in enumerate(zip(*columns.values(), strict=True), 1))
+    write_whole(run.root / NAME, csv_text(["number", *columns], rows))

@@ -5,8 +5,6 @@ $ paczero eval some-adapter --config recipes/tasks/sst2.yaml --data dev.tsv
 $ paczero eval runs/first --text "A film to see twice." --text "I left early."
 """
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -16,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from jsonargparse import Namespace
 
 from paczero.cli import judged
-from paczero.cli.cells import harmless
+from paczero.cli.cells import csv_text
 from paczero.cli.data import read_data
-from paczero.cli.predictions import probabilities, render, unlabelled
+from paczero.cli.predictions import probabilities, unlabelled
 from paczero.cli.released import load_target, scores_of
 from paczero.cli.target import Target, TargetParser, find_target, target_parser
 from paczero.cli.terminal import Live, warn
@@ -96,12 +94,13 @@ def _judge(target: Target, pool: "Pool", out: Path | None, *, base: bool, as_jso
     keep_quiet()
     with Live(every=60) as live:
         live.show(f"judging {len(pool):,} records")
-        judge = judged.evaluator(target, pool, base=base)
+        judge = judged.evaluator(
+            target, pool, base=base, progress=lambda done, of: live.show(f"answered {done:,} of {of:,} records")
+        )
         found = judge.find()
     if out is not None:
         table = judge.table(found)
-        rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
-        write_whole(out, render(".csv", list(table), rows))
+        write_whole(out, csv_text(list(table), zip(*table.values(), strict=True)))
     result = judged.figures(judge, found)
     print(json.dumps(result, indent=2) if as_json else judged.described(result))
     return 0
@@ -152,20 +151,19 @@ def described(result: dict[str, Any]) -> str:
 
 
 def predictions_csv(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> str:
-    """Each record's text, label, decision and each label's probability; cells that a spreadsheet would run are marked.
-
-    A cell that begins with = + - or @ gets an apostrophe before it.
-    """
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    """Each record's text, label, decision and each label's probability."""
     names = pool.label_names
     header = [*pool.columns, "label", "prediction", *(f"probability {name}" for name in names)]
-    writer.writerow([harmless(cell) for cell in header])
-    for row, label, choice, chances in zip(pool.rows, pool.labels, decided, probabilities(scores), strict=True):
-        texts = [row[column] for column in pool.columns]
-        cells = [harmless(text) for text in (*texts, names[label], names[choice])]
-        writer.writerow([*cells, *(f"{chance:.6f}" for chance in chances)])
-    return stream.getvalue()
+    rows = (
+        [
+            *(row[column] for column in pool.columns),
+            names[label],
+            names[choice],
+            *(f"{chance:.6f}" for chance in chances),
+        ]
+        for row, label, choice, chances in zip(pool.rows, pool.labels, decided, probabilities(scores), strict=True)
+    )
+    return csv_text(header, rows)
 
 
 def text_results(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> list[dict[str, Any]]:

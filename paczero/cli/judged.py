@@ -6,6 +6,7 @@
 """
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from paczero.cli.released import load_target
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from paczero.records.pool import Pool
 
 
-def evaluator(target: Target, pool: "Pool", *, base: bool = False) -> "Evaluator":
+def evaluator(
+    target: Target, pool: "Pool", *, base: bool = False, progress: Callable[[int, int], None] | None = None
+) -> "Evaluator":
     """What judges these records with the target's weights, or with those of its base.
+
+    Args:
+        progress: called with (records generated for, records in all), where the task generates.
 
     Raises:
         PACZeroError: the model cannot be loaded, or records are too long for it.
@@ -31,7 +37,7 @@ def evaluator(target: Target, pool: "Pool", *, base: bool = False) -> "Evaluator
     records = encode_records(pool, target.args.task, tokenizer, plain(model))
     for note in cut_notes(records):
         warn(note)
-    judge = make_evaluator(model, records, target.args, tokenizer)
+    judge = make_evaluator(model, records, target.args, tokenizer, progress=progress)
     judge.scorer.check()
     return judge
 

@@ -6,13 +6,12 @@ $ head -100 tickets.csv | paczero predict runs/first --input - --output -
 
 import os
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from paczero.cli.predictions import KINDS, added_columns, originals, predicted, render, unlabelled
+from paczero.cli.predictions import KINDS, added_columns, originals, predicted, render, told, unlabelled
 from paczero.cli.released import load_target
 from paczero.cli.target import TargetParser, find_target, target_parser
 from paczero.cli.terminal import Live, warn
@@ -77,10 +76,7 @@ def run(namespace: Namespace) -> int:
         sys.stdout.write(content.decode())
         return 0
     write_whole(Path(namespace.output), content)
-    counts = Counter(said["prediction"] for said in answers).most_common(6)
-    print(
-        f"{namespace.output} holds {len(rows):,} records: " + ", ".join(f"{count:,} {name}" for name, count in counts)
-    )
+    print(f"{namespace.output} holds {len(rows):,} records: {told(pool, answers)}")
     return 0
 
 

@@ -1,14 +1,12 @@
 """What a model says of records without labels, and tables of it that do no harm where they are opened."""
 
-import csv
-import io
 import json
-import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paczero.cli.cells import harmless
+from paczero.cli.cells import csv_text
 from paczero.cli.released import scores_of
 from paczero.cli.target import Target
 from paczero.config import TaskConfig
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from paczero.records.sources import Rows
 
 KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 def unlabelled(rows: "Rows", task: TaskConfig) -> "Pool":
@@ -77,7 +74,8 @@ def predicted(
 
     records = encode_records(pool, target.args.task, tokenizer, plain(model))
     if records.task.generates:
-        return [{"prediction": text} for text in answered(target, model, tokenizer, records)], records.encoded.truncated
+        texts = answered(target, model, tokenizer, records, progress=progress)
+        return [{"prediction": text} for text in texts], records.encoded.truncated
     scores = scores_of(model, records, target.args, progress=progress)
     names, columns = pool.label_names, added_columns(pool)
     answers = [
@@ -87,13 +85,29 @@ def predicted(
     return answers, records.encoded.truncated
 
 
-def answered(target: Target, model: "nn.Module", tokenizer: "PreTrainedTokenizerBase", records: "Records") -> list[str]:
+def answered(
+    target: Target,
+    model: "nn.Module",
+    tokenizer: "PreTrainedTokenizerBase",
+    records: "Records",
+    *,
+    progress: Callable[[int, int], None],
+) -> list[str]:
     """What is generated for each record, up to the stop text."""
     from paczero.evaluation import make_generator
     from paczero.records.tasks.answer import generated
 
-    tokens = make_generator(model, records, target.args, tokenizer).generate()
+    tokens = make_generator(model, records, target.args, tokenizer, progress=progress).generate()
     return [generated(tokenizer, ids, target.args.task.stop) for ids in tokens]
+
+
+def told(pool: "Pool", answers: Sequence[Mapping[str, Any]]) -> str:
+    """What was predicted, in a few words: how often each label, the six most frequent of them; or how many answers."""
+    texts = [said["prediction"] for said in answers]
+    if not pool.answers:
+        return ", ".join(f"{count:,} {name}" for name, count in Counter(texts).most_common(6))
+    empty = texts.count("")
+    return f"{len(texts) - empty:,} answered" + (f", {empty:,} with an empty answer" if empty else "")
 
 
 def probabilities(scores: "np.ndarray") -> "np.ndarray":
@@ -117,11 +131,8 @@ def render(kind: str, columns: Sequence[str], records: Sequence[Mapping[str, Any
         PACZeroError: parquet cannot hold a column, whose values have no common type.
     """
     if kind in (".csv", ".tsv"):
-        stream = io.StringIO()
-        writer = csv.writer(stream, delimiter="," if kind == ".csv" else "\t", lineterminator="\n")
-        writer.writerow([harmless(name) for name in columns])
-        writer.writerows([_cell(record.get(name)) for name in columns] for record in records)
-        return stream.getvalue().encode()
+        rows = ([record.get(name) for name in columns] for record in records)
+        return csv_text(columns, rows, delimiter="," if kind == ".csv" else "\t").encode()
     if kind == ".jsonl":
         lines = ({name: record[name] for name in columns if name in record} for record in records)
         return "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines).encode()
@@ -138,16 +149,6 @@ def render(kind: str, columns: Sequence[str], records: Sequence[Mapping[str, Any
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
     return bytes(sink.getvalue())
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return value if _NUMBER.fullmatch(value) else harmless(value)
-    if value is None:
-        return ""
-    if isinstance(value, list | tuple | Mapping):
-        return harmless(json.dumps(value, ensure_ascii=False, default=str))
-    return str(value)
 
 
 def originals(source: str, rows: "Rows") -> list[dict[str, Any]]:

@@ -90,6 +90,7 @@ class Generator:
         batch_tokens: positions of a forward pass; `WIDER` times as many prompt positions go together.
         ranks: the processes that share the work; every one of them gets all results.
         engine: which fast paths may be used.
+        progress: called with (records generated for, records in all) after every batch of this process.
     """
 
     def __init__(
@@ -102,10 +103,12 @@ class Generator:
         batch_tokens: int = 512,
         ranks: Ranks = ALONE,
         engine: EngineConfig | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ):
         self.model = plain(model)
         self.engine = engine or EngineConfig()
         self.prompts, self.ending, self.judge, self.ranks = [list(prompt) for prompt in prompts], ending, judge, ranks
+        self.progress = progress
         self.records = len(prompts)
         self.device = next(self.model.parameters()).device
         shared = common_prefix(self.prompts) if self.engine.prefix else 0
@@ -189,10 +192,11 @@ class Generator:
         found: dict[int, list[int]] = {}
         with merging(self._mergeable):
             shared = self._shared()
-            for batch in self._mine:
-                chosen = batch if wanted is None else batch[wanted[batch]]
-                if len(chosen):
-                    found |= self._run(chosen, shared)
+            parts = [batch if wanted is None else batch[wanted[batch]] for batch in self._mine]
+            for chosen in filter(len, parts):
+                found |= self._run(chosen, shared)
+                if self.progress is not None:
+                    self.progress(len(found), sum(map(len, parts)))
         return found
 
     def _run(self, batch: np.ndarray, shared: DynamicCache | None) -> dict[int, list[int]]:

@@ -4,9 +4,7 @@ import csv
 import json
 
 import numpy as np
-import pytest
 
-from paczero.cli.cells import harmless
 from paczero.cli.runs import served_threshold
 
 
@@ -54,7 +52,7 @@ def test_texts_of_ones_own(paczero, finished_once):
 
 
 def test_predictions_are_harmless_in_a_spreadsheet(paczero, finished_once, tmp_path):
-    texts = ["=HYPERLINK(1)", "+1", "-1", "@a", " =1", 'fine, "really"', "a\nb"]
+    texts = ["=HYPERLINK(1)", "+1-1", "-x", "@a", " =1", 'fine, "really"', "a\nb", "-1"]
     with open(tmp_path / "data.csv", "w", newline="") as stream:
         csv.writer(stream).writerows([["text", "label"], *([text, "1"] for text in texts)])
     out = tmp_path / "out.csv"
@@ -64,15 +62,9 @@ def test_predictions_are_harmless_in_a_spreadsheet(paczero, finished_once, tmp_p
         header, *rows = csv.reader(stream)
     assert header == ["text", "label", "prediction", "probability 0", "probability 1"]
     assert [row[0].lstrip("'") for row in rows] == texts
-    assert [row[0].startswith("'") for row in rows] == [True] * 5 + [False] * 2
+    assert [row[0].startswith("'") for row in rows] == [True] * 5 + [False] * 3
     assert all(row[1] == "1" and abs(float(row[3]) + float(row[4]) - 1) < 1e-5 for row in rows)
     assert json.loads(printed)["accuracy"] == np.mean([row[1] == row[2] for row in rows])
-
-
-@pytest.mark.parametrize("cell", ["=1", "+1", "-1", "@x", "\t=1", "\r=1", "  =1"])
-def test_formulas_are_marked(cell):
-    assert harmless(cell) == f"'{cell}"
-    assert harmless(f"a{cell}") == f"a{cell}"
 
 
 def test_refusals(refusal, finished_once, tmp_path):

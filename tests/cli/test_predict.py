@@ -9,7 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from paczero.cli import released
-from paczero.cli.predictions import KINDS
+from paczero.cli.predictions import KINDS, told
+from paczero.cli.predictions import unlabelled as without_labels
+from paczero.config import TaskConfig
+from paczero.records.sources import Rows
 
 
 @pytest.fixture
@@ -123,3 +126,22 @@ def test_refusals(refusal, finished_once, unlabelled, tmp_path):
     lacking.write_text("")
     assert "the file is empty" in refusal("predict", finished_once, "--input", lacking, *out)
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (["1973", "1973", "", "Gulf"], "3 answered, 1 with an empty answer"),
+        (["1973", "1974"], "2 answered"),
+        (["", ""], "0 answered, 2 with an empty answer"),
+    ],
+)
+def test_answers_are_counted_and_not_listed(texts, said):
+    task = TaskConfig(kind="answer")
+    pool = without_labels(Rows([{"text": "when?"}] * len(texts), "new.csv"), task)
+    assert told(pool, [{"prediction": text} for text in texts]) == said
+
+
+def test_labels_are_counted():
+    pool = without_labels(Rows([{"text": "fine"}] * 3, "new.csv"), TaskConfig())
+    assert told(pool, [{"prediction": name} for name in ("0", "1", "1")]) == "2 1, 1 0"

@@ -44,14 +44,24 @@ def by_itself(model: PreTrainedModel, prompt: list[int]) -> list[int]:
 def test_the_tokens_of_generate(decoder: Callable[..., PreTrainedModel], family: str, common: list[int]) -> None:
     model = decoder(family)
     prompts = [common + prompt for prompt in PROMPTS]
-    generator = Generator(model, prompts, ENDING, judge=lambda record, ids: float(len(ids)), batch_tokens=8)
+    heard: list[tuple[int, int]] = []
+    generator = Generator(
+        model,
+        prompts,
+        ENDING,
+        judge=lambda record, ids: float(len(ids)),
+        batch_tokens=8,
+        progress=lambda done, of: heard.append((done, of)),
+    )
     assert generator.prefix == len(common) and len(generator.batches) > 1
     got = generator.generate()
+    assert heard == [(int(n), 10) for n in np.cumsum(list(map(len, generator.batches)))]
     assert got == [by_itself(model, prompt) for prompt in prompts]
     generator.check()
     np.testing.assert_array_equal(generator.scores()[:, 0], list(map(len, got)))
     wanted = np.arange(len(prompts)) % 3 == 0
     assert [a if w else [] for a, w in zip(got, wanted, strict=True)] == generator.generate(wanted)
+    assert heard[-1] == (4, 4)
     with torch.no_grad():
         for prompt, row in zip(prompts, generator.features(), strict=True):
             hidden = model.base_model(input_ids=torch.tensor([prompt])).last_hidden_state[0, -1]
