@@ -29,6 +29,7 @@ from paczero.errors import PACZeroError
 from paczero.mechanism import draw_subsets, subset_signs
 from paczero.records.scores import losses
 from paczero.zeroth import models
+from paczero.zeroth.rounding import Grain
 
 TYPES = ("bfloat16", "float16")
 TRAINS: dict[str, dict[str, Any]] = {
@@ -60,10 +61,11 @@ def derivatives(
             loss = {side: losses(values, records.encoded.targets) for side, values in at.items()}
             found[name].append((loss[+1] - loss[-1]) / (2 * args.mu))
         print(f"  {args.dtype}: direction {step + 1} of {directions}", file=sys.stderr, flush=True)
+    grain, normal = Grain(weights), weights.law.name == "gaussian"
     return {
         **{name: np.stack(columns, axis=1) for name, columns in found.items()},
-        "mu_lost": weights.lost_share(args.mu),
-        "eta_lost": weights.lost_share(args.learning_rate),
+        "mu_lost": grain.lost(args.mu, normal=normal),
+        "eta_lost": grain.lost(args.learning_rate, normal=normal),
         "trained": sorted({row[1] for row in weights.layout()}),
     }
 

@@ -281,7 +281,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"pool": "nowhere.csv"}, "nowhere.csv"),
     ({"model": "/nowhere"}, "model: the model of '/nowhere' cannot be loaded"),
     ({"pool": [{"text": "a", "label": "1"}] * 31}, "31 units"),
-    ({"peft": None, "dtype": "bfloat16", "learning_rate": 1e-6}, "learning_rate: 1e-06 rounds away for"),
+    ({"peft": None, "dtype": "bfloat16", "learning_rate": 1e-6}, "learning_rate: 1e-06 rounds away by"),
     ({"peft": {"target_modules": ["nowhere"]}}, "peft: "),
     ({"device": "cuda:99"}, "device: 'cuda:99' was given"),
     ({"units_per_step": 49}, "units_per_step: 49 was given"),

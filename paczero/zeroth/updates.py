@@ -169,23 +169,6 @@ class Weights:
         else:
             self._move(step, range(len(factors)), factors, -rate32)
 
-    def lost_share(self, rate: float) -> float:
-        """The share, in [0, 1], of non-zero weights that a step of ±rate does not move both ways.
-
-        A weight that one of the two signs leaves where it is counts as lost: it could only ever drift the other way.
-        Weights of zero always move (and are left out: an adapter starts with half of its weights at zero).
-        """
-        rate32 = round32(rate)
-        lost = weights = 0
-        for piece in pieces(self.parameters, size=2**16):
-            flat = piece.out
-            exact = flat.float()
-            stuck = ((exact - rate32).to(flat.dtype) == flat) | ((exact + rate32).to(flat.dtype) == flat)
-            nonzero = flat != 0
-            lost += int((stuck & nonzero).sum())
-            weights += int(nonzero.sum())
-        return lost / weights if weights else 0.0
-
     def fingerprint(self) -> str:
         """SHA-256 (hex) over names, types, shapes and bytes: any changed bit changes it, the device does not."""
         return fingerprint_tensors(self.parameters)

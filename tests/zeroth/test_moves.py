@@ -89,6 +89,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from paczero.zeroth.directions import direction_law
+from paczero.zeroth.rounding import Grain
 from paczero.zeroth.updates import Weights
 
 def held(field):
@@ -102,7 +103,7 @@ def moved(weights):
         pass
     weights.update(0, 1e-3, [1, -1])
     weights.fingerprint()
-    weights.lost_share(1e-3)
+    Grain(weights)
 
 settings = {"law": direction_law(law), "seed": 0, "mu": 1e-3, "restore": "arithmetic", "kernel": kernel}
 moved(Weights({"small": nn.Parameter(torch.zeros(2**20 + 1))}, **settings))  # whatever is made once

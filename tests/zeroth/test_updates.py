@@ -171,22 +171,6 @@ def test_mixed_types_and_purpose():
     assert other.fingerprint() != ours.fingerprint()
 
 
-def test_lost_share():
-    value = torch.tensor([0.0, 0.05, -0.05, 0.05, 1e-5], dtype=torch.bfloat16)
-    weights = Weights({"w": nn.Parameter(value)}, law=RADEMACHER, seed=0, mu=1e-3)
-    assert weights.lost_share(1e-4) == 3 / 4
-    assert weights.lost_share(3e-4) == 0
-    assert weights.lost_share(0) == 1
-    # the lower neighbour of a power of two is nearer than the upper: it could move one way only
-    power = Weights({"w": nn.Parameter(torch.tensor([0.5], dtype=torch.bfloat16))}, law=RADEMACHER, seed=0, mu=1e-3)
-    assert power.lost_share(2**-9 * 0.9) == 1
-    assert make().lost_share(1e-4) == 0
-    zeros = Weights({"w": nn.Parameter(torch.zeros(3))}, law=RADEMACHER, seed=0, mu=1e-3)
-    assert zeros.lost_share(1e-9) == 0
-    normal = nn.Parameter((torch.randn(20_000, generator=torch.Generator().manual_seed(0)) * 0.05).bfloat16())
-    assert 0.4 < Weights({"w": normal}, law=RADEMACHER, seed=0, mu=1e-3).lost_share(1e-4) < 0.6
-
-
 @given(place=st.integers(0, 299), bit=st.integers(0, 7), byte=st.integers(0, 3))
 @settings(max_examples=30, deadline=None)
 def test_a_changed_bit_changes_the_fingerprint(place, bit, byte):
