@@ -81,9 +81,7 @@ def test_the_headers_speak_of_public_things_only(make_trainer: MakeTrainer, tmp_
 
 def test_moves_that_round_away(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     coarse = {"peft": None, "dtype": "bfloat16", "mu": 0.1}
-    with pytest.raises(
-        PACZeroError, match=r"learning_rate: 0\.0001 rounds away by \d+% in the type of the trained weights"
-    ):
+    with pytest.raises(PACZeroError, match=r"learning_rate: 0\.0001 rounds away by \d+% in the type of the trained"):
         make_trainer(tmp_path / "run", learning_rate=1e-4, **coarse)
     with pytest.raises(PACZeroError, match="mu: 1e-05 rounds away"):
         make_trainer(tmp_path / "run", **(coarse | {"mu": 1e-5, "learning_rate": 0.1}))

@@ -6,7 +6,7 @@
 A step moves each weight by η/K · Σ_k y_k z_k. Where y is ±1 that is ±η for one Rademacher direction, and else (about) a
 normal number of size η/√K, for the directions are independent whatever the bits are. A number that is less than half
 of the distance to the weight's neighbour moves nothing; a larger one moves by whole distances. What counts is how much
-of a step survives along its direction, E[z · moved(ηz)] / η: to first order, that much of what the step does to the loss.
+of a step survives along its direction, E[z · moved(ηz)] / η: that much, to first order, of what it does to the loss.
 Normal moves survive well below the distance, because the rare large ones move too far by what the others lose.
 """
 
@@ -30,10 +30,8 @@ _MOST = 0.5  # of a step, or of the steps: a run that loses more trains next to 
 _COARSE = {"bfloat16": 1e-2, "float16": 2e-3}
 _CURE = "Train in float32 (dtype), enlarge it, or pass --force true"
 _EXPONENTS = 160  # beyond those of all float32 numbers, which end at −148 and 128
-_FINE, _COARSEST = (
-    0.5,
-    9.0,
-)  # half a distance, in sizes of a normal move: below, 1e-8 of it is lost; above, all but 1e-17
+# Half a distance in sizes of a normal move: below the one 1e-8 of it is lost, above the other all but 1e-16.
+_FINE, _COARSEST = 0.5, 9.0
 
 
 class Grain:
@@ -110,8 +108,8 @@ def check_moves(weights: Weights, args: PACZeroConfig) -> list[str]:
     lost = grain.lost(args.mu, normal=not signs)
     if lost > _MOST:
         raise PACZeroError(
-            f"mu: {args.mu:g} rounds away by {lost:.0%} in the type of the trained weights; expected half of it or more "
-            f"to be left. {_CURE}"
+            f"mu: {args.mu:g} rounds away by {lost:.0%} in the type of the trained weights; expected half of it or "
+            f"more to be left. {_CURE}"
         )
     notes = []
     if args.mu < _COARSE.get(args.dtype, 0.0):
@@ -124,8 +122,8 @@ def check_moves(weights: Weights, args: PACZeroConfig) -> list[str]:
         if first > _MOST:
             least = brentq(lambda log: step_lost(args.learning_rate * 10**log) - _MOST, 0, 40)
             notes.append(
-                f"Precision: with learning_rate {args.learning_rate:g} a step rounds away by half or more in the type of "
-                f"the trained weights, unless what it releases is about {10**least:.2g} or larger; --dtype float32 "
+                f"Precision: with learning_rate {args.learning_rate:g} a step rounds away by half or more in the type "
+                f"of the trained weights, unless what it releases is about {10**least:.2g} or larger; --dtype float32 "
                 "keeps it."
             )
         return notes
