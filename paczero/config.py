@@ -155,8 +155,8 @@ class TaskConfig:
         max_length: tokens of a record at most; the model's context where left out.
         objective: what `answer` trains on: `likelihood` (the token-mean log-likelihood of the answer and the stop text)
             or `f1` (of greedy generation, which has no derivative; its differences train all the same).
-        max_new_tokens: `answer`: generation ends after so many tokens,
-        stop: or where this text comes; what stands before it is the answer.
+        max_new_tokens: `answer`: tokens that are generated for a record at most.
+        stop: `answer`: generation ends where this text comes; what stands before it is the answer.
         messages_column: `chat`: the column with a list of {"role", "content"}, whose last is the assistant's; where
             left out, the two columns below are used.
         prompt_column: `chat`: what the user says.

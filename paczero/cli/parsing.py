@@ -46,7 +46,12 @@ class _Help(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
         text = action.help or ""
         default = action.default
         quiet = default is None or default is False or default in ([], argparse.SUPPRESS)
-        return text if quiet or not action.option_strings else f"{text} (default: %(default)s)"
+        if quiet or not action.option_strings:
+            return text
+        if isinstance(default, str) and not (default.strip() and default.isprintable()):
+            shown = repr(default).replace("%", "%%")  # a line end would be seen as nothing
+            return f"{text} (default: {shown})"
+        return f"{text} (default: %(default)s)"
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         """Leaves out `--list+`, by which one value is appended to a list."""

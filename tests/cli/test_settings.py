@@ -337,6 +337,7 @@ def test_help_explains_every_setting(capsys):
         assert f"--{key} " in text, key
     assert "T, how many updates" in text and "(default: 1000)" in text
     assert "--seed SEED" in text and "(default: 0)" in text
+    assert r"(default: '\n')" in text and "(default: )" not in text
     assert "train_layers+" not in text and "--mechanism CONFIG" not in text
 
 
