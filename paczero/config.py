@@ -19,6 +19,8 @@ from paczero.mechanism.kinds import KINDS
 MINIMUM_UNITS = 32
 # Settings that say where a run lies, how it is computed and who watches, but not what it computes: they may change.
 FREE_SETTINGS = frozenset({"output_dir", "report_to", "cache_bytes", "cache_dir", "force", "device", "engine"})
+# Those of them that a run which goes on takes anew.
+RESUMABLE_SETTINGS = FREE_SETTINGS - {"output_dir", "force"}
 MAXIMUM_SUBSETS = 2**16  # more would need gigabytes, and agree on next to nothing
 
 

@@ -17,7 +17,7 @@ from jsonargparse import Namespace
 from paczero.cli.flags import SettingsParser
 from paczero.cli.recipes import like, recipes
 from paczero.cli.settings import RunSettings, load_settings, settings_from, settings_parser
-from paczero.config import FREE_SETTINGS
+from paczero.config import FREE_SETTINGS, RESUMABLE_SETTINGS
 from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
 
@@ -174,6 +174,15 @@ def _computed(settings: RunSettings) -> dict[str, Any]:
     """The settings that say what a run computes."""
     whole = asdict(settings)
     return whole | {"args": {name: value for name, value in whole["args"].items() if name not in FREE_SETTINGS}}
+
+
+def given_anew(item: Planned) -> dict[str, Any]:
+    """What an interrupted run goes on with that differs from how it was begun, dotted key to value."""
+    begun, asked = (
+        _flat({name: value for name, value in asdict(settings.args).items() if name in RESUMABLE_SETTINGS})
+        for settings in (load_settings(RunDirectory(item.directory).config), item.settings)
+    )
+    return {key: value for key, value in asked.items() if value != begun[key]}
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

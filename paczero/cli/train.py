@@ -23,13 +23,12 @@ from paczero.cli.settings import (
     settings_from,
 )
 from paczero.cli.summary import closing, read_summary, summary_path
+from paczero.config import RESUMABLE_SETTINGS
 from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
 
-# What may differ in a resumed run: where the same model and records lie now, how it is watched, what is kept in memory.
-_NEUTRAL = frozenset(
-    {"model", "data.train", "data.dev", "data.test", "report_to", "cache_bytes", "cache_dir", "device"}
-)
+# What may differ in a resumed run: where the same model and records lie now, how it is watched and computed.
+_PLACES = frozenset({"model", "data.train", "data.dev", "data.test"})
 
 
 def parser() -> SettingsParser:
@@ -68,15 +67,17 @@ def resumed_settings(namespace: Namespace) -> RunSettings:
     directory.require_run()
     if namespace.secret is not None:
         raise PACZeroError("--secret: given with --resume; a run keeps the secret that it began with. Leave it out")
-    changed = sorted(namespace.given - _NEUTRAL)
+    changed = sorted(key for key in namespace.given - _PLACES if key.partition(".")[0] not in RESUMABLE_SETTINGS)
     if changed:
         raise PACZeroError(
-            f"--{changed[0]}: given with --resume; a run goes on under the settings in {str(directory.config)!r}, "
-            f"of which only {', '.join(sorted(_NEUTRAL))} may be given anew. Leave it out, or begin another run"
+            f"--{changed[0]}: given with --resume; a run goes on under the settings in {str(directory.config)!r}, of "
+            f"which only {', '.join(sorted(_PLACES | RESUMABLE_SETTINGS))} may be given anew. Leave it out, or begin "
+            "another run"
         )
     settings = load_settings(directory.config)
     tree = namespace.settings
-    args = {name: tree[name] for name in ("report_to", "cache_bytes", "cache_dir", "device") if name in tree}
+    args = {name: tree[name] for name in RESUMABLE_SETTINGS if name in tree}
+    args["engine"] = replace(settings.args.engine, **tree.get("engine", {}))
     settings = replace(
         settings,
         data=replace(settings.data, **tree.get("data", {})),

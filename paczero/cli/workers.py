@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from paczero.cli.plan import Planned, state_of
+from paczero.cli.plan import Planned, as_flags, given_anew, state_of
 from paczero.cli.settings import save_settings
 
 _WAIT = 0.2  # seconds between two looks
@@ -32,10 +32,11 @@ class Workers:
     def start(self, item: Planned) -> None:
         """Begins a run, or goes on with it where it was interrupted."""
         item.directory.parent.mkdir(parents=True, exist_ok=True)
-        arguments = ["--resume", str(item.directory)]
         if state_of(item) == "new":
             save_settings(item.settings, item.config)
             arguments = ["--config", str(item.config)]
+        else:
+            arguments = ["--resume", str(item.directory), *as_flags(given_anew(item))]
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
         command = [sys.executable, "-m", "paczero", "train", *arguments]
         with item.log.open("ab") as log:

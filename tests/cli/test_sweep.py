@@ -9,9 +9,10 @@ import time
 import pytest
 import yaml
 
-from paczero.cli.plan import plan, points, read_sweep
-from paczero.cli.settings import load_settings
+from paczero.cli.plan import as_flags, given_anew, plan, points, read_sweep, state_of
+from paczero.cli.settings import load_settings, parser_for_train, save_settings
 from paczero.cli.sweep import parser
+from paczero.cli.train import resumed_settings
 from paczero.errors import PACZeroError
 
 from .conftest import SHORT
@@ -103,6 +104,26 @@ def test_runs_share_hidden_states_are_skipped_when_done_and_refused_when_changed
     assert not (tmp_path / "out" / "new").exists()
 
 
+def test_what_a_run_goes_on_with_is_what_was_given_last(sweep_file, tmp_path):
+    path = sweep_file(cells={"zpl": {}})
+    [begun] = plan(read_sweep(parser().parse_args([str(path)])))
+    (begun.directory / "private").mkdir(parents=True)
+    save_settings(begun.settings, begun.directory / "config.yaml")
+    assert (state_of(begun), given_anew(begun)) == ("interrupted", {})
+    anew = ["--device=cpu", "--cache_bytes=0", "--engine.packing=false", "--report_to=[tensorboard]"]
+    [item] = plan(read_sweep(parser().parse_args([str(path), *anew, f"--cache_dir={tmp_path}/c"])))
+    assert state_of(item) == "interrupted"
+    assert given_anew(item) == {
+        "device": "cpu",
+        "cache_bytes": 0,
+        "cache_dir": f"{tmp_path}/c",
+        "engine.packing": False,
+        "report_to": ["tensorboard"],
+    }
+    given = parser_for_train().parse_args(["--resume", str(item.directory), *as_flags(given_anew(item))])
+    assert resumed_settings(given) == item.settings
+
+
 def test_one_failure_stops_nothing_else(paczero, sweep_file, tmp_path):
     bad = {"data.train": str(tmp_path / "missing.csv")}
     code, out, err = paczero("sweep", sweep_file(cells={"bad": bad, "good": {}}))
@@ -149,8 +170,10 @@ def test_an_interrupted_sweep_stops_its_runs_and_goes_on(paczero, sweep_file, tm
     steps = journal.read_text().count("\n")
     time.sleep(0.3)
     assert journal.read_text().count("\n") == steps, "the run has stopped too"
-    code, out, err = paczero("sweep", path)
+    code, out, err = paczero("sweep", path, "--cache_dir", tmp_path / "elsewhere", "--report_to", "tensorboard")
     assert code == 0, err
+    assert any((tmp_path / "elsewhere").iterdir()), "it goes on with what was given anew"
+    assert any(tmp_path.rglob("events.out.tfevents.*"))
     assert "| long | 1 |" in out
     assert 3 < steps < 401, "it was stopped on its way"
 

@@ -147,7 +147,9 @@ def test_moved_records_are_named_anew(paczero, refusal, arguments, tmp_path, mon
     other = make_tiny_csv(tmp_path / "other.csv", 48, seed=9)
     assert "journal" in refusal("train", "--resume", run, "--data.train", other, code=1)
     shutil.copy(tiny_pool_csv, moved)
-    assert paczero("train", "--resume", run, "--data.train", moved)[0] == 0
+    anew = ("--engine.kernel", "off", "--engine.check_steps", 3, "--cache_dir", tmp_path / "cache")
+    assert paczero("train", "--resume", run, "--data.train", moved, *anew)[0] == 0
+    assert any((tmp_path / "cache").iterdir())
 
 
 def test_a_run_goes_on_from_elsewhere(
