@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from paczero.cli.main import main
+from paczero.cli.target import find_target, target_parser
 
 LORA = ["--peft.r", "2", "--peft.target_modules", "[q_proj, v_proj]", "--peft.layers_to_transform", "[2]"]
 QUESTION = "{context}\nWhat is it? {question}\nAnswer: {label}"
@@ -68,6 +69,8 @@ def _used_by_others(release: Path, test: Path, decided: list, figures: dict, tmp
     assert [json.loads(line)["prediction"] for line in out.read_text().splitlines()] == [
         text.removeprefix("'") for text in texts
     ]
+    words = ["--task.labels", "{0: great, 1: terrible}"]  # means nothing here, so nothing stands the wrong way round
+    assert find_target(target_parser("eval", "", usage="").parse_args([str(release), *words])).knows_task
     assert main(["eval", str(release), "--text", "the film"]) == 2
     assert "put the records into a file" in capsys.readouterr().err
 

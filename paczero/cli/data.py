@@ -11,6 +11,7 @@ from paczero.errors import PACZeroError
 if TYPE_CHECKING:
     from paczero.cli.settings import RunSettings
     from paczero.records.draw import Splits
+    from paczero.records.sources import Rows
 
 
 def read_data(settings: "RunSettings") -> "Splits":
@@ -20,15 +21,14 @@ def read_data(settings: "RunSettings") -> "Splits":
         PACZeroError: a file cannot be used, or holds too few records.
     """
     from paczero.records.draw import draw_splits
-    from paczero.records.pool import load_rows
 
     data = settings.data
     if data.train is None:
         raise PACZeroError("data.train: none was given; expected the pool's file or hub name; add --data.train")
     return draw_splits(
-        load_rows(data.train),
-        None if data.dev is None else load_rows(data.dev),
-        None if data.test is None else load_rows(data.test),
+        _read("train", data.train),
+        None if data.dev is None else _read("dev", data.dev, data.dev_records),
+        None if data.test is None else _read("test", data.test, data.test_records),
         seed=settings.args.seed,
         train_records=data.train_records,
         dev_records=data.dev_records,
@@ -36,3 +36,18 @@ def read_data(settings: "RunSettings") -> "Splits":
         shots=data.shots,
         task=settings.args.task,
     )
+
+
+def _read(name: str, source: str, count: int | None = None) -> "Rows":
+    """The records that `data.NAME` names, of which `count` are drawn.
+
+    A refusal says which setting that is and how to do without: it may be a recipe that named something of the hub.
+    """
+    from paczero.records.pool import load_rows
+
+    try:
+        return load_rows(source)
+    except PACZeroError as error:
+        without = "goes without" if count is None else f"draws {count:,} records from data.train"
+        otherwise = "" if name == "train" else f"; `--data.{name} null` {without}"
+        raise PACZeroError(f"data.{name}: {str(error).removeprefix('data ')}{otherwise}") from error

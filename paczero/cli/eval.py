@@ -197,10 +197,11 @@ def _test_set(target: Target) -> "Rows":
     from paczero.records.pool import load_rows
 
     data = None if target.named is None else target.named.data
-    if target.named is None or data is None or data.test is None:
-        raise PACZeroError("--data: nothing was given and no test set is known; expected labelled records")
-    drawn = None if data.test_records is None else read_data(target.named).test
-    return drawn or load_rows(data.test)
+    if target.named is not None and data is not None:
+        drawn = None if data.test_records is None else read_data(target.named).test
+        if drawn is not None or data.test is not None:
+            return drawn or load_rows(data.test)
+    raise PACZeroError("--data: nothing was given and no test set is known; expected labelled records")
 
 
 def _threshold(target: Target, *, base: bool) -> float:

@@ -37,7 +37,8 @@ class DataConfig:
         train_records: how many of `train` are the pool, drawn by the run's seed; all where left out.
         dev_records: how many records the dev set has, drawn from `dev`, or from what the pool leaves of `train`; all of
             `dev` where left out.
-        test_records: how many of `test` are scored at most; all where left out.
+        test_records: how many of `test` are scored at most, drawn by the run's seed; without `test`, how many are drawn
+            from what pool and dev set leave of `train`. All of `test` where left out.
         shots: k: the pool is k records of each label instead of `train_records`.
     """
 
@@ -57,10 +58,6 @@ class DataConfig:
         if self.shots is not None and self.train_records is not None:
             raise PACZeroError(
                 f"data.shots: {self.shots} was given with data.train_records {self.train_records}; choose one of them"
-            )
-        if self.test_records is not None and self.test is None:
-            raise PACZeroError(
-                f"data.test_records: {self.test_records} was given without data.test; name the file they are drawn from"
             )
 
 

@@ -124,7 +124,7 @@ def _under(found: Target, tree: Mapping[str, Any]) -> Target:
             f"{' and '.join(f'--{key}' for key in missing)}, or --config FILE with the task (such as RUN/config.yaml)"
         )
     task = replace(found.args.task, **{**asked, "unit_column": None})
-    if found.knows_task:
+    if found.knows_task and found.args.task.kind == task.kind == "classification":
         _check_labels(found, task)
     plain = {key: tree[key] for key in _PLAIN if key in tree}
     engine = replace(found.args.engine, **tree.get("engine", {}))

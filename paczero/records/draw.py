@@ -60,10 +60,11 @@ def draw_splits(
     Args:
         train, dev, test: what `load_rows` gives.
         seed: the run's public seed.
-        train_records: size of the pool; all of `train` (but the dev records) where left out.
+        train_records: size of the pool; all of `train` (but dev and test records drawn from it) where left out.
         dev_records: size of the dev set, drawn from `dev`, or from what the pool leaves of `train`; all of `dev` where
             left out.
-        test_records: size of the test set at most; all of `test` where left out.
+        test_records: size of the test set at most, drawn from `test`; without `test`, its size, drawn from what pool
+            and dev set leave of `train`. All of `test` where left out.
         shots: k, records of each label in the pool, instead of `train_records`.
         task: says which columns hold text, label and unit.
 
@@ -71,24 +72,23 @@ def draw_splits(
         PACZeroError: there are too few records for what was asked.
     """
     task = task or TaskConfig()
-    spared = (dev_records or 0) if dev is None else 0
+    spared = sum(count or 0 for rows, count in ((dev, dev_records), (test, test_records)) if rows is None)
     pool, rest = _draw_pool(train, seed, task, wanted=train_records, shots=shots, spared=spared)
     notes: list[str] = []
     taken = _keys_of(pool, task)
     if dev_records is not None:
         source, numbers = (train, rest) if dev is None else (dev, range(len(dev)))
-        if len(numbers) < dev_records:
-            left = f"{len(numbers):,} beside the pool" if dev is None else f"{len(numbers):,}"
-            raise PACZeroError(
-                f"data.dev_records: {dev_records} was given; {source.origin} has {left}; ask for fewer, or name "
-                "another file in data.dev"
-            )
+        _require_enough("dev", dev_records, source, len(numbers), " beside the pool" if dev is None else "")
         chosen = _passing_over(source, _order(numbers, seed, "dev"), dev_records, taken, task)
+        rest = sorted(set(rest) - set(chosen)) if dev is None else rest
         dev = _drawn(source, chosen, seed)
         notes += _repeats("dev set", dev, taken, task)
-    if test is not None and test_records is not None:
+    if test_records is not None:
         taken |= set() if dev is None else _keys_of(dev, task)
-        if len(test) < test_records:
+        if test is None:
+            _require_enough("test", test_records, train, len(rest), " beside pool and dev set")
+            test = _drawn(train, _passing_over(train, _order(rest, seed, "test"), test_records, taken, task), seed)
+        elif len(test) < test_records:
             notes.append(f"Test set: {test.origin} has {len(test):,} records, all of which are scored.")
         elif len(test) > test_records:
             chosen = _passing_over(test, _order(range(len(test)), seed, "test"), test_records, taken, task)
@@ -115,6 +115,15 @@ def _draw_pool(
         )
     left = sorted(set(order) - set(chosen))
     return _drawn(train, chosen, seed) if left else train, left
+
+
+def _require_enough(what: str, wanted: int, source: Rows, left: int, beside: str) -> None:
+    """Refuses a dev or test set that is larger than what it is drawn from."""
+    if left < wanted:
+        raise PACZeroError(
+            f"data.{what}_records: {wanted} was given; {source.origin} has {left:,}{beside}; ask for fewer, or name "
+            f"another file in data.{what}"
+        )
 
 
 def _shots(train: Rows, order: Sequence[int], shots: int, task: TaskConfig) -> list[int]:

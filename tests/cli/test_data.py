@@ -2,11 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
+from paczero.cli.data import read_data
 from paczero.cli.decisions import write_decisions
-from paczero.cli.settings import load_settings
+from paczero.cli.settings import load_settings, settings_from, settings_parser
 from paczero.rundir import RunDirectory
 
 SIZES = ["--data.train_records", "40", "--data.dev_records", "8", "--data.test_records", "12"]
@@ -27,7 +29,7 @@ def drawing(arguments, tmp_path, make_tiny_csv):
 
 def test_a_run_draws_says_so_and_goes_on_with_the_same(paczero, drawing, tmp_path):
     run = tmp_path / "run"
-    code, _, err = paczero(*drawing("--select", "accuracy"))
+    code, _, err = paczero(*drawing("--select", "accuracy", "--data.test", "null"))
     assert code == 0, err
     assert "40 records of" in err and "drawn by seed 0; dev set of 8" in err
     assert load_settings(run / "config.yaml").data.train_records == 40
@@ -37,6 +39,9 @@ def test_a_run_draws_says_so_and_goes_on_with_the_same(paczero, drawing, tmp_pat
     code, _, err = paczero("train", "--resume", run)
     assert code == 0, err
     assert json.loads((run / "summary.json").read_text())["test_sha256"] == summary["test_sha256"]
+    code, out, err = paczero("eval", run, "--json")
+    assert code == 0, err
+    assert json.loads(out)["accuracy"] == summary["accuracy_after"] and json.loads(out)["records"] == 12
 
 
 def test_decisions_are_those_of_the_summary(finished):
@@ -56,13 +61,44 @@ def test_a_stranger_s_text_is_no_formula(tmp_path):
     assert (tmp_path / "decisions.csv").read_text() == 'number,target,prediction,f1\n1,a,\'=1+1,0.5\n2,b,"x, y",-1.0\n'
 
 
+def test_a_recipe_s_test_set_can_be_left_out(drawing):
+    """Drawn from what pool and dev set leave; or none at all."""
+    without = settings_from(settings_parser("train", "").parse_args(drawing("--data.test", "null")[1:]))
+    splits = read_data(without)
+    assert [len(part or ()) for part in (splits.train, splits.dev, splits.test)] == [40, 8, 12]
+    texts = [row["text"] for part in (splits.train, splits.dev, splits.test) for row in part or ()]
+    assert len(set(texts)) == 60
+    none = replace(without, data=replace(without.data, test_records=None))
+    assert read_data(none).test is None
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--data.train", "no.csv"], ["data.train: 'no.csv': there is no such file"]),
+        (["--data.dev", "no.csv"], ["data.dev: 'no.csv'", "; `--data.dev null` draws 8 records from data.train"]),
+        (
+            ["--data.test", "some/hub:name@test"],
+            ["data.test: 'some/hub:name@test': there", "; `--data.test null` draws 12 records from data.train"],
+        ),
+        (
+            ["--data.test", "no.csv", "--data.test_records", "null"],
+            ["data.test: 'no.csv'", "; `--data.test null` goes without"],
+        ),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_named_by_its_setting(refusal, drawing, more, said):
+    line = refusal(*drawing(*more))
+    assert line.startswith(said[0]) and line.endswith(said[-1] if len(said) > 1 else "check the path"), line
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (["--data.shots", "4"], "data.shots: 4 was given with data.train_records 40; choose one of them"),
         (["--data.train_records", "0"], "data.train_records: 0 was given; expected 1 or more"),
         (["--data.train_records", "99"], "data.train_records: 99 was given"),
-        (["--data.test", "null"], "data.test_records: 12 was given without data.test"),
+        (["--data.test", "null", "--data.train_records", "41"], "data.test_records: 12 was given; data "),
     ],
 )
 def test_refusals(refusal, drawing, more, said):

@@ -89,6 +89,19 @@ def test_the_test_set_passes_over_pool_and_dev_set_too() -> None:
     assert small.notes == ("Test set: data (a list) has 10 records, all of which are scored.",)
 
 
+@given(st.integers(0, 5), st.integers(1, 10), st.integers(0, 7), st.integers(1, 6))
+def test_all_three_sets_from_one_file(seed: int, train: int, dev: int, test: int) -> None:
+    data = films(24)
+    asked = {"seed": seed, "dev_records": dev or None, "test_records": test}
+    for pool, sized in ((train, {"train_records": train}), (24 - dev - test, {})):
+        splits = draw_splits(data, **asked, **sized)
+        parts = [texts(part) for part in (splits.train, splits.dev, splits.test)]
+        assert [len(part) for part in parts] == [pool, dev, test]
+        assert len({text for part in parts for text in part}) == pool + dev + test, "no record is in two sets"
+    whole, alone = (draw_splits(data, **(asked | {"test_records": n}), train_records=train) for n in (test, None))
+    assert (texts(alone.train), texts(alone.dev)) == (texts(whole.train), texts(whole.dev)), "nor does it move another"
+
+
 def test_cells_that_hold_lists_go_along() -> None:
     rows = load_rows([{"question": f"q{n}", "answers": [str(n)], "label": "x"} for n in range(30)])
     task = TaskConfig(template="{question} {label}", label_column="label")
@@ -101,6 +114,7 @@ def test_cells_that_hold_lists_go_along() -> None:
     [
         ({"train_records": 31}, r"data.train_records: 31 was given; data \(a list\) has 30 records; ask for fewer"),
         ({"train_records": 20, "dev_records": 11}, r"data.dev_records: 11 was given; data \(a list\) has 10 beside"),
+        ({"train_records": 9, "dev_records": 9, "test_records": 13}, "has 12 beside pool and dev set; ask for fewer"),
         ({"dev_records": 30}, "has 0 beside the pool; ask for fewer, or name another file in data.dev"),
         ({"shots": 16}, "data.shots: 16 was given; .* has 15 records of the label '0'; ask for fewer"),
         ({"shots": 1, "task": TaskConfig(label_column="stars")}, "has no column 'stars' of labels"),
