@@ -148,7 +148,7 @@ def rank_main(order: dict[str, Any], rank: int, port: int) -> None:
     for name, value in order["patch"].items():
         module, _, attribute = name.partition(":")
         setattr(importlib.import_module(module), attribute, value)
-    figures._png = lambda *_, **__: b"a picture"  # type: ignore[assignment]  # most of a tiny run's time
+    figures.png = lambda *_, **__: b"a picture"  # type: ignore[assignment]  # most of a tiny run's time
     result = globals()[order["what"]](**order["given"])
     (place / f"result{rank}").write_text(json.dumps(result))
     sys.exit(result if isinstance(result, int) else 0)

@@ -21,10 +21,11 @@ ALLOWED = {
     "baselines": (*BASE, "mechanism"),
     "zeroth": (*SETTINGS, "mechanism", "records.batches"),
     "report": (*SETTINGS, "mechanism", "zeroth.replay", "records.metrics"),
+    "results": (*SETTINGS, "mechanism", "report", "records.metrics"),
     "audit": (*SETTINGS, "mechanism"),
 }
 # Only the façade (the modules beside these, such as paczero.api) and the command line know everything.
-LAYERS_WITHOUT_TORCH = ("errors", "config", "rundir", "mechanism", "records", "baselines", "report")
+LAYERS_WITHOUT_TORCH = ("errors", "config", "rundir", "mechanism", "records", "baselines", "report", "results")
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "pandas", "jsonargparse", "rich")
 
 

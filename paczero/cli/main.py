@@ -25,6 +25,7 @@ COMMANDS = {
     "demo": "fine-tune a small model on film reviews, privately, in minutes",
     "train": "fine-tune a model on your records; resume an interrupted run",
     "sweep": "train a grid of settings with several seeds, several at once",
+    "results": "compare the runs of a sweep: tables, intervals and figures",
     "eval": "score a run, a release, an adapter or a model on labelled records",
     "predict": "let it decide on records without labels",
     "replay": "rebuild a run's weights from its transcript; --verify compares every bit",

@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from paczero.baselines.matching import Matched, matched
 from paczero.cli.parsing import CommandParser, command_parser
 from paczero.report.verdicts import rounded_up
+from paczero.report.words import HIDES
 
 _ABOUT = """
 Says at which settings every mechanism lets a guess about one unit be right with the same probability p at most, by
@@ -21,12 +22,6 @@ somebody who held both answers for equally likely. One of --success, --nats and 
   paczero match --nats 0.33 --units 4000 --steps 600
   paczero match --epsilon 2 --steps 1000 --directions 64 --sampling 0.064 --json
 """
-_HIDES = {
-    "half": "the secret half",
-    "pool": "who is in the pool",
-    "all": "all: it learns nothing",
-    "nothing": "nothing",
-}
 _SAID = ("mechanism.name", "steps", "directions")  # beside the table or in it
 _HEADS = ("mechanism", "p", "nats", "ε", "σ (clips)", "hides", "settings")
 _FOOT = """
@@ -96,6 +91,6 @@ def _cells(row: Matched) -> tuple[str, ...]:
         "-" if row.nats is None else f"{row.nats:g}",
         epsilon,
         "-" if row.sigma is None else f"{row.sigma:g}",
-        _HIDES[row.protects],
+        HIDES[row.protects],
         " ".join(f"--{key} {value:g}" for key, value in row.settings.items() if key not in _SAID),
     )

@@ -93,7 +93,7 @@ class Development:
         return replace(self, untuned_median=start) if header["threshold"] == "median" else replace(self, untuned=start)
 
 
-def _png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
+def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
     """Draws on a figure of `width` x `height` inches; no global figure, no metadata that changes."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
@@ -112,7 +112,8 @@ def moving_share(flags: Sequence[float], window: int) -> list[float]:
     return [float(value) for value in (total[ends] - total[starts]) / (ends - starts)]
 
 
-def _percent(axes: Axes) -> None:
+def in_percent(axes: Axes) -> None:
+    """Writes the shares on the vertical axis in percent."""
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
 
@@ -147,14 +148,14 @@ def unanimity(steps: Sequence[int], share: Sequence[float], spent: Sequence[floa
         )
         top.set(ylim=(0, 1.04), ylabel="all candidates agree\n(share of releases)")
         top.set_title(f"How often all {header['subsets']} candidate halves agree (mean of {window} steps)")
-        _percent(top)
+        in_percent(top)
         panels[-1].set(xlabel="step", xlim=(0, max(1, header["steps"])))
         if pays:
             _draw_spent(panels[1], steps, spent, header)
         else:
             top.text(0.01, 0.04, spent_in_words(header), transform=top.transAxes, bbox=_HALO)
 
-    return _png(draw, 8, 5.6 if pays else 3.6)
+    return png(draw, 8, 5.6 if pays else 3.6)
 
 
 _HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
@@ -209,14 +210,18 @@ def development(dev: Development, header: Mapping[str, Any], chosen_step: int | 
         size = f" ({dev.records:,} records, not protected)" if dev.records else " (not protected)"
         axes.set_title(f"{metric.title[0].upper()}{metric.title[1:]} on the development set{size}")
         if metric.share:
-            _percent(axes)
-        _label_right(axes, labels)
+            in_percent(axes)
+        label_right(axes, labels)
 
-    return _png(draw, 8, 4)
+    return png(draw, 8, 4)
 
 
-def _label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Labels to the right of the axes at their heights, pushed apart so that none covers another."""
+def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Labels to the right of the axes at their heights, pushed apart so that none covers another.
+
+    Args:
+        labels: (value, text, colour) of each.
+    """
     low, high = axes.get_ylim()
     gap = 0.075
     places: list[float] = []
@@ -266,9 +271,9 @@ def posterior(header: Mapping[str, Any]) -> bytes:
         axes.set(xlim=(-0.004, float(nats[-1])), ylim=(0.48, 1.02))
         axes.set(xlabel="mutual information about the secret half (nats)", ylabel="guesses that are right, at most")
         axes.set_title("What a leak lets somebody guess about one unit's half")
-        _percent(axes)
+        in_percent(axes)
 
-    return _png(draw, 8, 4)
+    return png(draw, 8, 4)
 
 
 def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
@@ -309,7 +314,7 @@ def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
         for place, text, colour in ((0.72, f"{high}: {plus:,}", BLUE), (0.28, f"{low}: {minus:,}", VERMILION)):
             axes.annotate("■ " + text, (1.015, place), xycoords="axes fraction", va="center", color=colour)
 
-    return _png(draw, 8, 1.7 + 0.12 * min(rows, 20))
+    return png(draw, 8, 1.7 + 0.12 * min(rows, 20))
 
 
 _DIVERGING = LinearSegmentedColormap.from_list("released", [VERMILION, "#F4F4F4", BLUE])
@@ -352,7 +357,7 @@ def boundary(header: Mapping[str, Any]) -> bytes:
         arrow = FancyArrowPatch((41.6, 22.5), (58.4, 22.5), arrowstyle="-|>", mutation_scale=26, linewidth=3, color=INK)
         axes.add_patch(arrow)
 
-    return _png(draw, 11.5, 5.4)
+    return png(draw, 11.5, 5.4)
 
 
 def _kept(kind: Kind, agreed: str) -> list[tuple[str, str]]:

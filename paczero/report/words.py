@@ -173,6 +173,14 @@ DESCRIBED = {
     "skip": "skip (ablation): a contested step releases nothing",
 }
 
+# What is hidden, by what a mechanism protects (`mechanism.kinds`), for tables.
+HIDES = {
+    "half": "the secret half",
+    "pool": "who is in the pool",
+    "all": "all: it learns nothing",
+    "nothing": "nothing",
+}
+
 # What decides a step: two pairs of a bold and a plain line, for the figure of what stays private.
 GATES = {
     "zpl": ("All agree:", "their sign", "Otherwise:", "a fair coin"),

@@ -1,0 +1,224 @@
+"""`results.json`: everything that is known of the compared runs, from which tables, text and figures are made.
+
+>>> document = build(runs, left_out, commands=["paczero sweep my.yaml"])        # doctest: +SKIP
+>>> document["gap_points"], document["gap_ci95"]                                # doctest: +SKIP
+(0.94, [-0.6, 2.4])
+
+Figures of the metric are as in the summaries (shares from 0 to 1, or nats); differences, and all keys with `points` in
+their name, are in `unit`: percentage points, or nats where the metric is a loss. A positive difference is better, a
+positive gap is what privacy costs. What is not known is null.
+"""
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paczero.errors import PACZeroError
+from paczero.records.metrics import Metric
+from paczero.report import statement
+from paczero.results import paper
+from paczero.results.bootstrap import DRAWS
+from paczero.results.cells import Cell, best, group, metric_of
+from paczero.results.compare import Difference, difference
+from paczero.results.rows import cell_row, interval_points, points, scale, spread
+from paczero.results.runs import LeftOut, Run
+
+FORMAT = "paczero-results/1"
+
+
+def build(
+    runs: Sequence[Run],
+    left_out: Sequence[LeftOut] = (),
+    *,
+    commit: str = "unknown",
+    commands: Sequence[str] = (),
+    baseline: str | None = None,
+    private: str | None = None,
+) -> dict[str, Any]:
+    """The document of these runs.
+
+    Args:
+        runs: at least one.
+        left_out: runs that are not compared; listed with their reasons.
+        commit: of the source that makes the document.
+        commands: by which all of this was made.
+        baseline, private: the cells that the gap is taken between; chosen on the selection sets where left out.
+
+    Raises:
+        PACZeroError: cells that cannot be compared, or one that was named and is not there.
+        IntegrityError: decisions that do not belong together.
+    """
+    cells = group(runs)
+    metric = metric_of(cells)
+    chosen = {
+        "baseline": _chosen(cells, [c for c in cells if c.mechanism == "none"], baseline, "--baseline", metric),
+        "private": _chosen(cells, [c for c in cells if c.mechanism == "zpl"], private, "--private", metric),
+        "random": _chosen(cells, [c for c in cells if c.mechanism == "zpl" and c.family == "random"], None, "", metric),
+    }
+    base = chosen["baseline"][0]
+    differences = {cell.name: difference(cell, base) if base else None for cell in cells}
+    gaps = {name: differences[cell.name] if cell else None for name, (cell, _) in chosen.items()}
+    untuned, median = _of_seeds(cells, "untuned"), _of_seeds(cells, "untuned_median")
+    best_of_kind = _best_of_kind(cells, metric)
+    return {
+        "format": FORMAT,
+        "commit": commit,
+        "commands": list(commands),
+        "metric": metric.name,
+        "unit": "points" if metric.share else "nats",
+        "models": sorted({cell.header["base"]["id"] for cell in cells}),
+        "gap_points": points(gaps["private"], metric, -1),
+        "gap_ci95": interval_points(gaps["private"], metric, -1),
+        "gap_points_random": points(gaps["random"], metric, -1),
+        "gap_ci95_random": interval_points(gaps["random"], metric, -1),
+        "none_gain_points": _gain(base, untuned, median, metric),
+        **{name: None if cell is None else cell.name for name, (cell, _) in chosen.items()},
+        "chosen": {name: why for name, (_, why) in chosen.items()},
+        "bootstrap": {"draws": DRAWS, "level": 0.95, "design": _design(differences.values())},
+        "test": _tests(cells),
+        "untuned": untuned,
+        "untuned_median": median,
+        "cells": [cell_row(cell, differences[cell.name], cell.name in best_of_kind, metric) for cell in cells],
+        "paper": _paper(cells),
+        "left_out": [{"directory": item.place, "reason": item.reason} for item in left_out],
+        "notes": _notes(cells),
+    }
+
+
+def render(document: Mapping[str, Any]) -> str:
+    """The text of `results.json`."""
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A document from its file.
+
+    Raises:
+        PACZeroError: there is none, or it is no such document.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PACZeroError(f"{str(path)!r} cannot be read ({error}); expected a results.json") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise PACZeroError(f"{str(path)!r} is no {FORMAT}; expected a results.json that `paczero results` wrote")
+    return document
+
+
+def _chosen(
+    cells: Sequence[Cell], candidates: Sequence[Cell], named: str | None, option: str, metric: Metric
+) -> tuple[Cell | None, str]:
+    if named is None:
+        return best(candidates, metric)
+    for cell in cells:
+        if cell.name == named:
+            return cell, f"named by {option}"
+    raise PACZeroError(f"{option}: {named!r} was given; expected one of {', '.join(cell.name for cell in cells)}")
+
+
+def _best_of_kind(cells: Sequence[Cell], metric: Metric) -> set[str]:
+    """Of each mechanism and family at each promise the cell that is best on the selection sets; all where unknown."""
+    kinds: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        kinds.setdefault((cell.mechanism, cell.family, cell.success, cell.nats), []).append(cell)
+    names: set[str] = set()
+    for alike in kinds.values():
+        chosen, _ = best(alike, metric)
+        names |= {cell.name for cell in ([chosen] if chosen else alike)}
+    return names
+
+
+def _of_seeds(cells: Sequence[Cell], name: str) -> dict[str, Any] | None:
+    """A figure of the base model, by seed; of the first cell in which a seed has it."""
+    found: dict[int, float] = {}
+    for cell in cells:
+        for run in cell.runs:
+            if (value := getattr(run, name)) is not None:
+                found.setdefault(run.seed, value)
+    seeds = sorted(found)
+    return {"seeds": seeds, "values": [found[s] for s in seeds], **spread([found[s] for s in seeds])} if seeds else None
+
+
+def _gain(
+    base: Cell | None, untuned: dict[str, Any] | None, median: dict[str, Any] | None, metric: Metric
+) -> float | None:
+    """What the baseline gains over the better of the two untuned figures, over its own seeds."""
+    if base is None or any(run.test is None for run in base.runs):
+        return None
+    means = []
+    for one in (untuned, median):
+        known = dict(zip(one["seeds"], one["values"], strict=True)) if one else {}
+        if all(seed in known for seed in base.seeds):
+            means.append(statistics.fmean(metric.better(known[seed]) for seed in base.seeds))
+    if not means:
+        return None
+    reached = statistics.fmean(metric.better(run.test) for run in base.runs if run.test is not None)
+    return scale(metric) * (reached - max(means))
+
+
+def _design(differences: Iterable[Difference | None]) -> str | None:
+    """What was drawn: `records` alone of one seed, else seeds and records, `crossed` or `nested`; null: nothing."""
+    known = [one for one in differences if one is not None and one.interval is not None]
+    if not known:
+        return None
+    widest = max(known, key=lambda one: len(one.seeds))
+    if len(widest.seeds) == 1:
+        return "records"
+    return "crossed" if widest.shared else "nested"
+
+
+def _tests(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    known = {run.seed: run for cell in cells for run in cell.runs if run.test_sha256 is not None}
+    return [
+        {"seed": seed, "records": known[seed].test_records, "sha256": known[seed].test_sha256} for seed in sorted(known)
+    ]
+
+
+def _paper(cells: Sequence[Cell]) -> dict[str, Any] | None:
+    """The paper's figures for this task, each beside the cell of ours that has its mechanism and budget."""
+    tasks = {paper.task_of(cell.runs[0].config) for cell in cells}
+    task = tasks.pop() if len(tasks) == 1 else None
+    if task is None:
+        return None
+    rows = []
+    for known in paper.FIGURES[task]:
+        ours, _ = best([cell for cell in cells if _is_like(cell, known)], metric_of(cells))
+        rows.append(
+            {
+                "mechanism": known.mechanism,
+                "budget": known.budget,
+                "paper": known.printed or None,
+                "cell": ours.name if ours else None,
+            }
+        )
+    fair = all(
+        paper.comparable(task, cell.header["base"]["id"], "LoRA" if cell.header["peft"] else paper.FULL)
+        for cell in cells
+    )
+    return {"task": task, "comparable": fair, "remark": paper.REMARKS[task], "rows": rows}
+
+
+def _is_like(cell: Cell, known: paper.Known) -> bool:
+    same = cell.mechanism == known.mechanism
+    return same and (known.budget is None or cell.header["budget"] == known.budget)
+
+
+def _notes(cells: Sequence[Cell]) -> list[str]:
+    """What a reader must know of these runs beside the figures."""
+    notes = []
+    if any(statement.verdict(cell.header) == "void" for cell in cells):
+        notes.append("Runs with a test seed promise nothing: anybody can compute their coins (`void`).")
+    for name, what in (("untuned", "untuned figure"), ("untuned_median", "untuned figure at the median")):
+        seen: dict[int, set[float]] = {}
+        for cell in cells:
+            for run in cell.runs:
+                seen.setdefault(run.seed, set()).update({getattr(run, name)} - {None})
+        differing = [str(seed) for seed, values in sorted(seen.items()) if len(values) > 1]
+        if differing:
+            notes.append(
+                f"The {what} differs among cells (seed {', '.join(differing)}): model, prompt or selection set is not "
+                "the same in all of them."
+            )
+    return notes
