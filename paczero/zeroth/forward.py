@@ -34,7 +34,7 @@ from paczero.zeroth.packing import Layout, layout_of, packed, packed_inputs, pac
 from paczero.zeroth.ranks import ALONE, Ranks
 from paczero.zeroth.rows import KEPT_ROWS, flat, grouped, joined, part_of
 from paczero.zeroth.selfcheck import check_scores
-from paczero.zeroth.standins import Given, Site, Skip, constant_modules, kept, replaced, settled_modules
+from paczero.zeroth.standins import Fed, Given, Site, Skip, constant_modules, kept, replaced, settled_modules
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Scorer:
         said = {}
         if self.cache is not None:
             also = " and attention's output above them" if self._still else ""
-            also += f" and that of {len(self._constant)} frozen matrices" if self._still and self._constant else ""
+            also += f" and that of {len(self._constant)} frozen modules" if self._still and self._constant else ""
             said["cache"] = (
                 f"{self.first_layer} of {len(self.found.layers)} layers run once; their output{also} is kept"
             )
@@ -229,7 +229,7 @@ class Scorer:
     # -- shortcuts -----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _standing_in(self) -> Iterator[list[Given]]:
+    def _standing_in(self) -> Iterator[list[Given | Fed]]:
         """Puts the cache in the place of all that stays the same, for as long as the context lasts."""
         if self.cache is None:
             yield []
@@ -237,7 +237,7 @@ class Scorer:
         given, skipped = Given(), [Skip() for _ in range(self.first_layer - 1)]
         layers = [given, *skipped, *self.found.layers[self.first_layer :]]
         sites = list(self._constant)
-        stand_ins: list[Given] = [Given() for _ in sites]
+        stand_ins: list[Given | Fed] = [site.stand_in() for site in sites]
         if self._attention is not None and self._narrowing is not None:
             sites, stand_ins = [self._narrowing.attention, *sites], [self._attention, *stand_ins]
         with self._layers(layers), replaced(sites, stand_ins):
@@ -280,7 +280,7 @@ class Scorer:
 
     @torch.inference_mode()
     def _settle(self, cache: HiddenCache) -> None:
-        """Behind attention that is kept, keeps also what frozen matrices give, where memory allows.
+        """Behind attention that is kept, keeps also what frozen modules give, where memory allows.
 
         Made anew at each start: it takes one pass through the last layer alone.
         """
@@ -320,6 +320,7 @@ class Scorer:
         first = self.found.layers[self.first_layer]
         return {
             "records": digest.hexdigest(),
+            "joined": [len(members) for members in self._members],
             "packed": [self.batches[0].packed, self.batches[0].prefix],
             "first_layer": self.first_layer,
             "still": self._still,

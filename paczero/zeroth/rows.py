@@ -6,7 +6,7 @@ import torch
 from paczero.records.batches import MicroBatch
 from paczero.zeroth.packing import packed_places
 
-KEPT_ROWS = 512  # vectors that go through the last layer together where attention is kept
+KEPT_ROWS = 1024  # vectors that go through the last layer together where attention is kept
 
 
 def flat(hidden: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
