@@ -27,6 +27,14 @@ from paczero.results.runs import LeftOut, Run
 
 FORMAT = "paczero-results/1"
 
+# What should be the same for all cells under one seed, and what it means where it is not.
+_SAME = {
+    "untuned": "Not all cells begin at the same untuned figure: the model, the prompt or its arithmetic differs",
+    "untuned_median": "Not all cells begin at the same figure at the median: model, prompt or selection set differ",
+    "pool_sha256": "Not all cells are trained on the same pool, so that differences between them are of pools as well",
+    "dev_sha256": "Not all cells have the same selection set, so that choosing by its figure is not quite fair",
+}
+
 
 def build(
     runs: Sequence[Run],
@@ -58,7 +66,7 @@ def build(
         "random": _chosen(cells, [c for c in cells if c.mechanism == "zpl" and c.family == "random"], None, "", metric),
     }
     base = chosen["baseline"][0]
-    differences = {cell.name: difference(cell, base) if base else None for cell in cells}
+    differences = {cell.name: difference(cell, base) if base and cell is not base else None for cell in cells}
     gaps = {name: differences[cell.name] if cell else None for name, (cell, _) in chosen.items()}
     untuned, median = _of_seeds(cells, "untuned"), _of_seeds(cells, "untuned_median")
     best_of_kind = _best_of_kind(cells, metric)
@@ -210,15 +218,12 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     notes = []
     if any(statement.verdict(cell.header) == "void" for cell in cells):
         notes.append("Runs with a test seed promise nothing: anybody can compute their coins (`void`).")
-    for name, what in (("untuned", "untuned figure"), ("untuned_median", "untuned figure at the median")):
-        seen: dict[int, set[float]] = {}
+    for name, text in _SAME.items():
+        seen: dict[int, set[Any]] = {}
         for cell in cells:
             for run in cell.runs:
                 seen.setdefault(run.seed, set()).update({getattr(run, name)} - {None})
         differing = [str(seed) for seed, values in sorted(seen.items()) if len(values) > 1]
         if differing:
-            notes.append(
-                f"The {what} differs among cells (seed {', '.join(differing)}): model, prompt or selection set is not "
-                "the same in all of them."
-            )
+            notes.append(f"{text} (seed {', '.join(differing)}).")
     return notes

@@ -8,6 +8,7 @@ A run is what `paczero train` makes; in a sweep's directory it lies in CELL/seed
 """
 
 import csv
+import json
 import math
 import os
 import re
@@ -46,6 +47,7 @@ class Run:
         unanimous: share of each step's releases on which all candidates agreed; empty where none are asked.
         seconds: that training took.
         judged: (R,) what each test record adds to the metric, which is their mean; None where no file says it.
+        pool_sha256, dev_sha256: hashes of the pool and of the selection set; None where the private part is gone.
     """
 
     cell: str
@@ -63,6 +65,8 @@ class Run:
     unanimous: tuple[float, ...]
     seconds: float | None
     judged: NDArray[np.float64] | None
+    pool_sha256: str | None = None
+    dev_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,9 +122,10 @@ def _planned(name: str) -> bool:
 
 
 def _cell_of(place: Path, root: Path) -> str:
-    cell = place.parent if _SEED.fullmatch(place.name) else place
-    name = cell.resolve().name if cell in (root, root.parent) else cell.relative_to(root).as_posix()
-    return name or str(cell)
+    """The cell's place below the directory that was given; its own name where the cell or a run of it was given."""
+    whole, top = place.resolve(), root.resolve()
+    cell = whole.parent if _SEED.fullmatch(whole.name) else whole
+    return cell.relative_to(top).as_posix() if top in cell.parents else cell.name
 
 
 def _not_begun(place: Path) -> LeftOut:
@@ -135,8 +140,10 @@ def _read(place: Path, cell: str) -> Run | LeftOut:
         if reason := _unusable(run, facts):
             return LeftOut(str(place), reason)
         return _run(run, facts, cell)
-    except (PACZeroError, OSError) as error:
-        return LeftOut(str(place), str(error))
+    except (PACZeroError, OSError, KeyError, ValueError) as error:
+        return LeftOut(
+            str(place), str(error) if isinstance(error, PACZeroError | OSError) else f"unreadable: {error!r}"
+        )
 
 
 def _unusable(run: RunDirectory, facts: Facts) -> str | None:
@@ -159,6 +166,7 @@ def _run(run: RunDirectory, facts: Facts, cell: str) -> Run:
     plain = metric == "accuracy"  # runs of an earlier version say their accuracies only
     test = _figure(summary, "test_after", metric, "accuracy_after" if plain else None)
     dev = _number(summary.get("dev_after"))
+    records = _records(run.journal)
     return Run(
         cell=cell,
         seed=facts.header["seed"],
@@ -175,7 +183,18 @@ def _run(run: RunDirectory, facts: Facts, cell: str) -> Run:
         unanimous=tuple(facts.unanimous[step] for step in sorted(facts.unanimous)),
         seconds=_number(summary.get("seconds")),
         judged=None if test is None else _judged(run.root / DECISIONS, metric, test),
+        pool_sha256=records.get("pool"),
+        dev_sha256=records.get("dev"),
     )
+
+
+def _records(journal: Path) -> Mapping[str, Any]:
+    """What the journal's first line says of the records; nothing where the private part is gone."""
+    if not journal.is_file():
+        return {}
+    with open(journal, "rb") as stream:
+        header = json.loads(stream.readline())["header"]
+    return header if isinstance(header, dict) else {}
 
 
 def _figure(summary: Mapping[str, Any], group: str, metric: str, older: str | None) -> float | None:
