@@ -52,11 +52,11 @@ def save_tiny_opt(path: Path, std: float = 0.02) -> Path:
     )
     config = OPTConfig(
         vocab_size=len(fast),
-        hidden_size=32,
-        word_embed_proj_dim=32,
-        ffn_dim=64,
+        hidden_size=16,
+        word_embed_proj_dim=16,
+        ffn_dim=32,
         num_hidden_layers=2,
-        num_attention_heads=4,
+        num_attention_heads=2,
         max_position_embeddings=256,
         init_std=std,
     )
