@@ -10,8 +10,9 @@ import pytest
 from paczero.cli.main import main
 from paczero.cli.target import find_target, target_parser
 
+from .other_tasks import QUESTION, let_converse
+
 LORA = ["--peft.r", "2", "--peft.target_modules", "[q_proj, v_proj]", "--peft.layers_to_transform", "[2]"]
-QUESTION = "{context}\nWhat is it? {question}\nAnswer: {label}"
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,6 @@ def _used_by_others(release: Path, test: Path, decided: list, figures: dict, tmp
 
 
 def test_a_run_of_conversations(make_tiny_model, tmp_path: Path, capsys) -> None:
-    from transformers import AutoTokenizer
-
     model = make_tiny_model(tmp_path / "model")
     path = tmp_path / "chat.jsonl"
     rows = ({"prompt": f"how is film {n}?", "completion": "it is lovely"} for n in range(36))
@@ -86,12 +85,7 @@ def test_a_run_of_conversations(make_tiny_model, tmp_path: Path, capsys) -> None
     given += ["--steps", "2", "--learning_rate", "0.05", "--mechanism.subsets", "8", "--output_dir", tmp_path / "run"]
     assert main([str(part) for part in given]) == 2
     assert "no chat template" in capsys.readouterr().err
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    tokenizer.chat_template = (
-        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}<|end|>{% endfor %}"
-        "{% if add_generation_prompt %}assistant: {% endif %}"
-    )
-    tokenizer.save_pretrained(model)
+    let_converse(model)
     assert main([str(part) for part in given]) == 0, capsys.readouterr().err
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["metric"] == "loss" and summary["test_after"]["loss"] > 0

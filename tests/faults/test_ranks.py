@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from .remains import left
+
 Launch = Callable[..., Any]
 LAST = {"r": 2, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": [2]}
 ZPL = {"name": "zpl", "subsets": 8}
@@ -41,15 +43,6 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "no privacy, more ranks than work": {"peft": LAST, "mechanism": {"name": "none"}, "batch_tokens": 4096},
 }
-
-
-def left(run: Path) -> dict[str, bytes]:
-    """Every file of the release, and what it was made from."""
-    found = {str(path.relative_to(run)): path.read_bytes() for path in (run / "release").rglob("*") if path.is_file()}
-    for name in ("journal.jsonl", "transcript.jsonl", "candidates.npz"):
-        path = run / "private" / name
-        found[name] = path.read_bytes() if path.exists() else b""
-    return found
 
 
 @pytest.fixture
