@@ -16,7 +16,7 @@ from paczero.records.batches import Continuations, MicroBatch
 from paczero.zeroth.forward import Scorer
 from paczero.zeroth.generation import Generator
 from paczero.zeroth.hidden import HiddenCache
-from paczero.zeroth.models import find_layers, plain
+from paczero.zeroth.models import DTYPES, find_layers, plain
 from paczero.zeroth.offload import resident_bytes
 
 
@@ -35,7 +35,7 @@ class Cost:
         cache_seconds: to compute what lies below the first trained layer, once.
         step_seconds: one step.
         seconds: the whole run without dev evaluations.
-        memory: bytes of weights, copies and cached states.
+        memory: bytes of weights, copies and cached states on the device.
         paths: the fast paths that are taken, and what each of them does here.
     """
 
@@ -114,7 +114,9 @@ def estimate(
     pilots = args.mechanism.pilots if measured else 0
     base = plain(model)
     parameters = sum(p.numel() for p in base.parameters())
-    copies = 8 if args.restore == "copy" else 4
+    size = 4 if base is not model else DTYPES[args.dtype].itemsize  # an adapter trains in float32
+    # One to restore from, and where a run began or its best step, which is kept in the host's memory.
+    copies = (args.restore == "copy") + (next(base.parameters()).device.type == "cpu")
     layers = len(find_layers(model).layers)
     return Cost(
         parameters=parameters,
@@ -129,7 +131,7 @@ def estimate(
         seconds=built * share + step * args.steps + 2 * pilots * once * share,
         memory=resident_bytes(base)
         + scorer.merged_bytes
-        + elements * copies
+        + elements * size * copies
         + min(round(kept * share), args.cache_bytes),
         paths=paths,
     )

@@ -84,3 +84,17 @@ def test_the_model_scores_as_before(decoder: Decoder) -> None:
     estimate(model, batches, TREE, first_layer=1, elements=1, args=PACZeroConfig())
     assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
     assert batches[0].records.tolist() != list(range(8))
+
+
+def test_copies_of_all_weights_have_their_type(decoder: Decoder) -> None:
+    model, trained = attach(decoder("llama").half())
+    elements = sum(p.numel() for p in trained.values())
+    found = estimate(
+        model,
+        micro_batches(PROMPTS, TREE, batch_tokens=40),
+        TREE,
+        first_layer=0,
+        elements=elements,
+        args=PACZeroConfig(dtype="float16", restore="arithmetic"),
+    )
+    assert found.memory == 2 * found.parameters + 2 * elements
