@@ -61,10 +61,8 @@ def arguments(model: Path, data: dict[str, list[str]], tmp_path: Path) -> Callab
         short = ["--steps", "8", "--eval_steps", "4", "--learning_rate", "0.05", "--mechanism.subsets", "8"]
         fixed = ["--test_seed", "5", "--batch_tokens", "128", "--engine.check_steps", "2"]
         peft = ["--peft.r", "2", "--peft.target_modules", "[q_proj, v_proj]", "--peft.layers_to_transform", "[2]"]
-        return ["train", "--model", str(model), *data[case], *CASES[case], *short, *fixed, *peft, *at(name)]
-
-    def at(name: str) -> list[str]:
-        return ["--output_dir", str(tmp_path / name)]
+        place = ["--output_dir", str(tmp_path / name)]
+        return ["train", "--model", str(model), *data[case], *CASES[case], *short, *fixed, *peft, *place]
 
     return make
 
