@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 import paczero
 from paczero.cli.cells import csv_text
 from paczero.cli.parsing import CommandParser, command_parser
+from paczero.cli.terminal import Live
 from paczero.errors import PACZeroError
 from paczero.rundir import write_whole
 
@@ -59,7 +60,8 @@ def run(namespace: Namespace) -> int:
         source = Path(namespace["from"])
         document, place = documents.read(source), Path(namespace.output or source.parent)
     else:
-        document, place = _document(namespace)
+        with Live() as live:
+            document, place = _document(namespace, live)
     _write(document, place)
     _say(document)
     print(f"\nWritten to {place}: {', '.join(sorted(path.name for path in place.iterdir() if _ours(path)))}")
@@ -72,7 +74,7 @@ def _nothing_beside_from(namespace: Namespace) -> None:
             raise PACZeroError(f"--from: {name} was given as well; a results.json holds all of that already; leave it")
 
 
-def _document(namespace: Namespace) -> tuple[dict[str, Any], Path]:
+def _document(namespace: Namespace, live: Live) -> tuple[dict[str, Any], Path]:
     from paczero.results import document as documents
     from paczero.results.provenance import source
     from paczero.results.runs import collect
@@ -82,11 +84,13 @@ def _document(namespace: Namespace) -> tuple[dict[str, Any], Path]:
         raise PACZeroError("DIR: nothing was given; expected a sweep's directory, a run, or --from results.json")
     if len(given) > 1 and not namespace.output:
         raise PACZeroError(f"--output: nothing was given with {len(given)} directories; expected where the files go")
+    live.show(f"reading the runs in {', '.join(given)}")
     runs, left_out = collect([Path(place) for place in given])
     if not runs:
         raise PACZeroError(
             f"{given[0]!r}: none of its runs ({len(left_out)}) can be compared; the first: {left_out[0].reason}"
         )
+    live.show(f"comparing {len(runs):,} runs")
     commands = namespace.command or _commands(runs)
     document = documents.build(
         runs,

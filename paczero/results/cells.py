@@ -23,7 +23,7 @@ from paczero.report import statement
 from paczero.results.runs import Run
 
 # Beside free settings: what makes seeds of one cell differ.
-_OF_THE_SEED = FREE_SETTINGS | {"seed"}
+OF_THE_SEED = FREE_SETTINGS | {"seed"}
 # In tables: what hides nothing first, then the secret half, then the pool.
 _ORDER = ("none", "full-sign", "half-sign", "zpl", "mi", "skip", "coin", "dpzero", "dp-aggzo", "dp-sign")
 
@@ -123,7 +123,7 @@ def _check_alike(cell: Cell) -> None:
                 f"cell {cell.name!r}: {before.place!r} and {run.place!r} have the same seed {run.seed}; expected "
                 "different ones; move one of them away"
             )
-        both = first.config.keys() & run.config.keys() - _OF_THE_SEED
+        both = first.config.keys() & run.config.keys() - OF_THE_SEED
         differing = sorted(name for name in both if first.config[name] != run.config[name])
         if differing:
             raise PACZeroError(

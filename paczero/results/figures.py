@@ -86,7 +86,7 @@ def utility(document: Row) -> bytes:
         axes.grid(False, axis="x")
         _vertical(axes, document, shown)
 
-    return png(drawn, sum(widths) + 3.0, 4.8)
+    return png(drawn, max(7.5, sum(widths) + 3.0), 4.8)
 
 
 def _columns(shown: Sequence[Row]) -> list[list[Row]]:
