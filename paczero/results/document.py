@@ -60,10 +60,12 @@ def build(
     """
     cells = group(runs)
     metric = metric_of(cells)
+    without = [cell for cell in cells if cell.mechanism == "none"]
+    zpl = [cell for cell in cells if cell.mechanism == "zpl" and cell.nats is not None]  # void ones promise nothing
     chosen = {
-        "baseline": _chosen(cells, [c for c in cells if c.mechanism == "none"], baseline, "--baseline", metric),
-        "private": _chosen(cells, [c for c in cells if c.mechanism == "zpl"], private, "--private", metric),
-        "random": _chosen(cells, [c for c in cells if c.mechanism == "zpl" and c.family == "random"], None, "", metric),
+        "baseline": _chosen(cells, without, baseline, "--baseline", metric),
+        "private": _chosen(cells, zpl, private, "--private", metric),
+        "random": best([cell for cell in zpl if cell.family == "random"], metric),
     }
     base = chosen["baseline"][0]
     differences = {cell.name: difference(cell, base) if base and cell is not base else None for cell in cells}

@@ -85,15 +85,15 @@ def collect(directories: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     """
     runs: list[Run] = []
     left_out: list[LeftOut] = []
-    names: dict[str, Path] = {}
+    places: dict[str, Path] = {}
     for root in dict.fromkeys(directories):
         if not root.is_dir():
             raise PACZeroError(f"{str(root)!r} is no directory; expected one that `paczero sweep` or `train` made")
         before = len(runs) + len(left_out)
         for place in _runs_in(root):
-            name = _cell_of(place, root)
-            if names.setdefault(name, root) != root:  # two sweeps may have cells of one name
-                name = f"{root.resolve().name}/{name}"
+            cell, name = _cell_of(place, root)
+            if places.setdefault(name, cell) != cell:  # two sweeps may have cells of one name
+                name = f"{_above(cell, root).name}/{name}"
             item = _read(place, name) if place.is_dir() else _not_begun(place)
             runs += [item] if isinstance(item, Run) else []
             left_out += [item] if isinstance(item, LeftOut) else []
@@ -121,11 +121,18 @@ def _planned(name: str) -> bool:
     return name.endswith(".yaml") and _SEED.fullmatch(name[:-5]) is not None
 
 
-def _cell_of(place: Path, root: Path) -> str:
-    """The cell's place below the directory that was given; its own name where the cell or a run of it was given."""
-    whole, top = place.resolve(), root.resolve()
+def _cell_of(place: Path, root: Path) -> tuple[Path, str]:
+    """Where a run's cell lies, and its name: the way to it below the directory that was given."""
+    whole = place.resolve()
     cell = whole.parent if _SEED.fullmatch(whole.name) else whole
-    return cell.relative_to(top).as_posix() if top in cell.parents else cell.name
+    above = _above(cell, root)
+    return cell, cell.relative_to(above).as_posix()
+
+
+def _above(cell: Path, root: Path) -> Path:
+    """The directory that was given; what the cell lies in where that is the cell, or a run of it."""
+    top = root.resolve()
+    return top if top in cell.parents else cell.parent
 
 
 def _not_begun(place: Path) -> LeftOut:

@@ -102,6 +102,12 @@ def test_without_one_of_the_two_no_gap_is_stated(sweep, missing: str) -> None:
     assert (document["none_gain_points"] is None) == (missing == "none")
 
 
+def test_runs_with_test_coins_are_not_taken_for_private_ones(sweep) -> None:
+    cells = {"none": {"name": "none", "share": 0.8}, "void": {"share": 0.7, "dev": 0.9, "test_seed": 1}}
+    assert of(sweep(cells))["private"] is None
+    assert of(sweep({**cells, "zpl": {"share": 0.7, "dev": 0.6}}, name="more"))["private"] == "zpl"
+
+
 def test_without_decisions_there_is_a_gap_but_no_interval(sweep) -> None:
     root = sweep({"none": {"name": "none", "share": 0.8}, "zpl": {"share": 0.7}})
     (root / "zpl" / "seed-1" / "decisions.csv").unlink()

@@ -36,6 +36,14 @@ def test_cells_of_one_name_in_two_sweeps_stay_apart(sweep) -> None:
     second = sweep({"zpl": {"right": RIGHT}, "other": {"right": RIGHT}}, seeds=[0], name="second")
     assert [run.cell for run in collect([first, second])[0]] == ["zpl", "other", "second/zpl"]
     assert len(collect([first, first])[0]) == 1
+    runs = collect([first / "zpl", second / "zpl" / "seed-0"])[0]
+    assert [run.cell for run in runs] == ["zpl", "second/zpl"]
+
+
+def test_seeds_that_are_given_one_by_one_are_one_cell(sweep) -> None:
+    root = sweep({"zpl": {"right": RIGHT}}, seeds=[0, 1])
+    runs = collect([root / "zpl" / "seed-0", root / "zpl" / "seed-1"])[0]
+    assert [(run.cell, run.seed) for run in runs] == [("zpl", 0), ("zpl", 1)]
 
 
 def test_runs_by_themselves_are_named_by_their_directories(tmp_path: Path) -> None:
