@@ -1,7 +1,6 @@
 """Runs of a sweep as processes of their own: each `paczero train` in the same interpreter's environment, with a log."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -60,7 +59,7 @@ class Workers:
     def close(self) -> None:
         """Stops what still runs, as Ctrl-C would: it can go on later."""
         for _, process in self._running.values():
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # Ctrl-C's own signal is ignored by what a shell started in the background
         until = time.monotonic() + _PATIENCE
         for _, process in self._running.values():
             try:
