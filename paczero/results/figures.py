@@ -136,8 +136,15 @@ def cells(document: Row) -> bytes:
         axes.set_yticks(range(len(shown)), [cell["cell"] for cell in shown])
         axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=metric.title if metric.share else f"{metric.title} (nats)")
         axes.grid(False, axis="y")
+        values = [value for cell in shown for value in cell["values"]]
+        near, far = min(values), max(values)
+        reach = max(far - near, 0.15 * far)
         for name, value in _lines(document):
-            axes.axvline(value, color=GREY, linewidth=1.4, linestyle=_DASHES[name], zorder=1, label=_UNTUNED[name])
+            style: dict[str, Any] = {"color": GREY, "linewidth": 1.4, "linestyle": _DASHES[name]}
+            if near - reach <= value <= far + reach:
+                axes.axvline(value, zorder=1, label=f"{_UNTUNED[name]} {metric.shown(value)}", **style)
+            else:  # a line far away would press all points together
+                axes.plot([], [], label=f"{_UNTUNED[name]} {metric.shown(value)} (outside the figure)", **style)
         if metric.share:
             axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         if _lines(document):
