@@ -29,6 +29,7 @@ public. Runs that are not finished are left out and listed.
 
   paczero results runs/sst2
   paczero results runs/sst2 --output docs --command "paczero sweep sst2.yaml"
+  paczero results runs/sst2 --choose learning_rate
   paczero results --from docs/results.json
 """
 
@@ -41,6 +42,12 @@ def parser() -> CommandParser:
     )
     made.add_argument("--baseline", type=str, metavar="CELL", help="compare with this cell instead of the best `none`")
     made.add_argument("--private", type=str, metavar="CELL", help="take the gap to this cell instead of the best `zpl`")
+    made.add_argument(
+        "--choose",
+        type=str,
+        metavar="SETTING",
+        help="of cells that differ in this setting alone keep the one that the selection sets prefer",
+    )
     made.add_argument(
         "--command",
         type=str,
@@ -69,7 +76,7 @@ def run(namespace: Namespace) -> int:
 
 
 def _nothing_beside_from(namespace: Namespace) -> None:
-    for name in ("directories", "baseline", "private", "command"):
+    for name in ("directories", "baseline", "private", "choose", "command"):
         if namespace[name]:
             raise PACZeroError(f"--from: {name} was given as well; a results.json holds all of that already; leave it")
 
@@ -99,6 +106,7 @@ def _document(namespace: Namespace, live: Live) -> tuple[dict[str, Any], Path]:
         commands=[*commands, _own_command(namespace)],
         baseline=namespace.baseline,
         private=namespace.private,
+        by_selection=namespace.choose,
     )
     return document, Path(namespace.output or Path(given[0]) / "results")
 
@@ -111,7 +119,7 @@ def _commands(runs: list[Any]) -> list[str]:
 
 def _own_command(namespace: Namespace) -> str:
     words = ["paczero", "results", *namespace.directories]
-    for name in ("output", "baseline", "private"):
+    for name in ("choose", "output", "baseline", "private"):
         words += [f"--{name}", namespace[name]] if namespace[name] else []
     return shlex.join(words)
 

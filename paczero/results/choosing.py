@@ -27,12 +27,12 @@ class Aside:
     Attributes:
         cell: which.
         value: of the setting.
-        instead_of: name under which the chosen cell stands.
+        instead: name under which the chosen cell stands.
     """
 
     cell: Cell
     value: Any
-    instead_of: str
+    instead: str
 
 
 def choose(cells: Sequence[Cell], setting: str, metric: Metric) -> tuple[list[Cell], list[Aside]]:

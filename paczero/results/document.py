@@ -11,6 +11,7 @@ positive gap is what privacy costs. What is not known is null.
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from paczero.report import statement
 from paczero.results import paper
 from paczero.results.bootstrap import DRAWS
 from paczero.results.cells import Cell, best, group, metric_of
+from paczero.results.choosing import Aside, choose
 from paczero.results.compare import Difference, difference
 from paczero.results.rows import cell_row, interval_points, points, scale, spread
 from paczero.results.runs import LeftOut, Run
@@ -44,6 +46,7 @@ def build(
     commands: Sequence[str] = (),
     baseline: str | None = None,
     private: str | None = None,
+    by_selection: str | None = None,
 ) -> dict[str, Any]:
     """The document of these runs.
 
@@ -53,6 +56,8 @@ def build(
         commit: of the source that makes the document.
         commands: by which all of this was made.
         baseline, private: the cells that the gap is taken between; chosen on the selection sets where left out.
+        by_selection: a setting of which each cell keeps the value that its selection sets prefer; the others are listed
+            with their figures on these sets alone.
 
     Raises:
         PACZeroError: cells that cannot be compared, or one that was named and is not there.
@@ -60,8 +65,12 @@ def build(
     """
     cells = group(runs)
     metric = metric_of(cells)
+    aside: list[Aside] = []
+    if by_selection is not None:
+        cells, aside = choose(cells, by_selection, metric)
     without = [cell for cell in cells if cell.mechanism == "none"]
-    zpl = [cell for cell in cells if cell.mechanism == "zpl" and cell.nats is not None]  # void ones promise nothing
+    kept = [cell for cell in cells if cell.mechanism == "zpl" and cell.nats is not None]  # void ones promise nothing
+    zpl = _of_usual_size(kept)
     chosen = {
         "baseline": _chosen(cells, without, baseline, "--baseline", metric),
         "private": _chosen(cells, zpl, private, "--private", metric),
@@ -86,6 +95,11 @@ def build(
         "none_gain_points": _gain(base, untuned, median, metric),
         **{name: None if cell is None else cell.name for name, (cell, _) in chosen.items()},
         "chosen": {name: why for name, (_, why) in chosen.items()},
+        "chosen_setting": by_selection,
+        "set_aside": [
+            {"cell": a.cell.name, "value": a.value, "instead": a.instead, "seeds": a.cell.seeds, "dev_mean": a.cell.dev}
+            for a in aside
+        ],
         "bootstrap": {"draws": DRAWS, "level": 0.95, "design": _design(differences.values())},
         "test": _tests(cells),
         "untuned": untuned,
@@ -126,6 +140,13 @@ def _chosen(
         if cell.name == named:
             return cell, f"named by {option}"
     raise PACZeroError(f"{option}: {named!r} was given; expected one of {', '.join(cell.name for cell in cells)}")
+
+
+def _of_usual_size(cells: Sequence[Cell]) -> list[Cell]:
+    """Those with as many candidates as most have: M says what knowing many units would tell, and is not tuned."""
+    counts = Counter(cell.header["subsets"] for cell in cells)
+    usual = max(counts, key=lambda size: (counts[size], size), default=None)
+    return [cell for cell in cells if cell.header["subsets"] == usual]
 
 
 def _best_of_kind(cells: Sequence[Cell], metric: Metric) -> set[str]:

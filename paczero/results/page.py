@@ -56,6 +56,7 @@ def page(document: Row, pictures: Collection[str]) -> str:
         private=any(cell["epsilon"] is not None for cell in cells),
         few=max(len(cell["seeds"]) for cell in cells) < 10,
         choices=_choices(document),
+        aside=_aside(document),
         tests=_tests(document["test"]),
     )
 
@@ -185,6 +186,28 @@ def _choices(document: Row) -> list[str]:
         f"{what}: {_code(document[name]) if document[name] else 'none'} ({chosen[name]})."
         for name, what in whats.items()
     ]
+
+
+def _aside(document: Row) -> Table:
+    """What was not chosen, with its figures on the selection sets."""
+    metric = METRICS[document["metric"]]
+    known = {cell["cell"]: cell for cell in document["cells"]}
+    rows = [
+        [
+            _code(row["instead"]),
+            str(row["value"]),
+            wording.figure(row["dev_mean"], metric.share),
+            wording.figure(known[row["instead"]]["dev_mean"], metric.share),
+        ]
+        for row in document["set_aside"]
+    ]
+    unit = "%" if metric.share else "nats"
+    return (
+        "cell",
+        f"{document['chosen_setting']} that was not chosen",
+        f"its selection, {unit}",
+        "of the chosen",
+    ), rows
 
 
 def _tests(tests: Sequence[Row]) -> list[str]:
