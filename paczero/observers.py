@@ -59,6 +59,7 @@ class Diagnostics:
             spent=step.spent,
             nonfinite=release.nonfinite,
             loss=step.loss,
+            **({"still": step.still} if step.still else {}),
         )
 
     def on_dev(self, result: DevResult) -> None:

@@ -3,6 +3,7 @@
 import json
 import stat
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def test_a_line_a_step_and_a_line_an_evaluation(path: Path) -> None:
         {"kind": "step", "t": 0, "seconds": 0.25, "unanimous": [True], "spent": 0.0, "nonfinite": 0, "loss": 0.5},
     ]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_directions_that_moved_nothing_are_written_down(path: Path) -> None:
+    with closing(Diagnostics(path)) as diagnostics:
+        diagnostics.on_step(replace(step(0), still=1))
+    assert rows(path)[0]["still"] == 1
 
 
 def test_a_second_start_adds_what_is_new(path: Path) -> None:

@@ -43,6 +43,7 @@ class Watcher:
         self._releases = self._unanimous = 0
         self._recent: deque[bool] = deque(maxlen=RECENT)
         self._dev: list[DevResult] = []
+        self._still = False
         self._pace: tuple[int, float] | None = None  # the first step that was measured here, and when it ended
 
     def on_step(self, step: "Step") -> None:
@@ -54,6 +55,12 @@ class Watcher:
         if step.loss is None:  # from the journal: it says nothing of how long a step takes
             self.live.show(f"going through step {self.done:,} of {step.steps:,} again, as the journal has it")
             return
+        if step.still and not self._still:
+            self._still = True
+            self.live.note(
+                f"step {self.done:,}: no record's loss changed along {step.still} of {len(step.release.y)} directions; "
+                "what they release says nothing of the pool; a larger --mu helps (said once)"
+            )
         self.live.show(self._line(step))
 
     def on_dev(self, result: "DevResult") -> None:

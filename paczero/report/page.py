@@ -51,6 +51,7 @@ class Facts:
         spent: step -> nats spent up to and including it.
         seconds: step -> seconds.
         nonfinite: derivatives that were not finite, in all.
+        still: directions along which no record's loss changed, in all.
         development: the development set's figures.
         summary: `summary.json`.
         config: `config.yaml`.
@@ -64,6 +65,7 @@ class Facts:
     spent: dict[int, float] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
     nonfinite: int = 0
+    still: int = 0
     development: Development | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -166,6 +168,7 @@ def _read_steps(facts: Facts, journal: list[dict[str, Any]], diagnostics: list[d
         if row.get("kind") == "dev":
             dev[row["t"]] = dev.get(row["t"], {}) | {key: value for key, value in row.items() if value is not None}
         elif row.get("kind") == "step":
+            facts.still += row.get("still") or 0
             if row.get("seconds") is not None:
                 facts.seconds[row["t"]] = row["seconds"]
             if not journal:
@@ -321,6 +324,8 @@ def _happened(facts: Facts) -> list[str]:
         )
     if facts.nonfinite:
         said.append(f"{facts.nonfinite:,} derivatives were not finite and counted as 0; a smaller μ may help.")
+    if facts.still:
+        said.append(f"Along {facts.still:,} directions no record's loss changed at all; a larger μ may help.")
     return said
 
 

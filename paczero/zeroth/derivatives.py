@@ -61,6 +61,11 @@ class Derivatives:
     part: np.ndarray | None
     loss: float
 
+    @property
+    def still(self) -> int:
+        """Directions along which every derivative is exactly 0; none where there were no units."""
+        return int(np.count_nonzero(~self.values.any(axis=0))) if len(self.values) else 0
+
 
 class Objective:
     """The pool's losses as a function of the weights.

@@ -230,7 +230,7 @@ def _holder(parameter: str, inside: dict[str, nn.Module]) -> str:
 
 @contextlib.contextmanager
 def kept(layer: nn.Module, sites: list[Site]) -> Iterator[list[Tensor]]:
-    """A list that holds, after one forward pass, the layer's input and what each site's stand-in needs, in their order."""
+    """A list that holds, after one forward pass, the layer's input and what each site's stand-in needs, in order."""
     states: list[Tensor] = [torch.empty(0)] * (1 + len(sites))
 
     def before(_: nn.Module, args: tuple, kwargs: dict) -> None:

@@ -41,6 +41,7 @@ class Step:
         spent: nats charged so far.
         loss: mean loss over the pool, nats; None for a step taken from the journal.
         seconds: how long it took.
+        still: its directions along which no record's loss changed at all: their derivatives are 0 and say nothing.
     """
 
     index: int
@@ -50,6 +51,7 @@ class Step:
     spent: float
     loss: float | None
     seconds: float
+    still: int = 0
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,7 @@ class Trainer:
                 self.average.observe()
             done = step + 1
             seconds = time.perf_counter() - started
-            loss = None if measured is None else measured.loss
-            ranks.keep(partial(self._tell, step, rate, loss, seconds))
+            ranks.keep(partial(self._tell, step, rate, measured, seconds))
             if done % self.check_steps == 0:
                 ranks.check_weights(self.weights.fingerprint, done)
             if done % schedule.eval_steps == 0 or done == schedule.steps:
@@ -261,11 +262,12 @@ class Trainer:
         self._released = self._books().release(step, measured)
         return self._released.y
 
-    def _tell(self, index: int, rate: float, loss: float | None, seconds: float) -> None:
+    def _tell(self, index: int, rate: float, measured: Derivatives | None, seconds: float) -> None:
         """Tells the observers of a step; on the first rank."""
         if self._released is None or self.mechanism is None:
             return
-        step = Step(index, self.schedule.steps, rate, self._released, self.mechanism.spent, loss, seconds)
+        loss, still = (None, 0) if measured is None else (measured.loss, measured.still)
+        step = Step(index, self.schedule.steps, rate, self._released, self.mechanism.spent, loss, seconds, still)
         for observer in self.observers:
             observer.on_step(step)
 

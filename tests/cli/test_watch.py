@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -51,6 +52,20 @@ def watched(mechanism, *events):
         else:
             watcher.on_dev(event)
     return live.lines
+
+
+def test_directions_that_move_nothing_are_said_once():
+    live = Shown()
+    live.notes = []
+    live.note = live.notes.append
+    watcher = Watcher(live, MechanismConfig())
+    for event in (step(0), replace(step(1), still=1), replace(step(2), still=1)):
+        watcher.on_step(event)
+    assert len(live.lines) == 3
+    assert live.notes == [
+        "step 2: no record's loss changed along 1 of 1 directions; what they release says nothing of the pool; a "
+        "larger --mu helps (said once)"
+    ]
 
 
 def test_step_time_left_unanimity_and_dev():

@@ -163,7 +163,7 @@ def finished(tmp_path: Path, finished_runs: dict[str, Path]) -> Callable[..., Ru
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures become one-pixel stand-ins: for tests that are about words."""
-    monkeypatch.setattr(figures, "_png", lambda draw, width, height: b"stand-in")
+    monkeypatch.setattr(figures, "png", lambda draw, width, height: b"stand-in")
 
 
 @pytest.fixture

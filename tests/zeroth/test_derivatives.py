@@ -130,6 +130,14 @@ def test_a_part_of_the_units(decoder: Decoder, part: np.ndarray) -> None:
     assert some.part is part and some.values.shape == (len(part), 1)
 
 
+def test_directions_that_move_no_loss_are_counted(decoder: Decoder) -> None:
+    """As F1 of generated answers does with a small mu: it changes in jumps."""
+    fast, weights = objective(decoder("llama"), [2])
+    assert fast.derivatives(weights, 3, 2).still == 0
+    fast.losses = lambda scores, targets: np.round(losses(scores, targets), -2)
+    assert fast.derivatives(weights, 3, 2).still == 2
+
+
 def test_what_is_not_finite_counts_as_nothing(decoder: Decoder) -> None:
     """Of unit 0's three records one overflows on one side, one is lost on both, one is sound."""
     fast, weights = objective(decoder("llama"), [2])
