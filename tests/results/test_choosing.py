@@ -10,6 +10,7 @@ from paczero.records.metrics import METRICS
 from paczero.results.cells import Cell, group
 from paczero.results.choosing import choose
 from paczero.results.document import build
+from paczero.results.page import page
 from paczero.results.runs import collect
 
 from .conftest import write_run
@@ -71,6 +72,14 @@ def test_the_document_lists_what_stands_aside_without_its_test_figures(tmp_path:
     assert made["set_aside"] == [
         {"cell": "none,learning_rate=0.01", "value": 0.01, "instead": "none", "seeds": [0], "dev_mean": 0.7}
     ]
+
+
+def test_the_page_lists_it_too(tmp_path: Path) -> None:
+    write(tmp_path, "none,learning_rate=0.01", 0.01, [0.7], HALF)
+    write(tmp_path, "none,learning_rate=0.02", 0.02, [0.8], HALF)
+    said = page(build(*collect([tmp_path]), by_selection="learning_rate"), ())
+    assert "| `none` | 0.01 | 70.0 | 80.0 |" in said
+    assert "not chosen" not in page(build(*collect([tmp_path])), ())
 
 
 def test_the_gap_is_taken_to_cells_of_the_usual_number_of_candidates(tmp_path: Path) -> None:
