@@ -22,6 +22,7 @@ from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
 
 ASIDE = frozenset({"cells", "grid", "seeds", "jobs"})
+_TAKEN = frozenset({"cache", "results"})  # names beside the cells
 
 
 @dataclass(frozen=True)
@@ -104,14 +105,22 @@ def read_sweep(namespace: Namespace) -> Sweep:
         raise PACZeroError(
             f"{namespace.file}: a {type(content).__name__} was given; expected settings, and cells or a grid"
         )
-    flags = tuple(as_flags(_flat(namespace.settings)))
+    given = _flat(namespace.settings)
+    cells = _cells(content)
+    for key in sorted(given.keys() & {key for overrides in cells.values() for key in overrides}):
+        raise PACZeroError(
+            f"--{key}: {given[key]!r} was given; flags hold for all runs, and cells or grid of {namespace.file!r} set "
+            "it themselves; change it there"
+        )
+    if "seed" in given and "seeds" in content:
+        raise PACZeroError(f"--seed: {given['seed']} was given, and {namespace.file!r} has seeds; change them there")
     root = namespace.settings.get("output_dir") or content.get("output_dir")
     if not root:
         raise PACZeroError(f"output_dir: {namespace.file!r} names none; expected where the runs shall lie; add it")
     return Sweep(
         path,
-        flags,
-        _cells(content),
+        tuple(as_flags(given)),
+        cells,
         _list(content, "seeds", namespace.settings.get("seed", content.get("seed", 0)), int),
         _list(content, "jobs", 1, int)[0],
         Path(root),
@@ -214,9 +223,16 @@ def _cells(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             called = ",".join(said) or "all"
             if not re.fullmatch(r"[\w.,=+-]+", called) or called.startswith("."):
                 raise PACZeroError(f"cells: {called!r} was given; expected a name of letters, digits and . , = + - _")
+            if called in _TAKEN:
+                raise PACZeroError(f"cells: {called!r} was given, which lies beside the cells; expected another name")
             if called in cells:
                 raise PACZeroError(f"cells: two of them would be called {called!r}; expected different ones; name them")
             cells[called] = _flat(overrides or {}) | point
+            if wrong := cells[called].keys() & {"seed", "output_dir"}:
+                raise PACZeroError(
+                    f"cell {called!r}: it sets {', '.join(sorted(wrong))}; expected `seeds` and `output_dir` of the "
+                    "whole sweep"
+                )
     return cells
 
 

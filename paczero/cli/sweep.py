@@ -32,7 +32,8 @@ fails stops nothing else. The file is a recipe with these keys beside its settin
   seeds: [0, 1, 2]
   jobs: 2                                                              at once; the cores are shared out
 
-Settings given as flags hold for all runs.
+Settings given as flags hold for all runs. OUTPUT_DIR/cache keeps what all runs share, hidden states: the records' text
+in another form, to be removed when the sweep is done.
 
   paczero sweep my.yaml --dry_run
   paczero sweep my.yaml --only zpl --jobs 1

@@ -168,8 +168,10 @@ def best(cells: Sequence[Cell], metric: Metric) -> tuple[Cell | None, str]:
     known = [(metric.better(cell.dev), cell) for cell in full if cell.dev is not None]
     if len(known) < len(full):
         return None, f"{len(full)} such cells, and not all have a figure on a selection set to choose by"
-    chosen = max(known, key=lambda pair: pair[0])[1]
-    return chosen, f"the best mean {metric.title} on the selection sets of {len(full)} such cells{fewer}"
+    top = max(value for value, _ in known)
+    equal = [cell for value, cell in known if value == top]
+    tied = f", the first in the table of {len(equal)} that are equal" if len(equal) > 1 else ""
+    return equal[0], f"the best mean {metric.title} on the selection sets of {len(full)} such cells{fewer}{tied}"
 
 
 def metric_of(cells: Sequence[Cell]) -> Metric:

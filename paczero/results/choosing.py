@@ -47,13 +47,16 @@ def choose(cells: Sequence[Cell], setting: str, metric: Metric) -> tuple[list[Ce
         The chosen cells, in the same order, named without the setting; and the others.
 
     Raises:
-        PACZeroError: no cell has such a setting, or of a group not every cell has a figure on a selection set.
+        PACZeroError: no cell has such a setting, no two cells differ in it alone, or of a group not every cell has a
+            figure on a selection set.
     """
     if all(_value(cell, setting) is _NOTHING for cell in cells):
         raise PACZeroError(f"--choose: no run has a setting {setting!r}; expected one as in a grid, say learning_rate")
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(_otherwise(cell, setting), []).append(cell)
+    if len(groups) == len(cells):
+        raise PACZeroError(f"--choose: no two cells differ in {setting!r} alone; leave the option out")
     kept: dict[Cell, Cell] = {}
     aside: list[Aside] = []
     for group in groups.values():

@@ -70,13 +70,16 @@ def build(
         cells, aside = choose(cells, by_selection, metric)
     without = [cell for cell in cells if cell.mechanism == "none"]
     kept = [cell for cell in cells if cell.mechanism == "zpl" and cell.nats is not None]  # void ones promise nothing
-    zpl = _of_usual_size(kept)
+    zpl = [cell for cell in _of_usual_size(kept) if cell.name != baseline]
     chosen = {
         "baseline": _chosen(cells, without, baseline, "--baseline", metric),
         "private": _chosen(cells, zpl, private, "--private", metric),
         "random": best([cell for cell in zpl if cell.family == "random"], metric),
     }
     base = chosen["baseline"][0]
+    if private is not None and chosen["private"][0] in [base, *(cell for cell in cells if cell.nats is None)]:
+        why = "is the baseline" if base and private == base.name else "promises nothing"
+        raise PACZeroError(f"--private: {private!r} was given, which {why}; expected another cell, with a promise")
     differences = {cell.name: difference(cell, base) if base and cell is not base else None for cell in cells}
     gaps = {name: differences[cell.name] if cell else None for name, (cell, _) in chosen.items()}
     untuned, median = _of_seeds(cells, "untuned"), _of_seeds(cells, "untuned_median")
@@ -126,7 +129,7 @@ def read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise PACZeroError(f"{str(path)!r} cannot be read ({error}); expected a results.json") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or document.get("format") != FORMAT or not document.get("cells"):
         raise PACZeroError(f"{str(path)!r} is no {FORMAT}; expected a results.json that `paczero results` wrote")
     return document
 
@@ -241,6 +244,10 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     notes = []
     if any(statement.verdict(cell.header) == "void" for cell in cells):
         notes.append("Runs with a test seed promise nothing: anybody can compute their coins (`void`).")
+    silent = [run.place for cell in cells for run in cell.runs if run.test is not None and run.judged is None]
+    if silent:
+        more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+        notes.append(f"No intervals with cells of these runs, which have no decisions.csv: {silent[0]}{more}.")
     for name, text in _SAME.items():
         seen: dict[int, set[Any]] = {}
         for cell in cells:

@@ -78,7 +78,7 @@ def utility(document: Row) -> bytes:
             left += width
         axes.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_xlim(0, left)
-        private = "\ndp-…: differentially private over the pool, placed where p is the same" if _private(shown) else ""
+        private = "\ndp…: differentially private over the pool, placed where p is the same" if _private(shown) else ""
         axes.set_xlabel(
             f"columns: mutual information about the secret half, and p of a right guess; not to scale{private}",
             fontsize=10,

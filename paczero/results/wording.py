@@ -36,7 +36,7 @@ def difference(value: float | None, share: bool) -> str:
     """Points, or nats, with their sign: `−1.0`."""
     if value is None:
         return NOTHING
-    text = f"{value:+.1f}" if share else f"{value:+.4f}"
+    text = f"{round(value, 1) + 0.0:+.1f}" if share else f"{round(value, 4) + 0.0:+.4f}"  # no −0.0
     return text.replace("-", "−")
 
 

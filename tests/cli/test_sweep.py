@@ -83,6 +83,14 @@ def test_jobs_and_only(paczero, sweep_file):
     assert code == 2 and "--only: 'no' was given" in err
 
 
+def test_flags_may_not_belie_the_names_of_cells(paczero, sweep_file):
+    path = sweep_file(cells={"zpl": {"mechanism.name": "zpl"}}, grid={"learning_rate": [0.01, 0.1]}, seeds=[0, 1])
+    for flag, value in (("learning_rate", 3), ("mechanism.name", "coin"), ("seed", 3)):
+        code, _, err = paczero("sweep", path, f"--{flag}", value, "--dry_run")
+        assert code == 2 and err.count("\n") == 1 and f"--{flag}: " in err and "change" in err
+    assert paczero("sweep", path, "--steps", 3, "--dry_run")[0] == 0
+
+
 def test_runs_share_hidden_states_are_skipped_when_done_and_refused_when_changed(paczero, sweep_file, tmp_path):
     path = sweep_file(cells={"zpl": {}, "none": {"mechanism.name": "none", "peft.r": 3}}, seeds=[1], jobs=2)
     code, out, err = paczero("sweep", path)
@@ -143,6 +151,9 @@ def test_one_failure_stops_nothing_else(paczero, sweep_file, tmp_path):
         ({"grid": [1]}, "grid: [1] was given"),
         ({"grid": {"steps": []}}, "grid: {'steps': []} was given"),
         ({"grid": {"data.train": ["a/b.csv", "a_b.csv"]}}, "would be called 'train=a_b.csv'"),
+        ({"cells": {"cache": {}}}, "cells: 'cache' was given"),
+        ({"cells": {"x": {"seed": 3}}}, "cell 'x': it sets seed; expected `seeds`"),
+        ({"grid": {"output_dir": ["a", "b"]}}, "it sets output_dir; expected"),
         ({"cells": {"x": {"stepz": 3}}}, "cell 'x': "),
         ({"cells": {"x": {"steps": -3}}}, "cell 'x': steps: -3 was given"),
     ],

@@ -39,9 +39,12 @@ def test_the_selection_sets_choose_and_not_the_test_sets(tmp_path: Path) -> None
 def test_cells_that_differ_in_more_are_left_apart(tmp_path: Path) -> None:
     write(tmp_path, "a,learning_rate=0.01", 0.01, [0.7], HALF)
     write(tmp_path, "b,learning_rate=0.02", 0.02, [0.8], HALF, template="{text}: {label}")
+    with pytest.raises(PACZeroError, match="no two cells differ in 'learning_rate' alone"):
+        choose(cells_of(tmp_path), "learning_rate", ACCURACY)
+    write(tmp_path, "a,learning_rate=0.03", 0.03, [0.6], HALF)
     kept, aside = choose(cells_of(tmp_path), "learning_rate", ACCURACY)
-    assert [cell.name for cell in kept] == ["a,learning_rate=0.01", "b,learning_rate=0.02"]
-    assert not aside
+    assert [cell.name for cell in kept] == ["a", "b,learning_rate=0.02"]
+    assert [one.cell.name for one in aside] == ["a,learning_rate=0.03"]
 
 
 def test_two_that_would_have_one_name_keep_their_own(tmp_path: Path) -> None:
@@ -72,6 +75,13 @@ def test_the_document_lists_what_stands_aside_without_its_test_figures(tmp_path:
     assert made["set_aside"] == [
         {"cell": "none,learning_rate=0.01", "value": 0.01, "instead": "none", "seeds": [0], "dev_mean": 0.7}
     ]
+
+
+def test_equal_figures_are_said(tmp_path: Path) -> None:
+    write(tmp_path, "none,learning_rate=0.01", 0.01, [0.8], RIGHT, name="none")
+    write(tmp_path, "none,learning_rate=0.02", 0.02, [0.8], RIGHT, name="none")
+    made = build(*collect([tmp_path]))
+    assert made["chosen"]["baseline"].endswith("of 2 such cells, the first in the table of 2 that are equal")
 
 
 def test_the_page_lists_it_too(tmp_path: Path) -> None:

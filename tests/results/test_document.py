@@ -182,3 +182,17 @@ def test_a_document_is_read_back(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text('{"format": ')
     with pytest.raises(PACZeroError, match="cannot be read"):
         read(tmp_path / "half.json")
+
+
+def test_what_promises_nothing_cannot_be_the_private_cell(compared: Path) -> None:
+    with pytest.raises(PACZeroError, match=r"--private: 'none-slow' was given, which promises nothing"):
+        of(compared, private="none-slow")
+    with pytest.raises(PACZeroError, match=r"--private: 'mi' was given, which is the baseline"):
+        of(compared, private="mi", baseline="mi")
+    assert of(compared, baseline="balanced")["private"] == "random"
+
+
+def test_runs_without_decisions_are_named(compared: Path) -> None:
+    (compared / "none" / "seed-1" / "decisions.csv").unlink()
+    [note] = [note for note in of(compared)["notes"] if "decisions.csv" in note]
+    assert note.endswith("none/seed-1.")
