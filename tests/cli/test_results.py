@@ -107,10 +107,11 @@ def test_one_run_and_several_directories(paczero, swept, tmp_path, refusal):
 
 
 def test_cells_may_be_named(paczero, swept, refusal):
-    assert paczero("results", swept, "--baseline", "random", "--private", "none")[0] == 0
+    assert paczero("results", swept, "--baseline", "none", "--private", "random")[0] == 0
     document = json.loads((swept / "results" / "results.json").read_text())
-    assert (document["baseline"], document["private"]) == ("random", "none")
-    assert document["commands"][-1].endswith("--baseline random --private none")
+    assert (document["baseline"], document["private"]) == ("none", "random")
+    assert document["commands"][-1].endswith("--baseline none --private random")
+    assert "--private: 'none' was given, which is the baseline" in refusal("results", swept, "--private", "none")
     assert "--private: 'no' was given; expected one of none, random" in refusal("results", swept, "--private", "no")
 
 
