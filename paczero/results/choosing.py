@@ -9,7 +9,7 @@ What stands aside is not looked at on the test set.
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,11 +50,12 @@ def choose(cells: Sequence[Cell], setting: str, metric: Metric) -> tuple[list[Ce
         PACZeroError: no cell has such a setting, no two cells differ in it alone, or of a group not every cell has a
             figure on a selection set.
     """
-    if all(_value(cell, setting) is _NOTHING for cell in cells):
+    apart = {cell: _apart(cell, setting) for cell in cells}
+    if all(value is _NOTHING for value, _ in apart.values()):
         raise PACZeroError(f"--choose: no run has a setting {setting!r}; expected one as in a grid, say learning_rate")
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(_otherwise(cell, setting), []).append(cell)
+        groups.setdefault(apart[cell][1], []).append(cell)
     if len(groups) == len(cells):
         raise PACZeroError(f"--choose: no two cells differ in {setting!r} alone; leave the option out")
     kept: dict[Cell, Cell] = {}
@@ -65,32 +66,22 @@ def choose(cells: Sequence[Cell], setting: str, metric: Metric) -> tuple[list[Ce
             raise PACZeroError(f"--choose: of {', '.join(cell.name for cell in group)} none can be chosen: {why}")
         name = _without(chosen.name, setting) if len(group) > 1 else chosen.name
         kept[chosen] = replace(chosen, name=name)
-        aside += [Aside(cell, _value(cell, setting), name) for cell in group if cell is not chosen]
+        aside += [Aside(cell, apart[cell][0], name) for cell in group if cell is not chosen]
     names = [cell.name for cell in kept.values()]
     unlike = {cell: new if names.count(new.name) == 1 else cell for cell, new in kept.items()}
     return [unlike[cell] for cell in cells if cell in unlike], aside
 
 
-def _value(cell: Cell, setting: str) -> Any:
-    found: Any = cell.runs[0].config
-    for name in setting.split("."):
-        if not isinstance(found, Mapping) or name not in found:
-            return _NOTHING
-        found = found[name]
-    return found
-
-
-def _otherwise(cell: Cell, setting: str) -> str:
-    """All settings but this one and those that seeds may differ in, as a text to compare."""
-    config = {key: value for key, value in cell.runs[0].config.items() if key not in OF_THE_SEED}
-    config = copy.deepcopy(config)
+def _apart(cell: Cell, setting: str) -> tuple[Any, str]:
+    """A setting's value, and all other settings but those that seeds may differ in, as a text to compare."""
+    config = copy.deepcopy(dict(cell.runs[0].config))
     *above, last = setting.split(".")
     inside: Any = config
     for name in above:
-        inside = inside.get(name, {}) if isinstance(inside, Mapping) else {}
-    if isinstance(inside, dict):
-        inside.pop(last, None)
-    return json.dumps(config, sort_keys=True, default=str)
+        inside = inside.get(name) if isinstance(inside, dict) else None
+    value = inside.pop(last, _NOTHING) if isinstance(inside, dict) else _NOTHING
+    rest = {key: value for key, value in config.items() if key not in OF_THE_SEED}
+    return value, json.dumps(rest, sort_keys=True, default=str)
 
 
 def _without(name: str, setting: str) -> str:

@@ -68,18 +68,8 @@ def build(
     aside: list[Aside] = []
     if by_selection is not None:
         cells, aside = choose(cells, by_selection, metric)
-    without = [cell for cell in cells if cell.mechanism == "none"]
-    kept = [cell for cell in cells if cell.mechanism == "zpl" and cell.nats is not None]  # void ones promise nothing
-    zpl = [cell for cell in _of_usual_size(kept) if cell.name != baseline]
-    chosen = {
-        "baseline": _chosen(cells, without, baseline, "--baseline", metric),
-        "private": _chosen(cells, zpl, private, "--private", metric),
-        "random": best([cell for cell in zpl if cell.family == "random"], metric),
-    }
+    chosen = _compared(cells, baseline, private, metric)
     base = chosen["baseline"][0]
-    if private is not None and chosen["private"][0] in [base, *(cell for cell in cells if cell.nats is None)]:
-        why = "is the baseline" if base and private == base.name else "promises nothing"
-        raise PACZeroError(f"--private: {private!r} was given, which {why}; expected another cell, with a promise")
     differences = {cell.name: difference(cell, base) if base and cell is not base else None for cell in cells}
     gaps = {name: differences[cell.name] if cell else None for name, (cell, _) in chosen.items()}
     untuned, median = _of_seeds(cells, "untuned"), _of_seeds(cells, "untuned_median")
@@ -132,6 +122,29 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT or not document.get("cells"):
         raise PACZeroError(f"{str(path)!r} is no {FORMAT}; expected a results.json that `paczero results` wrote")
     return document
+
+
+def _compared(
+    cells: Sequence[Cell], baseline: str | None, private: str | None, metric: Metric
+) -> dict[str, tuple[Cell | None, str]]:
+    """The baseline and the cells that gaps are taken to, each with why it is this one.
+
+    Raises:
+        PACZeroError: a cell that was named is not there; the private one is the baseline, or promises nothing.
+    """
+    without = [cell for cell in cells if cell.mechanism == "none"]
+    kept = [cell for cell in cells if cell.mechanism == "zpl" and cell.nats is not None]  # void ones promise nothing
+    zpl = [cell for cell in _of_usual_size(kept) if cell.name != baseline]
+    chosen = {
+        "baseline": _chosen(cells, without, baseline, "--baseline", metric),
+        "private": _chosen(cells, zpl, private, "--private", metric),
+        "random": best([cell for cell in zpl if cell.family == "random"], metric),
+    }
+    base = chosen["baseline"][0]
+    if private is not None and chosen["private"][0] in [base, *(cell for cell in cells if cell.nats is None)]:
+        why = "is the baseline" if base and private == base.name else "promises nothing"
+        raise PACZeroError(f"--private: {private!r} was given, which {why}; expected another cell, with a promise")
+    return chosen
 
 
 def _chosen(
