@@ -1,0 +1,94 @@
+"""Attacks on the promise, and what they reached beside what it allows. Takes anybody's arrays of scores or counts.
+
+>>> from paczero.audit import compare, posterior_success
+>>> compare(posterior_success(0.01), successes=300, trials=512).exceeded
+False
+
+What each module holds:
+
+- `intervals`: exact intervals, whether a bound was passed, lower bounds on ε (also from one run);
+- `scores`: AUC, TPR at a small FPR, the likelihood-ratio attack;
+- `families`: what somebody gains who knows already in which half some units are, from the candidates alone;
+- `exact`: a run's journal computed again, by code that shares nothing with what wrote it.
+
+Everything here is loaded when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paczero.audit.intervals import (
+        Comparison,
+        Interval,
+        OneRunAudit,
+        clopper_pearson,
+        compare,
+        corrected,
+        epsilon_lower_bound,
+        epsilon_lower_bound_one_run,
+        exceeds,
+        mean_interval,
+        one_run,
+        one_run_p_value,
+        success_interval,
+    )
+    from paczero.audit.scores import (
+        OperatingPoint,
+        Roc,
+        auc,
+        lira,
+        lira_each,
+        logit_scores,
+        roc,
+        tpr_at_fpr,
+    )
+    from paczero.mechanism.bounds import (
+        epsilon_for_success,
+        nats_for_success,
+        posterior_success,
+        success_for_epsilon,
+    )
+
+__all__ = [
+    "Comparison",
+    "Interval",
+    "OneRunAudit",
+    "OperatingPoint",
+    "Roc",
+    "auc",
+    "clopper_pearson",
+    "compare",
+    "corrected",
+    "epsilon_for_success",
+    "epsilon_lower_bound",
+    "epsilon_lower_bound_one_run",
+    "exceeds",
+    "lira",
+    "lira_each",
+    "logit_scores",
+    "mean_interval",
+    "nats_for_success",
+    "one_run",
+    "one_run_p_value",
+    "posterior_success",
+    "roc",
+    "success_for_epsilon",
+    "success_interval",
+    "tpr_at_fpr",
+]
+# In the order in which a name is looked for; the heavier come last.
+_HOMES = ("paczero.mechanism.bounds", "paczero.audit.intervals", "paczero.audit.scores")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(home)
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module 'paczero.audit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
