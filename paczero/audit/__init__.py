@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from paczero.audit.exact import ExactAudit, Finding, ReleaseFigures, recompute
     from paczero.audit.intervals import (
         Comparison,
         Interval,
@@ -52,9 +53,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "ExactAudit",
+    "Finding",
     "Interval",
     "OneRunAudit",
     "OperatingPoint",
+    "ReleaseFigures",
     "Roc",
     "auc",
     "clopper_pearson",
@@ -72,13 +76,14 @@ __all__ = [
     "one_run",
     "one_run_p_value",
     "posterior_success",
+    "recompute",
     "roc",
     "success_for_epsilon",
     "success_interval",
     "tpr_at_fpr",
 ]
 # In the order in which a name is looked for; the heavier come last.
-_HOMES = ("paczero.mechanism.bounds", "paczero.audit.intervals", "paczero.audit.scores")
+_HOMES = ("paczero.mechanism.bounds", "paczero.audit.intervals", "paczero.audit.scores", "paczero.audit.exact")
 
 
 def __getattr__(name: str) -> Any:

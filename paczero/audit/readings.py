@@ -101,6 +101,7 @@ def read_setting(path: Path) -> Setting:
     budget = header.get("budget")
     if budget is not None and (type(budget) not in (int, float) or not (math.isfinite(budget) and budget >= 0)):
         raise IntegrityError(f"{path} line 1: budget is {budget!r}; expected nats, or null where nothing is promised")
+    _check_mechanism(mechanism, f"{path} line 1")
     return Setting(
         header=header,
         name=str(mechanism.get("name")),
@@ -109,6 +110,17 @@ def read_setting(path: Path) -> Setting:
         void=header.get("test_seed") is not None,
         **sizes,
     )
+
+
+def _check_mechanism(mechanism: dict[str, Any], where: str) -> None:
+    """Refuses settings of the mechanism that no run has."""
+    for key in ("clip", "epsilon", "delta", "sampling", "sigma"):
+        value = mechanism.get(key)
+        if value is not None and (type(value) not in (int, float) or not 0 < abs(value) < 1e300):
+            raise IntegrityError(f"{where}: mechanism.{key} is {value!r}; expected a finite number other than 0")
+    for key, known in (("channel", ("bit", "gaussian")), ("allocation", ("adaptive", "uniform"))):
+        if mechanism.get(key) not in (None, *known):
+            raise IntegrityError(f"{where}: mechanism.{key} is {mechanism[key]!r}; expected {' or '.join(known)}")
 
 
 def journal_header(path: Path) -> dict[str, Any]:
@@ -311,7 +323,7 @@ def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], kind: st
         version = np.lib.format.read_magic(stream)
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         found, fortran, dtype = reader(stream)
-        if found != shape or fortran or dtype != np.dtype(kind):
+        if found != shape or dtype != np.dtype(kind):
             raise IntegrityError(f"{name} of the candidates: {dtype} of shape {found}; expected {kind} of {shape}")
         size = math.prod(shape) * dtype.itemsize
-        return np.frombuffer(stream.read(size), dtype=dtype).reshape(shape)
+        return np.frombuffer(stream.read(size), dtype=dtype).reshape(shape, order="F" if fortran else "C")
