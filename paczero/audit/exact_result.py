@@ -34,7 +34,7 @@ class Finding:
         return f"{where}: {self.what}: {self.found}; what follows is {self.expected}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ReleaseFigures:
     """One direction of one step, computed again. The owner's to see, as all of a journal is.
 

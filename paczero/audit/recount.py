@@ -191,11 +191,10 @@ class Recount:
             self.note(step, k, "noise", told, f"no more noise than {mp.nstr(asked, 17)} nats ask for")
 
     def _check_charge(self, step: int, k: int, charged: float, leak: Number, share: Fraction) -> None:
-        if self.setting.name == "half-sign":  # promises nothing, charges nothing
-            leak = mp.mpf(0)
-        short = charged < 0 or mp.mpf(charged) < leak * (1 - _mpf(LEAK))
-        if short or abs(mp.mpf(charged) - leak) > max(_SAME * leak, _NIL):
-            self.note(step, k, "charge", f"{charged!r} nats", f"{mp.nstr(leak, 17)} nats, as this noise lets through")
+        owed = leak if self.setting.name == "mi" else mp.mpf(0)  # the others promise no leak, or nothing
+        short = charged < 0 or mp.mpf(charged) < owed * (1 - _mpf(LEAK))
+        if short or abs(mp.mpf(charged) - owed) > max(_SAME * owed, _NIL):
+            self.note(step, k, "charge", f"{charged!r} nats", f"{mp.nstr(owed, 17)} nats, as this noise lets through")
         if Fraction(charged) > share * (1 + LEAK):
             self.note(step, k, "share", f"{charged!r} nats were charged", f"at most {float(share)!r} nats")
         self.spent += Fraction(max(charged, 0.0))
