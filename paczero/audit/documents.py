@@ -9,13 +9,12 @@ from typing import Any
 
 from paczero.audit.arrays import Bools
 from paczero.audit.information import gaussian_delta, mp, success_bound
-from paczero.audit.readings import Setting, candidates_digest, read_document, read_setting, transcript_steps
+from paczero.audit.readings import PRIVATE, Setting, candidates_digest, read_document, read_setting, transcript_steps
 from paczero.rundir import RunDirectory
 
 Note = Callable[[int | None, int | None, str, object, object], None]
 
 _NEARLY = 1e-9  # a stated p or ε may lie so much above the exact one, relative
-PRIVATE = ("dpzero", "dp-aggzo", "dp-sign")
 NOTHING = ("none", "full-sign", "half-sign")
 _SETTINGS = ("name", "clip", "channel", "allocation", "epsilon", "sampling")
 

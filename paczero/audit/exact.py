@@ -9,10 +9,10 @@ what the noise that was used lets through, what the step could have spent, the c
 then the sum against the budget, and the p that this allows. Whatever the files say else is a *finding*, named by its
 step.
 
-What decides is privacy: a charge below the information of the noise (by more than 1e-12 of it), a share or the budget
-passed, or any value that does not follow from those before. What the posterior of one honest run says of a unit is
-reported only: p bounds the average over secrets and releases, and one release may say more, the more often the smaller
-M is.
+What decides is privacy: a charge below the information of the noise (by more than 1e-12 of the step's share), a share
+or the budget passed, or any value that does not follow from those before. What the posterior of one honest run says of
+a unit is reported only: p bounds the average over secrets and releases, and one release may say more, the more often
+the smaller M is.
 
 The secret is not opened. Derivatives are not in the journal: that the signs are those of the pool is for a training
 with the same settings to tell, that the weights are those of the releases for `paczero replay --verify`.
@@ -26,7 +26,6 @@ import numpy as np
 
 from paczero.audit.arrays import Bools
 from paczero.audit.documents import (
-    PRIVATE,
     check_candidates,
     check_noise,
     check_settings,
@@ -36,6 +35,7 @@ from paczero.audit.documents import (
 )
 from paczero.audit.exact_result import ExactAudit, Finding, ReleaseFigures
 from paczero.audit.readings import (
+    PRIVATE,
     Setting,
     chained_header,
     journal_entries,

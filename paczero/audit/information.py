@@ -22,6 +22,7 @@ mp.dps = DIGITS
 
 Number = Any  # an mpf of `mp`
 
+_RARE = -1000  # bits: a minority below 1e-301 tells less than 1e-298 nats, whatever the noise
 _LARGE_SNR = 40  # 1/σ beyond which h(q) − I is below 1e-190 of I for every q that a float can hold
 
 
@@ -40,6 +41,8 @@ def bit_information(minority: Number, flip: Number) -> Number:
     left = 1 - 2 * flip
     if minority == 0 or left == 0:
         return mp.mpf(0)
+    if mp.mag(minority) < _RARE:
+        return entropy(minority)  # more than it is
     # I is of the size m (1 − 2f)²: that many digits cancel
     with mp.workdps(DIGITS + _digits(minority) + 2 * _digits(left)):
         return entropy(minority * (1 - flip) + (1 - minority) * flip) - entropy(flip)
@@ -58,8 +61,8 @@ def gaussian_information(minority: Number, sigma: Number) -> Number:
     """
     if minority == 0 or mp.isinf(sigma):
         return mp.mpf(0)
-    if sigma == 0 or 1 / sigma >= _LARGE_SNR:
-        return entropy(minority)
+    if sigma == 0 or 1 / sigma >= _LARGE_SNR or mp.mag(minority) < _RARE:
+        return entropy(minority)  # more than it is, by nothing that matters
     snr = 1 / sigma
     with mp.workdps(DIGITS + _digits(snr)):
         width = mp.mpf("0.15") / max(snr, mp.mpf("0.3"))

@@ -19,6 +19,7 @@ from paczero.audit.arrays import Bools
 from paczero.errors import IntegrityError, PACZeroError
 
 JOURNAL, TRANSCRIPT = "paczero-journal/1", "paczero-transcript/1"
+PRIVATE = ("dpzero", "dp-aggzo", "dp-sign")  # differentially private over the pool
 _LONGEST_HEADER = 16 * 1024**2  # bytes: names and shapes of some hundred thousand parameters
 _LARGEST_DOCUMENT = 16 * 1024**2  # bytes of a statement
 _MOST = {"steps": 10**8, "directions": 10**5, "subsets": 2**16, "units": 2**22}
@@ -101,7 +102,7 @@ def read_setting(path: Path) -> Setting:
     budget = header.get("budget")
     if budget is not None and (type(budget) not in (int, float) or not (math.isfinite(budget) and budget >= 0)):
         raise IntegrityError(f"{path} line 1: budget is {budget!r}; expected nats, or null where nothing is promised")
-    _check_mechanism(mechanism, f"{path} line 1")
+    _check_mechanism(header, f"{path} line 1")
     return Setting(
         header=header,
         name=str(mechanism.get("name")),
@@ -112,15 +113,26 @@ def read_setting(path: Path) -> Setting:
     )
 
 
-def _check_mechanism(mechanism: dict[str, Any], where: str) -> None:
-    """Refuses settings of the mechanism that no run has."""
-    for key in ("clip", "epsilon", "delta", "sampling", "sigma"):
+def _check_mechanism(header: dict[str, Any], where: str) -> None:
+    """Refuses settings of the mechanism that no run has, or that its figures would need and that are missing."""
+    mechanism = header["mechanism"]
+    needed = ("epsilon", "delta", "sampling", "sigma") if mechanism.get("name") in PRIVATE else ()
+    for key, least, most in (
+        ("clip", 1e-300, 1e300),
+        ("epsilon", 1e-12, 1e6),
+        ("delta", 1e-300, 1.0),
+        ("sampling", 1e-12, 1.0),
+        ("sigma", 1e-6, 1e12),
+    ):
         value = mechanism.get(key)
-        if value is not None and (type(value) not in (int, float) or not 0 < abs(value) < 1e300):
-            raise IntegrityError(f"{where}: mechanism.{key} is {value!r}; expected a finite number other than 0")
+        left_out = value is None and key not in needed
+        if not left_out and (type(value) not in (int, float) or not least <= value <= most):
+            raise IntegrityError(f"{where}: mechanism.{key} is {value!r}; expected a number from {least:g} to {most:g}")
     for key, known in (("channel", ("bit", "gaussian")), ("allocation", ("adaptive", "uniform"))):
         if mechanism.get(key) not in (None, *known):
             raise IntegrityError(f"{where}: mechanism.{key} is {mechanism[key]!r}; expected {' or '.join(known)}")
+    if mechanism.get("name") == "mi" and header.get("budget") is None:
+        raise IntegrityError(f"{where}: it names no budget, which 'mi' has")
 
 
 def journal_header(path: Path) -> dict[str, Any]:

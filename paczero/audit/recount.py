@@ -23,7 +23,8 @@ from paczero.audit.exact_result import Finding, ReleaseFigures
 from paczero.audit.information import Number, bit_information, entropy, gaussian_information, mp
 from paczero.audit.readings import Entry, Setting
 
-# Relative to the figure: beyond what floats lose over some ten thousand steps, and far below what anybody could use.
+# Relative to the figure or to the step's share: beyond what floats lose over tens of thousands of steps, and so little
+# that all steps together pass the budget by a millionth of a millionth of it at most.
 LEAK = Fraction(1, 10**12)
 _SAME = 1e-9
 _WASTE = 1e-4  # how far the noise may stay below what the share allows
@@ -150,7 +151,7 @@ class Recount:
         if entry.unanimous[k] != (split.common != 0):
             says = {True: "all candidates agree", False: "candidates disagree"}
             self.note(step, k, "unanimity", says[entry.unanimous[k]], says[split.common != 0])
-        if abs(mp.mpf(entry.q[k]) - split.plus) > _SAME * split.plus:
+        if abs(mp.mpf(entry.q[k]) - split.plus) > max(_SAME * split.plus, _NIL):
             self.note(step, k, "q", repr(entry.q[k]), mp.nstr(split.plus, 17))
         self.unanimous += split.common != 0
         self.contested += split.common == 0
@@ -192,7 +193,7 @@ class Recount:
 
     def _check_charge(self, step: int, k: int, charged: float, leak: Number, share: Fraction) -> None:
         owed = leak if self.setting.name == "mi" else mp.mpf(0)  # the others promise no leak, or nothing
-        short = charged < 0 or mp.mpf(charged) < owed * (1 - _mpf(LEAK))
+        short = charged < 0 or owed - mp.mpf(charged) > max(_mpf(LEAK) * max(owed, _mpf(share)), _NIL)
         if short or abs(mp.mpf(charged) - owed) > max(_SAME * owed, _NIL):
             self.note(step, k, "charge", f"{charged!r} nats", f"{mp.nstr(owed, 17)} nats, as this noise lets through")
         if Fraction(charged) > share * (1 + LEAK):
