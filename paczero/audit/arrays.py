@@ -27,13 +27,15 @@ def numbers(name: str, values: npt.ArrayLike, *, dimensions: int = 1) -> Floats:
             raise ValueError(array.dtype)
         array = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise PACZeroError(f"{name}: these are no numbers; expected an array of finite numbers") from None
+        raise PACZeroError(f"{name}: no numbers were given; expected an array of finite numbers") from None
     if array.ndim != dimensions or not array.size:
         shape = "a value each" if dimensions == 1 else f"{dimensions} dimensions"
         raise PACZeroError(f"{name}: shape {array.shape} was given; expected {shape}, one or more")
     if not np.isfinite(array).all():
         bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-        raise PACZeroError(f"{name}: {bad} of {array.size} values are NaN or infinite; leave those out or mend them")
+        raise PACZeroError(
+            f"{name}: {bad} of {array.size} values given are NaN or infinite; leave them out or mend them"
+        )
     return array
 
 

@@ -139,7 +139,7 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     """The mean of independent values in [0, 1], such as each run's share of right guesses, with an interval.
 
     It holds for every law and every n: P(mean >= x) <= exp(−n kl(x ‖ p)) for independent values of mean p (Hoeffding
-    1963, theorem 1). It is wider than `clopper_pearson` by about half, which is what not knowing the law costs.
+    1963, theorem 1). Where all values are 0 or 1, `clopper_pearson` is narrower, by a sixth at 99.9 %.
 
     Args:
         values: (n,) in [0, 1], independent.
@@ -154,17 +154,7 @@ def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     confidence = inside("confidence", confidence)
     mean = min(max(math.fsum(array.tolist()) / len(array), 0.0), 1.0)
     target = math.log(2 / (1 - confidence)) / len(array)
-
-    def end(edge: float) -> float:
-        if mean == edge:
-            return edge
-        # towards the edge kl grows without bound, so the root lies between; nearer than this the edge stands for it
-        inner = edge + (mean - edge) * 1e-12
-        if _divergence(mean, inner) <= target:
-            return edge
-        return float(brentq(lambda p: _divergence(mean, p) - target, inner, mean, xtol=1e-15))
-
-    return Interval(mean, end(0.0), end(1.0), confidence)
+    return Interval(mean, _lower_end(mean, target), 1 - _lower_end(1 - mean, target), confidence)
 
 
 def corrected(confidence: float, attacks: int) -> float:
@@ -341,7 +331,15 @@ def one_run(
     return max(found, key=lambda audit: audit.epsilon)
 
 
+def _lower_end(mean: float, target: float) -> float:
+    """The p below `mean` with kl(mean ‖ p) = `target`; 0.0 where it is next to none of the mean."""
+    least = mean * 1e-12
+    if least == 0 or _divergence(mean, least) <= target:
+        return 0.0
+    return float(brentq(lambda p: _divergence(mean, p) - target, least, mean, xtol=1e-15))
+
+
 def _divergence(x: float, p: float) -> float:
-    """kl(x ‖ p) in nats for p strictly between 0 and 1."""
-    first = x * math.log(x / p) if x > 0 else 0.0
-    return first + ((1 - x) * math.log((1 - x) / (1 - p)) if x < 1 else 0.0)
+    """kl(x ‖ p) in nats for 0 < p <= x."""
+    rest = (1 - x) * math.log((1 - x) / (1 - p)) if x < 1 else 0.0
+    return x * math.log(x / p) + rest
