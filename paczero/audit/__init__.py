@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paczero.audit.exact import ExactAudit, Finding, ReleaseFigures, recompute
+    from paczero.audit.families import Correlation, FamilyResult, KnownUnits, correlations, side_knowledge
     from paczero.audit.intervals import (
         Comparison,
         Interval,
@@ -53,9 +54,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Correlation",
     "ExactAudit",
+    "FamilyResult",
     "Finding",
     "Interval",
+    "KnownUnits",
     "OneRunAudit",
     "OperatingPoint",
     "ReleaseFigures",
@@ -64,6 +68,7 @@ __all__ = [
     "clopper_pearson",
     "compare",
     "corrected",
+    "correlations",
     "epsilon_for_success",
     "epsilon_lower_bound",
     "epsilon_lower_bound_one_run",
@@ -78,12 +83,19 @@ __all__ = [
     "posterior_success",
     "recompute",
     "roc",
+    "side_knowledge",
     "success_for_epsilon",
     "success_interval",
     "tpr_at_fpr",
 ]
 # In the order in which a name is looked for; the heavier come last.
-_HOMES = ("paczero.mechanism.bounds", "paczero.audit.intervals", "paczero.audit.scores", "paczero.audit.exact")
+_HOMES = (
+    "paczero.mechanism.bounds",
+    "paczero.audit.families",
+    "paczero.audit.intervals",
+    "paczero.audit.scores",
+    "paczero.audit.exact",
+)
 
 
 def __getattr__(name: str) -> Any:
