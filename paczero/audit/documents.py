@@ -5,15 +5,17 @@ Each check hands what does not follow to `note`, and says in `notes` what could 
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from reprlib import repr as shown  # short, whatever a file holds
 from typing import Any
 
 from paczero.audit.arrays import Bools
-from paczero.audit.information import gaussian_delta, mp, success_bound
+from paczero.audit.information import epsilon_bound, gaussian_delta, mp, success_bound
 from paczero.audit.readings import PRIVATE, Setting, candidates_digest, read_document, read_setting, transcript_steps
 from paczero.rundir import RunDirectory
 
 Note = Callable[[int | None, int | None, str, object, object], None]
 
+_LONGEST_SETTINGS = 2**20  # bytes
 _NEARLY = 1e-9  # a stated p or ε may lie so much above the exact one, relative
 NOTHING = ("none", "full-sign", "half-sign")
 _SETTINGS = ("name", "clip", "channel", "allocation", "epsilon", "sampling")
@@ -29,7 +31,7 @@ def check_candidates(membership: Bools, stated: Any, note: Note) -> None:
     """
     digest = candidates_digest(membership)
     if digest != stated:
-        note(None, None, "candidates", f"the journal was written with others (SHA-256 {stated})", digest)
+        note(None, None, "candidates", f"the journal was written with others (SHA-256 {shown(stated)})", digest)
     counts, half = membership.sum(axis=1), membership.shape[1] // 2
     if membership.shape[1] % 2 or (counts != half).any():
         wrong = int((counts != half).argmax())
@@ -57,7 +59,13 @@ def check_transcripts(run: RunDirectory, setting: Setting, released: Sequence[tu
             if step >= len(released):
                 continue
             if t != step or not _same(y, released[step]):
-                note(step, None, "transcript", f"{name} has step {t!r}, y {y!r}", f"y {list(released[step])!r}")
+                note(
+                    step,
+                    None,
+                    "transcript",
+                    f"{name} has step {shown(t)}, y {shown(y)}",
+                    f"y {shown(list(released[step]))}",
+                )
         # The transcript follows the journal, so that a run that was stopped may lack the last step in it.
         fewest = len(released) - (0 if run.finished else 1)
         if not fewest <= count <= len(released):
@@ -73,7 +81,8 @@ def check_settings(path: Path, setting: Setting, note: Note) -> None:
     import yaml  # noqa: PLC0415 (not needed without the file)
 
     try:
-        content = yaml.safe_load(path.read_bytes()[: 2**20])
+        with open(path, "rb") as stream:
+            content = yaml.safe_load(stream.read(_LONGEST_SETTINGS))
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("mechanism"), dict):
@@ -95,7 +104,11 @@ def check_settings(path: Path, setting: Setting, note: Note) -> None:
         left_out = found is None and key in ("directions", "mechanism.sampling")
         if found != expected and not left_out:
             note(
-                None, None, "settings", f"config.yaml has {key}: {found!r}", f"{expected!r}, of the transcript's header"
+                None,
+                None,
+                "settings",
+                f"config.yaml has {key}: {shown(found)}",
+                f"{expected!r}, of the transcript's header",
             )
 
 
@@ -125,15 +138,17 @@ def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) ->
         ("void", setting.void),
     ):
         if stated.get(key) != expected:
-            note(None, None, "statement", f"{key} is {stated.get(key)!r}", repr(expected))
+            note(None, None, "statement", f"{key} is {shown(stated.get(key))}", repr(expected))
     _check_bound("posterior_success", stated.get("posterior_success"), p, note)
-    if setting.name in PRIVATE and p < 1:
+    if p == 1:
+        epsilon = None
+    elif setting.name in PRIVATE:
         epsilon = mp.mpf(setting.mechanism["epsilon"])
     else:
-        epsilon = mp.log(p / (1 - p)) if p < 1 else None
+        epsilon = epsilon_bound(mp.mpf(setting.budget or 0.0))
     _check_bound("epsilon", stated.get("epsilon"), epsilon, note)
     found = stated.get("posterior_success")
-    return float(found) if isinstance(found, int | float) else None
+    return float(found) if isinstance(found, int | float) and 0 <= found <= 1 else None
 
 
 def _check_bound(key: str, found: Any, exact: Any, note: Note) -> None:
@@ -143,7 +158,7 @@ def _check_bound(key: str, found: Any, exact: Any, note: Note) -> None:
     else:
         fine = type(found) in (int, float) and exact <= mp.mpf(found) <= exact * (1 + _NEARLY)
     if not fine:
-        note(None, None, "statement", f"{key} is {found!r}", "none" if exact is None else mp.nstr(exact, 17))
+        note(None, None, "statement", f"{key} is {shown(found)}", "none" if exact is None else mp.nstr(exact, 17))
 
 
 def check_noise(setting: Setting, note: Note, notes: list[str]) -> float | None:

@@ -20,6 +20,7 @@ with the same settings to tell, that the weights are those of the releases for `
 
 from collections.abc import Callable
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def recompute(run: Path | str, progress: Progress | None = None) -> ExactAudit:
     candidates = asks_candidates(setting.name)
     if candidates is None:
         raise PACZeroError(
-            f"mechanism: {setting.name!r} is unknown to this version; audit it with the one that made it"
+            f"mechanism: {shown(setting.name)} is unknown to this version; audit it with the one that made it"
         )
     recount, notes = Recount(setting), _not_checked(setting)
     membership = _check_headers(directory, setting, candidates, recount)
@@ -138,11 +139,10 @@ def _result(
     notes: list[str],
 ) -> ExactAudit:
     bound = float(promised(setting))
-    posterior, units = np.empty(0), np.empty(0)
+    posterior, inside = np.empty(0), np.empty(0)
     if membership is not None:
         posterior = recount.belief.probabilities()
-        inside = membership @ posterior
-        units = np.maximum(inside, 1 - inside)
+        inside = np.clip(membership @ posterior, 0, 1)  # the sum of all may round to more than 1
     private = setting.mechanism if setting.name in PRIVATE else {}
     return ExactAudit(
         mechanism=setting.name,
@@ -164,8 +164,8 @@ def _result(
         contested=recount.contested,
         releases=tuple(releases),
         posterior=tuple(posterior.tolist()),
-        unit_success=tuple(units.tolist()),
-        units_above_bound=int(np.count_nonzero(units > bound + 1e-12)),
+        unit_posterior=tuple(inside.tolist()),
+        units_above_bound=int(np.count_nonzero(np.maximum(inside, 1 - inside) > bound + 1e-12)),
         findings=tuple(recount.findings),
         findings_in_all=recount.found,
         notes=tuple(notes),

@@ -91,8 +91,9 @@ class ExactAudit:
         contested: the others, where candidates are asked.
         releases: (T·K) every release.
         posterior: (M,) probability of each candidate being S*, given everything released.
-        unit_success: (N,) how likely the better guess about each unit's half is right, given everything released.
-        units_above_bound: units for which that is more than `success_bound`; reported, never decides.
+        unit_posterior: (N,) probability that each unit is in S*, given everything released.
+        units_above_bound: units of which the better guess is right with more than `success_bound` by that; reported,
+            never decides.
         findings: what does not follow, the first 200.
         findings_in_all: how many there are.
         notes: what was not, or could not be, computed again.
@@ -117,7 +118,7 @@ class ExactAudit:
     contested: int
     releases: tuple[ReleaseFigures, ...] = field(repr=False)
     posterior: tuple[float, ...] = field(repr=False)
-    unit_success: tuple[float, ...] = field(repr=False)
+    unit_posterior: tuple[float, ...] = field(repr=False)
     units_above_bound: int
     findings: tuple[Finding, ...]
     findings_in_all: int

@@ -77,21 +77,34 @@ def gaussian_information(minority: Number, sigma: Number) -> Number:
         return total * width / mp.sqrt(2 * mp.pi)
 
 
-def success_bound(nats: Number) -> Number:
-    """p >= 1/2 with ln 2 − h(p) = `nats`: the highest chance of a right guess; 1 from ln 2 on."""
+def success_excess(nats: Number) -> Number:
+    """p − 1/2 for the highest chance p of a right guess, ln 2 − h(p) = `nats`; 1/2 from ln 2 on."""
+    half = mp.mpf(1) / 2
     if nats >= mp.log(2):
-        return mp.mpf(1)
+        return half
     if nats == 0:
-        return mp.mpf(1) / 2
+        return mp.mpf(0)
     with mp.workdps(DIGITS + 2 * _digits(nats)):
-        low, high = mp.mpf(0), min(mp.sqrt(nats / 2), mp.mpf(1) / 2)  # p − 1/2; kl >= 2 (p − 1/2)²
+        low, high = mp.mpf(0), min(mp.sqrt(nats / 2), half)  # kl(p ‖ 1/2) >= 2 (p − 1/2)²
         for _ in range(int(mp.prec)):
             middle = (low + high) / 2
-            if mp.log(2) - entropy(mp.mpf(1) / 2 + middle) < nats:
+            if mp.log(2) - entropy(half + middle) < nats:
                 low = middle
             else:
                 high = middle
-        return mp.mpf(1) / 2 + high
+        return high
+
+
+def success_bound(nats: Number) -> Number:
+    """p >= 1/2 with ln 2 − h(p) = `nats`: the highest chance of a right guess; 1 from ln 2 on."""
+    return mp.mpf(1) / 2 + success_excess(nats)
+
+
+def epsilon_bound(nats: Number) -> Number | None:
+    """ε = ln(p/(1 − p)) for that p; None from ln 2 on."""
+    excess = success_excess(nats)
+    rest = mp.mpf(1) / 2 - excess
+    return mp.log1p(2 * excess / rest) if rest > 0 else None
 
 
 def gaussian_delta(epsilon: Number, mu: Number) -> Number:

@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shown  # short, whatever a file holds
 from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
@@ -97,11 +98,13 @@ def read_setting(path: Path) -> Setting:
     for key, most in _MOST.items():
         value = header.get(key)
         if type(value) is not int or not 1 <= value <= most:
-            raise IntegrityError(f"{path} line 1: {key} is {value!r}; expected a whole number from 1 to {most}")
+            raise IntegrityError(f"{path} line 1: {key} is {shown(value)}; expected a whole number from 1 to {most}")
         sizes[key] = value
     budget = header.get("budget")
-    if budget is not None and (type(budget) not in (int, float) or not (math.isfinite(budget) and budget >= 0)):
-        raise IntegrityError(f"{path} line 1: budget is {budget!r}; expected nats, or null where nothing is promised")
+    if budget is not None and (type(budget) not in (int, float) or not 0 <= budget <= 1e300):
+        raise IntegrityError(
+            f"{path} line 1: budget is {shown(budget)}; expected nats, or null where nothing is promised"
+        )
     _check_mechanism(header, f"{path} line 1")
     return Setting(
         header=header,
@@ -127,10 +130,12 @@ def _check_mechanism(header: dict[str, Any], where: str) -> None:
         value = mechanism.get(key)
         left_out = value is None and key not in needed
         if not left_out and (type(value) not in (int, float) or not least <= value <= most):
-            raise IntegrityError(f"{where}: mechanism.{key} is {value!r}; expected a number from {least:g} to {most:g}")
+            raise IntegrityError(
+                f"{where}: mechanism.{key} is {shown(value)}; expected a number from {least:g} to {most:g}"
+            )
     for key, known in (("channel", ("bit", "gaussian")), ("allocation", ("adaptive", "uniform"))):
         if mechanism.get(key) not in (None, *known):
-            raise IntegrityError(f"{where}: mechanism.{key} is {mechanism[key]!r}; expected {' or '.join(known)}")
+            raise IntegrityError(f"{where}: mechanism.{key} is {shown(mechanism[key])}; expected {' or '.join(known)}")
     if mechanism.get("name") == "mi" and header.get("budget") is None:
         raise IntegrityError(f"{where}: it names no budget, which 'mi' has")
 
@@ -296,25 +301,30 @@ def _entry(content: dict[str, Any], chained: bool, setting: Setting, candidates:
         size = 0 if name == "signs" and not candidates else setting.directions
         if not isinstance(values, list) or len(values) != size:
             raise IntegrityError(f"{where}: {name} must be a list of {size} values; restore the file")
-    if type(content["t"]) is not int or not all(type(flag) is bool for flag in content["unanimous"]):
+    whole = type(content["t"]) is int and type(content["nonfinite"]) is int
+    if not whole or not all(type(flag) is bool for flag in content["unanimous"]):
         raise IntegrityError(f"{where}: a value has a type that no run writes; restore the file")
     return Entry(
         step=content["t"],
         chained=chained,
-        y=tuple(content["y"]) if _floats(content["y"], where) else (),
+        y=tuple(content["y"]) if _floats(content["y"], where, whole=True) else (),
         unanimous=tuple(content["unanimous"]),
         q=_floats(content["q"], where),
-        beta=_floats(content["beta"], where),
+        beta=_floats(content["beta"], where, most=1e100),
         noise=_floats([math.inf if value == "inf" else value for value in content["noise"]], where, infinite=True),
         signs=tuple(_signs(text, setting.subsets, where) for text in content["signs"]),
         output=None if content["output"] is None else _floats(content["output"], where),
     )
 
 
-def _floats(values: list[Any], where: str, *, infinite: bool = False) -> tuple[float, ...]:
+def _floats(
+    values: list[Any], where: str, *, most: float = 1e300, infinite: bool = False, whole: bool = False
+) -> tuple[float, ...]:
+    """Numbers of a type that a run writes: floats, and integers where `whole`."""
+    kinds = (int, float) if whole else (float,)
     for value in values:
-        if type(value) not in (int, float) or (abs(value) > 1e300 and not (infinite and value == math.inf)):
-            raise IntegrityError(f"{where}: {value!r} is no finite number; restore the file")
+        if type(value) not in kinds or not (abs(value) <= most or (infinite and value == math.inf)):
+            raise IntegrityError(f"{where}: {shown(value)} is no number that a run writes here; restore the file")
     return tuple(map(float, values))
 
 

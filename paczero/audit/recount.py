@@ -29,7 +29,7 @@ LEAK = Fraction(1, 10**12)
 _SAME = 1e-9
 _WASTE = 1e-4  # how far the noise may stay below what the share allows
 _NIL = 1e-280  # nats: below, floats run out of digits and the most noise is used
-_KEPT = 200  # findings
+_KEPT, _LONGEST = 200, 200  # findings, and characters of a part of one
 _FLIP = 2**64  # f is a multiple of one part in so many
 
 # Mechanisms that ask candidates: the noise that a contested release must have, and what it may be. `mi` solves for its.
@@ -111,10 +111,10 @@ class Recount:
         self._outlook = self._look()
 
     def note(self, step: int | None, direction: int | None, what: str, found: object, expected: object) -> None:
-        """Keeps a finding."""
+        """Keeps a finding, of which each part is one short line, whatever a file holds."""
         self.found += 1
         if len(self.findings) < _KEPT:
-            self.findings.append(Finding(step, direction, what, str(found), str(expected)))
+            self.findings.append(Finding(step, direction, what, _line(str(found)), _line(str(expected))))
 
     def take(self, entry: Entry) -> Iterator[ReleaseFigures]:
         """The K releases of the next step, each checked."""
@@ -219,7 +219,7 @@ class Recount:
         allowed = (split.common,) if split.common else _CONTESTED[self.setting.name][1]
         if self._gaussian and output is not None and not split.common:
             allowed = (1 if output >= 0 else -1,)
-        fine = output is None or not split.common or output == split.common
+        fine = output is None or entry.noise[k] > 0 or output == y  # without noise, the sign itself
         if type(y) is not int or y not in allowed or not fine:
             told = repr(y) if output is None else f"{y!r} of {output!r}"
             self.note(step, k, "release", told, " or ".join(map(str, allowed)))
@@ -299,6 +299,11 @@ def _counted(signs: Bools) -> Split:
 def _flip(noise: float) -> Number:
     """f as a number of 50 digits, within [0, 1/2] whatever the journal says."""
     return mp.mpf(min(max(noise, 0.0), 0.5))
+
+
+def _line(text: str) -> str:
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[: _LONGEST + 1])
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
 
 
 def _mpf(value: Fraction) -> Number:

@@ -133,7 +133,7 @@ def test_the_posterior_is_that_of_bayes_rule_over_whole_transcripts(budget, tmp_
     with np.load(run / "private/candidates.npz") as stored:
         membership = np.unpackbits(stored["packed"], axis=1, count=8).astype(bool)
     inside = membership @ np.array(exact)
-    assert list(audit.unit_success) == pytest.approx(np.maximum(inside, 1 - inside).tolist(), rel=1e-14)
+    assert list(audit.unit_posterior) == pytest.approx(inside.tolist(), rel=1e-14)
     last = audit.releases[-1]
     assert last.likeliest == pytest.approx(max(exact), rel=1e-14)
     assert last.entropy == pytest.approx(-sum(p * math.log(p) for p in exact), rel=1e-13)
@@ -188,12 +188,14 @@ def test_one_honest_release_may_say_more_of_a_unit_than_the_mean_allows(tmp_path
     audits = [recompute(make_run(tmp_path / str(seed), budget=0.1, subsets=2, seed=seed)) for seed in range(8)]
     assert all(audit.passed for audit in audits)
     assert max(audit.units_above_bound for audit in audits) > 0
-    assert all((audit.units_above_bound > 0) == (max(audit.unit_success) > audit.success_bound) for audit in audits)
+    for audit in audits:
+        inside = np.array(audit.unit_posterior)
+        assert audit.units_above_bound == np.sum(np.maximum(inside, 1 - inside) > audit.success_bound)
 
 
 def test_zero_information_leaves_every_candidate_alike(tmp_path):
     audit = recompute(make_run(tmp_path / "run", "zpl"))
-    assert set(audit.posterior) == {1 / 8} and set(audit.unit_success) == {0.5} and audit.units_above_bound == 0
+    assert set(audit.posterior) == {1 / 8} and set(audit.unit_posterior) == {0.5} and audit.units_above_bound == 0
     assert audit.unanimous and audit.contested and audit.information == audit.charged == 0
 
 
