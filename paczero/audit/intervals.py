@@ -53,7 +53,7 @@ class Comparison:
     Attributes:
         bound: what the promise allows, a probability.
         interval: the success, at the corrected confidence.
-        trials: how many.
+        trials: how many independent ones.
         attacks: for how many attacks the confidence was corrected.
         exceeded: whether the lower end lies above the bound.
     """
@@ -187,6 +187,22 @@ def compare(bound: float, successes: int, trials: int, attacks: int = 1, confide
 def exceeds(bound: float, successes: int, trials: int, attacks: int = 1, confidence: float = 0.999) -> bool:
     """Whether the lower end of the corrected interval lies above the bound; see `compare`."""
     return compare(bound, successes, trials, attacks, confidence).exceeded
+
+
+def compare_shares(bound: float, shares: npt.ArrayLike, attacks: int = 1, confidence: float = 0.999) -> Comparison:
+    """The same for an attack that guesses about many units in each run: from each run's share of right guesses.
+
+    Args:
+        bound: in [0, 1], for a single guess, averaged over units.
+        shares: (n,) in [0, 1], one a run; the runs are independent, guesses within one need not be.
+        attacks, confidence: as for `compare`.
+
+    Raises:
+        PACZeroError: an argument out of range.
+    """
+    bound, size = share("bound", bound), len(numbers("shares", shares))
+    interval = mean_interval(shares, corrected(confidence, attacks))
+    return Comparison(bound, interval, size, int(attacks), interval.low > bound)
 
 
 def epsilon_lower_bound(

@@ -23,10 +23,11 @@ import numpy.typing as npt
 from scipy.stats import norm, rankdata
 
 from paczero.audit.arrays import Floats, flags, inside, numbers, share
-from paczero.audit.intervals import Interval, clopper_pearson
+from paczero.audit.intervals import Interval, clopper_pearson, epsilon_lower_bound
 from paczero.errors import PACZeroError
 
 _FEW = 64  # shadow scores of a kind below which one variance serves all canaries (Carlini et al. 2022, section VI-C)
+_THRESHOLDS = 200  # at most, of which the best is chosen
 _CLOSEST = 1e-12  # probabilities nearer to 0 or 1 count as this near
 
 
@@ -144,6 +145,37 @@ def tpr_at_fpr(
         clopper_pearson(accused, len(others), confidence),
         clopper_pearson(found, len(members), confidence),
     )
+
+
+def epsilon_from_scores(
+    scores_in: npt.ArrayLike, scores_out: npt.ArrayLike, *, delta: float = 0.0, confidence: float = 0.95
+) -> float:
+    """ε of (ε, δ)-DP at least, from scores of independent trials: one half chooses the threshold, the other tells.
+
+    Args:
+        scores_in: (n,) of members, in an order that says nothing of the scores; those at even places choose.
+        scores_out: (m,) of others, likewise; two or more of each.
+        delta: δ in [0, 1).
+        confidence: in (0, 1).
+
+    Returns:
+        ε >= 0; 0.0 where nothing is shown.
+
+    Raises:
+        PACZeroError: fewer than two scores of a kind, some that are not finite, or an argument out of range.
+    """
+    members, others = numbers("scores_in", scores_in), numbers("scores_out", scores_out)
+    if min(len(members), len(others)) < 2:
+        raise PACZeroError(f"scores: {len(members)} and {len(others)} were given; expected two or more of each kind")
+
+    def bound(threshold: float, part: int) -> float:
+        inside, outside = members[part::2], others[part::2]
+        counts = int(np.count_nonzero(inside > threshold)), len(inside), int(np.count_nonzero(outside > threshold))
+        return epsilon_lower_bound(*counts, len(outside), delta=delta, confidence=confidence)
+
+    levels = np.unique(np.concatenate([members[::2], others[::2]]))
+    tried = levels[np.unique(np.linspace(0, len(levels) - 1, _THRESHOLDS).round().astype(int))]
+    return bound(max(tried.tolist(), key=lambda threshold: bound(threshold, 0)), 1)
 
 
 def logit_scores(losses: npt.ArrayLike) -> Floats:

@@ -13,6 +13,7 @@ from scipy.stats import binom, binomtest
 from paczero.audit import (
     clopper_pearson,
     compare,
+    compare_shares,
     corrected,
     epsilon_lower_bound,
     epsilon_lower_bound_one_run,
@@ -103,6 +104,15 @@ def test_the_rate_of_false_alarms_is_what_was_said():
     """At the bound itself, exactly: the chance that an attack is said to pass it is half of what remains, at most."""
     alarms = sum(binom.pmf(k, 200, 0.7) for k in range(201) if exceeds(0.7, k, 200, confidence=0.9))
     assert 0.02 < alarms <= 0.05
+
+
+def test_shares_of_runs_are_compared_by_their_mean():
+    """Guesses about 50 units of a run that are right or wrong all together are one trial, not 50."""
+    alike = [1.0] * 18 + [0.0] * 2
+    assert not compare_shares(0.7, alike).exceeded and exceeds(0.7, 18 * 50, 20 * 50)
+    found = compare_shares(0.7, [0.9] * 400, attacks=4)
+    assert found.exceeded and found.trials == 400
+    assert found.interval == mean_interval([0.9] * 400, corrected(0.999, 4))
 
 
 # ε from counts of many runs.
@@ -239,6 +249,8 @@ def test_the_best_of_several_numbers_of_guesses_pays_for_the_choice():
         lambda: mean_interval(["a"]),
         lambda: corrected(0.9, 0),
         lambda: compare(1.5, 1, 2),
+        lambda: compare_shares(0.5, [1.1]),
+        lambda: compare_shares(0.5, []),
         lambda: compare("much", 1, 2),
         lambda: epsilon_lower_bound(1, 2, 3, 2),
         lambda: epsilon_lower_bound(1, 2, 1, 2, delta=-1),

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from paczero.audit import auc, clopper_pearson, lira, lira_each, logit_scores, roc, tpr_at_fpr
+from paczero.audit import auc, clopper_pearson, epsilon_from_scores, lira, lira_each, logit_scores, roc, tpr_at_fpr
 from paczero.errors import PACZeroError
 
 SCORES = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12)
@@ -84,6 +85,22 @@ def test_small_rates():
     assert tpr_at_fpr(members, others, 0.003).fpr.estimate == 0.003  # although 0.003 · 1000 is a hair less than 3
     assert point.tpr.low == clopper_pearson(11, 20).low and point.fpr.high == clopper_pearson(1, 1000).high
     assert json.loads(json.dumps(point.to_dict()))["asked"] == 0.001
+
+
+@pytest.mark.parametrize("mu", [0.0, 1.0, 2.0])
+def test_epsilon_of_gaussian_noise_is_not_passed(mu):
+    """A Gaussian mechanism of sensitivity over noise mu, whose ε at this δ is known."""
+    delta, rng = 1e-2, np.random.default_rng(4)
+
+    def spent(epsilon):
+        return norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu)
+
+    truth = brentq(lambda epsilon: spent(epsilon) - delta, 0, 20) if mu else 0.0
+    bounds = np.array(
+        [epsilon_from_scores(rng.standard_normal(4000) + mu, rng.standard_normal(4000), delta=delta) for _ in range(40)]
+    )
+    assert np.mean(bounds > truth) <= 0.15 and np.median(bounds) <= truth
+    assert np.median(bounds) > 0.4 * truth - 0.1
 
 
 def test_logits():
@@ -165,6 +182,9 @@ MEMBERS = np.array([[True, False], [False, True], [True, False]])
         lambda: tpr_at_fpr([1.0], [1.0], -0.1),
         lambda: tpr_at_fpr([1.0], [1.0], math.nan),
         lambda: tpr_at_fpr([1.0], [], 0.1),
+        lambda: epsilon_from_scores([1.0], [1.0, 2.0]),
+        lambda: epsilon_from_scores([1.0, 2.0], [1.0, math.nan]),
+        lambda: epsilon_from_scores([1.0, 2.0], [1.0, 3.0], delta=2),
         lambda: logit_scores([-1.0]),
         lambda: logit_scores([]),
         lambda: lira(np.zeros((3, 2)), MEMBERS, [1.0]),
