@@ -22,7 +22,8 @@ ALLOWED = {
     "zeroth": (*SETTINGS, "mechanism", "records.batches"),
     "report": (*SETTINGS, "mechanism", "zeroth.replay", "records.metrics"),
     "results": (*SETTINGS, "mechanism", "report", "records.metrics"),
-    "audit": (*SETTINGS, "mechanism"),
+    "verification": (*SETTINGS, "mechanism", "records.metrics", "report", "zeroth", "assembly"),
+    "audit": (*SETTINGS, "mechanism", "report"),
 }
 # Only the façade (the modules beside these, such as paczero.api) and the command line know everything.
 LAYERS_WITHOUT_TORCH = ("errors", "config", "rundir", "mechanism", "records", "baselines", "report", "results")

@@ -55,6 +55,7 @@ def open_release(path: Path) -> Release:
     """
     from paczero.mechanism.transcript import Transcript
     from paczero.report import statement
+    from paczero.verification.release import checked_statement
 
     run = RunDirectory(path)
     folder = run.release if run.release.is_dir() else path
@@ -67,18 +68,7 @@ def open_release(path: Path) -> Release:
     if not (folder / "transcript.jsonl").exists():
         raise IntegrityError(f"{folder / 'transcript.jsonl'}: is missing; restore it")
     transcript = Transcript.read(folder / "transcript.jsonl")
-    try:
-        document = statement.check_release(folder, transcript.header)
-    except IntegrityError:
-        raise
-    except (KeyError, TypeError, PACZeroError) as error:  # whatever cannot be stated was not stated by a run
-        raise IntegrityError(f"{folder}: statement or header is none that a run wrote: {error}") from error
-    if document["steps_run"] != len(transcript.y):
-        raise IntegrityError(
-            f"{folder / 'transcript.jsonl'}: holds {len(transcript.y)} steps, but {statement.NAME} says that "
-            f"{document['steps_run']} ran; restore the missing ones"
-        )
-    return Release(folder, transcript, document)
+    return Release(folder, transcript, checked_statement(folder, transcript))
 
 
 def rebuild_release(

@@ -24,6 +24,7 @@ from paczero.mechanism.transcript import Transcript
 from paczero.records.metrics import METRICS
 from paczero.report import figures, statement
 from paczero.report import task as task_file
+from paczero.report.brief import three_sentences
 from paczero.report.figures import Development
 from paczero.report.words import DESCRIBED, delta_in_words
 from paczero.rundir import write_whole
@@ -159,6 +160,7 @@ def card(
         title={"kept": "PACZero", "nothing": "no privacy", "void": "VOID"}[verdict],
         verdict=verdict,
         kind=statement.kind_of(header),
+        brief=three_sentences(header),
         promise=statement.promise(header).strip(),
         not_promised=statement.not_promised(header),
         p=statement.rounded_up(statement.success(header)),

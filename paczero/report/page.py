@@ -25,6 +25,7 @@ from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.files import read_lines
 from paczero.records.metrics import METRICS
 from paczero.report import figures, statement
+from paczero.report.brief import three_sentences
 from paczero.report.card import CARD, percent, settings
 from paczero.report.figures import Development
 from paczero.report.words import COMES_ABOUT, noun
@@ -233,6 +234,7 @@ def render(run: RunDirectory, facts: Facts, pictures: Mapping[str, bytes]) -> st
         comes_about=COMES_ABOUT.get(statement.mechanism_name(header)) if header else None,
         p=statement.rounded_up(statement.success(header)) if header else None,
         epsilon=_epsilon(header),
+        brief=three_sentences(header) if header else (),
         promise=statement.promise(header).strip() if header else None,
         not_promised=statement.not_promised(header) if header else [],
         done=len(facts.y),

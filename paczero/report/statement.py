@@ -29,6 +29,7 @@ __all__ = [
     "FORMAT",
     "KEYS",
     "NAME",
+    "SIGNATURE",
     "canonical",
     "check",
     "check_release",
@@ -50,6 +51,7 @@ __all__ = [
 
 FORMAT = "paczero-privacy/1"
 NAME = "privacy.json"
+SIGNATURE = "signature.json"  # made over the statement, so the statement cannot know of it
 KEYS = (
     "format",
     "mechanism",
@@ -103,9 +105,9 @@ def statement(
     if missing:
         raise PACZeroError(f"header: the keys {', '.join(missing)} are missing; expected a transcript's header")
     steps_run = header["steps"] if steps_run is None else steps_run
-    if not 0 <= steps_run <= header["steps"]:
+    if type(steps_run) is not int or not 0 <= steps_run <= header["steps"]:
         raise PACZeroError(f"steps_run: {steps_run} was given; expected 0 to {header['steps']} steps")
-    if not 0 <= chosen_step <= steps_run:
+    if type(chosen_step) is not int or not 0 <= chosen_step <= steps_run:
         raise PACZeroError(f"chosen_step: {chosen_step} was given; expected 0 to {steps_run} updates")
     if not isinstance(threshold, float) or not math.isfinite(threshold):
         raise PACZeroError(f"threshold: {threshold!r} was given; expected a finite number (float)")
@@ -200,7 +202,7 @@ def file_hash(path: Path) -> str:
 
 
 def released_files(release: Path) -> list[str]:
-    """Sorted relative POSIX paths of everything in a release but `privacy.json`.
+    """Sorted relative POSIX paths of everything in a release but `privacy.json` and a signature of it.
 
     Raises:
         IntegrityError: something in it is neither a file nor a directory (a link could point outside).
@@ -210,7 +212,7 @@ def released_files(release: Path) -> list[str]:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise IntegrityError(f"{path}: is a link or a special file; a release holds plain files only")
         name = path.relative_to(release).as_posix()
-        if path.is_file() and name != NAME:
+        if path.is_file() and name not in (NAME, SIGNATURE):
             names.append(name)
     return sorted(names)
 
@@ -245,6 +247,6 @@ def check_release(release: Path, header: Mapping[str, Any] | None = None) -> dic
             threshold=document["threshold"],
         )
         for key in KEYS[:-1]:
-            if expected[key] != document[key]:
+            if canonical({key: expected[key]}) != canonical({key: document[key]}):  # 6 and 6.0 are two things
                 raise IntegrityError(f"{release / NAME}: {key} does not agree with the transcript's header")
     return document

@@ -24,9 +24,14 @@ _OWN = frozenset({"unit_column"})
 
 def write(folder: Path, task: TaskConfig) -> None:
     """Writes `task.json` into a release that is being made; the order of the labels is kept."""
+    write_whole(folder / NAME, render(task))
+
+
+def render(task: TaskConfig) -> bytes:
+    """The bytes of `task.json`; one form only."""
     content = {name: value for name, value in asdict(task).items() if name not in _OWN}
     text = json.dumps({"format": FORMAT, **content}, indent=2, ensure_ascii=False, allow_nan=False)
-    write_whole(folder / NAME, f"{text}\n")
+    return f"{text}\n".encode()
 
 
 def read(folder: Path) -> TaskConfig | None:

@@ -107,7 +107,7 @@ def test_front_matter_and_python(finished: Build) -> None:
     assert front["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct" and front["library_name"] == "peft"
     assert "paczero" in front["tags"] and "license" not in front
     compile(text.split("```python\n")[1].split("```")[0], "card", "exec")
-    assert "paczero replay RUN --verify" in text and "not protected" in text
+    assert "paczero verify FOLDER" in text and "not protected" in text
 
 
 def test_foreign_texts_stay_literal() -> None:
