@@ -259,7 +259,7 @@ def one_run_p_value(correct: int, guesses: int, canaries: int, epsilon: float, d
         PACZeroError: an argument out of range.
 
     Source: Steinke, Nasr and Jagielski 2023, "Privacy Auditing with One (1) Training Run" (arXiv 2305.08846),
-    theorem 5.2.
+    theorem 5.2 and corollary 5.4.
     """
     canaries = count("canaries", canaries, 1)
     guesses = count("guesses", guesses, 1, canaries)

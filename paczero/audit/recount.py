@@ -23,9 +23,9 @@ from paczero.audit.exact_result import Finding, ReleaseFigures
 from paczero.audit.information import Number, bit_information, entropy, gaussian_information, mp
 from paczero.audit.readings import Entry, Setting
 
-# Relative to the figure or to the step's share: beyond what floats lose over tens of thousands of steps, and so little
-# that all steps together pass the budget by a millionth of a millionth of it at most.
-LEAK = Fraction(1, 10**12)
+# Relative to the figure or to the step's share, for each 10,000 contested releases: ten times what floats lose over so
+# many, and so little that all steps together pass the budget by a millionth of a millionth of it at most.
+LEAK, _MANY = Fraction(1, 10**12), 10_000
 _SAME = 1e-9
 _WASTE = 1e-4  # how far the noise may stay below what the share allows
 _NIL = 1e-280  # nats: below, floats run out of digits and the most noise is used
@@ -193,7 +193,7 @@ class Recount:
 
     def _check_charge(self, step: int, k: int, charged: float, leak: Number, share: Fraction) -> None:
         owed = leak if self.setting.name == "mi" else mp.mpf(0)  # the others promise no leak, or nothing
-        short = charged < 0 or owed - mp.mpf(charged) > max(_mpf(LEAK) * max(owed, _mpf(share)), _NIL)
+        short = charged < 0 or owed - mp.mpf(charged) > max(self._slack * max(owed, _mpf(share)), _NIL)
         if short or abs(mp.mpf(charged) - owed) > max(_SAME * owed, _NIL):
             self.note(step, k, "charge", f"{charged!r} nats", f"{mp.nstr(owed, 17)} nats, as this noise lets through")
         if Fraction(charged) > share * (1 + LEAK):
@@ -203,7 +203,7 @@ class Recount:
         budget = self.setting.budget
         if budget is not None:
             self._once(step, k, "budget", f"{float(self.spent)!r} nats in all", self.spent > Fraction(budget), budget)
-            passed = self.information > mp.mpf(budget) * (1 + _mpf(LEAK))
+            passed = self.information > mp.mpf(budget) * (1 + self._slack)
             self._once(step, k, "information", f"{mp.nstr(self.information, 17)} nats in all", passed, budget)
 
     def _once(self, step: int, k: int, what: str, found: str, passed: bool, budget: float) -> None:
@@ -278,6 +278,10 @@ class Recount:
         """Nats left in the posterior, and its largest probability."""
         p = self.belief.probabilities()
         return float(-(p[p > 0] * np.log(p[p > 0])).sum()) + 0.0, float(p.max())
+
+    @property
+    def _slack(self) -> Number:
+        return _mpf(LEAK * (1 + self.contested // _MANY))
 
     @property
     def _gaussian(self) -> bool:

@@ -18,6 +18,7 @@ from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.bounds import posterior_success
 from paczero.mechanism.channels import BitChannel
 from paczero.mechanism.ledger import Ledger
+from paczero.mechanism.posterior import Posterior
 from paczero.report.statement import render, seal
 
 from ..enumeration import FLIPPED, KEPT
@@ -290,6 +291,25 @@ def test_a_forgotten_posterior_is_found(tmp_path):
     first, second = contested(run, 0), contested(run, 1)
     assert not audit.passed and audit.findings[0].step == second > first and audit.findings[0].what == "q"
     assert "charge" in {finding.what for finding in audit.findings}
+
+
+def test_a_posterior_that_a_resumed_run_began_anew_is_found(tmp_path):
+    """The authors' resume restores what was spent, and forgets what was told."""
+
+    def begin_anew(mechanism):
+        released = mechanism.release
+
+        def release(step, derivatives, *, part=None):
+            if step == 12:
+                mechanism._posterior = Posterior.uniform(8)
+            return released(step, derivatives, part=part)
+
+        mechanism.release = release
+
+    run = make_run(tmp_path / "run", alter=begin_anew, budget=0.6)
+    audit = recompute(run)
+    after = [step["t"] for step in steps_of(run) if not step["unanimous"][0] and step["t"] >= 12]
+    assert audit.findings[0].step == after[0] and audit.findings[0].what == "q"
 
 
 def test_an_absolute_tolerance_is_found(tmp_path):
