@@ -14,8 +14,9 @@ or the budget passed, or any value that does not follow from those before. What 
 a unit is reported only: p bounds the average over secrets and releases, and one release may say more, the more often
 the smaller M is.
 
-The secret is not opened. Derivatives are not in the journal: that the signs are those of the pool is for a training
-with the same settings to tell, that the weights are those of the releases for `paczero replay --verify`.
+The secret is not opened. Pool and derivatives are not in the journal: that the signs are those of the pool, and the
+candidates those of the seed, is for a training with the same settings to tell; that the weights are those of the
+releases, for `paczero replay --verify`.
 """
 
 from collections.abc import Callable
@@ -57,7 +58,7 @@ def recompute(run: Path | str, progress: Progress | None = None) -> ExactAudit:
     """Computes a run's journal again.
 
     Args:
-        run: the directory that `paczero train` made; the run need not be finished.
+        run: the directory that `paczero train` made; the run need not be finished, but must not be training meanwhile.
         progress: called after each step with the number of steps done and T.
 
     Returns:
@@ -89,7 +90,7 @@ def recompute(run: Path | str, progress: Progress | None = None) -> ExactAudit:
     delta = check_noise(setting, recount.note, notes) if setting.name in PRIVATE else None
     stated = directory.release / "privacy.json"
     success = check_statement(stated, setting, len(released), recount.note) if stated.is_file() else None
-    if success is None:
+    if not stated.is_file():
         notes.append("There is no statement yet: the run is not finished.")
     return _result(setting, recount, membership, releases, len(released), success, delta, notes)
 

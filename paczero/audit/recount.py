@@ -25,7 +25,7 @@ from paczero.audit.readings import Entry, Setting
 
 # Relative to the figure or to the step's share, for each 10,000 contested releases: ten times what floats lose over so
 # many, and so little that all steps together pass the budget by a millionth of a millionth of it at most.
-LEAK, _MANY = Fraction(1, 10**12), 10_000
+_LEAK, _MANY = Fraction(1, 10**12), 10_000
 _SAME = 1e-9
 _WASTE = 1e-4  # how far the noise may stay below what the share allows
 _NIL = 1e-280  # nats: below, floats run out of digits and the most noise is used
@@ -196,7 +196,7 @@ class Recount:
         short = charged < 0 or owed - mp.mpf(charged) > max(self._slack * max(owed, _mpf(share)), _NIL)
         if short or abs(mp.mpf(charged) - owed) > max(_SAME * owed, _NIL):
             self.note(step, k, "charge", f"{charged!r} nats", f"{mp.nstr(owed, 17)} nats, as this noise lets through")
-        if Fraction(charged) > share * (1 + LEAK):
+        if Fraction(charged) > share * (1 + _LEAK):
             self.note(step, k, "share", f"{charged!r} nats were charged", f"at most {float(share)!r} nats")
         self.spent += Fraction(max(charged, 0.0))
         self.information += leak
@@ -281,7 +281,7 @@ class Recount:
 
     @property
     def _slack(self) -> Number:
-        return _mpf(LEAK * (1 + self.contested // _MANY))
+        return _mpf(_LEAK * (1 + self.contested // _MANY))
 
     @property
     def _gaussian(self) -> bool:
