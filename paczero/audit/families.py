@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from paczero.audit.arrays import Bools, Floats, count, flags
 from paczero.errors import PACZeroError
+from paczero.mechanism.subsets import draw_subsets
 
 Labels = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.int64]
@@ -208,6 +209,22 @@ def correlations(membership: npt.ArrayLike, targets: Indices | None = None) -> T
         total += float(products.sum(dtype=np.float64))
     subsets = members.shape[1]
     return Tellings(largest / subsets, total / (len(rows) * (len(members) - 1) * subsets))
+
+
+def beside_random(membership: npt.ArrayLike, family: str, *, seed: int = 0) -> tuple[FamilyResult, ...]:
+    """A run's own candidates, and beside them as many that are drawn row by row, as the paper does.
+
+    Args:
+        membership: (N, M) bool, the run's.
+        family: its name.
+        seed: public, of the other candidates and of which units are known.
+    """
+    members = _halves(membership)
+    own = side_knowledge(members, family=family, own=True, seed=seed)
+    if family == "random":
+        return (own,)
+    drawn = draw_subsets(*members.shape, seed=seed, family="random")
+    return own, side_knowledge(drawn, family="random", seed=seed)
 
 
 def _halves(membership: npt.ArrayLike) -> Bools:

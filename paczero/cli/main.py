@@ -29,6 +29,7 @@ COMMANDS = {
     "eval": "score a run, a release, an adapter or a model on labelled records",
     "predict": "let it decide on records without labels",
     "replay": "rebuild a run's weights from its transcript; --verify compares every bit",
+    "audit": "attack a run, and set what was reached beside what is promised",
     "verify": "check a release that somebody else made",
     "sign": "put your signature into a release",
     "report": "write the statement, model card and figures of a run",

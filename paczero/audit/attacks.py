@@ -1,0 +1,90 @@
+"""Attacks on the secret half: the best there can be, and one that learns from examples.
+
+>>> belief = bayes(trial, membership)                       # doctest: +SKIP
+>>> belief.shape, belief.sum()                              # doctest: +SKIP
+((128,), 1.0)
+
+`bayes` knows model, records, candidates and procedure, so that of a run nothing is left to find out but S*: it
+computes the probability of each candidate from what was released. No attack on the release is right more often.
+`trained` knows nothing of the kind. It is shown runs whose secret is known, and learns to tell the halves apart from
+weights and losses; it would find a leak that our own account of the procedure has no place for.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from paczero.audit.arrays import Bools, Floats
+from paczero.audit.laboratory import Trial
+
+
+def bayes(trial: Trial, *, gaussian: bool = False) -> Floats:
+    """P(candidate m is S* | everything released), (M,).
+
+    Args:
+        trial: with the signs of all candidates along the run's path.
+        gaussian: whether contested releases went through the Gaussian channel, of which the attacker is given the real
+            output, as the ledger counts it.
+    """
+    if trial.signs is None:
+        raise ValueError("trial: no candidates were asked; expected a run whose mechanism asks them")
+    signs, output = trial.signs.astype(np.float64), trial.output[:, :, None]
+    possible = np.zeros(signs.shape[2])
+    for step, direction in np.ndindex(signs.shape[:2]):
+        noise, s, out = trial.noise[step, direction], signs[step, direction], output[step, direction]
+        alive = np.isfinite(possible)
+        if len(set(s[alive])) < 2 or np.isinf(noise) or (noise == 0.5 and not gaussian):
+            continue  # unanimous, or a fair coin
+        if gaussian and noise > 0:
+            possible = possible - (out - s) ** 2 / (2 * noise**2)
+        elif out[0] != 0:  # 0 is `skip`: everybody sees that it was contested, which is no news
+            with np.errstate(divide="ignore"):
+                possible = possible + np.log(np.where(s == out[0], 1 - noise, noise))
+    weights = np.exp(possible - possible.max())
+    return np.asarray(weights / weights.sum())
+
+
+def half_guesses(belief: Floats, membership: Bools, coins: Bools) -> Bools:
+    """The likelier half of every unit, (N,); where both are as likely, what the coins (N,) say."""
+    inside = membership @ belief
+    even = np.abs(inside - 0.5) < 1e-12
+    return np.where(even, coins, inside > 0.5)
+
+
+def features(trial: Trial, *, of: str) -> npt.NDArray[np.float64]:
+    """What the trained attacker looks at: `model` (weights and losses) or `transcript` (released values)."""
+    if of == "model":
+        return np.concatenate([trial.weights.astype(np.float64), trial.losses])
+    return trial.y.ravel()
+
+
+def trained(seen: Sequence[npt.NDArray[np.float64]], inside: Bools, new: Sequence[npt.NDArray[np.float64]]) -> Bools:
+    """Guesses (n,) about one unit's half in new runs, learned from runs whose secret is known.
+
+    Logistic regression by scikit-learn on standardised features, after a projection to as many principal components as
+    a twelfth of the runs; no choice is made on the new runs.
+
+    Args:
+        seen: features of each known run.
+        inside: (r,) whether the unit was in S* there.
+        new: features of the runs to guess about.
+    """
+    from sklearn.decomposition import PCA  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+
+    known, unknown = np.stack(seen), np.stack(new)
+    if inside.all() or not inside.any():
+        return np.full(len(unknown), bool(inside[0]))
+    varies = known.std(axis=0) > 0
+    if not varies.any():  # nothing to learn from
+        return np.full(len(unknown), bool(inside.mean() > 0.5))
+    known, unknown = known[:, varies], unknown[:, varies]
+    parts = max(1, min(len(known) // 12, known.shape[1], 64))
+    model = make_pipeline(
+        StandardScaler(), PCA(n_components=parts, random_state=0), LogisticRegression(C=0.1, max_iter=500)
+    )
+    model.fit(known, inside)
+    return np.asarray(model.predict(unknown), dtype=bool)

@@ -1,0 +1,274 @@
+"""Who is in the pool at all? Nothing is promised about it by most mechanisms, and this is what attacks find out.
+
+>>> result = canaries({"zpl, random": canary_settings(MechanismConfig())}, runs=40)         # doctest: +SKIP
+>>> result.rows[0].auc, result.rows[0].epsilon_low                                          # doctest: +SKIP
+(0.61, 0.4)
+
+Canaries are records whose label nothing explains; in each run each of them is in the pool or not by the toss of a coin
+of its own. Two attacks of outsiders look at the final weights' loss on each: LiRA compares it with that in runs whose
+pool is known (Carlini et al. 2022), the one-run audit turns its best guesses about one run into a lower bound on ε
+(Steinke et al. 2023). An insider, who knows everybody else in the pool and the whole procedure, looks at the released
+values themselves and asks how likely each was with the canary and without it. None of this decides whether an audit
+passes.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from paczero.audit.arrays import Bools, Floats
+from paczero.audit.intervals import one_run
+from paczero.audit.laboratory import Laboratory, Progress, Trial, scratch, settings, settings_of
+from paczero.audit.scores import auc, epsilon_from_scores, lira_each, logit_scores, tpr_at_fpr
+from paczero.config import MechanismConfig, PACZeroConfig
+from paczero.mechanism.kinds import KINDS
+
+BASE, CANARIES = 128, 64
+_GOOD = 0.95  # of the others' labels are alike, so that candidates agree about as often as in a real run
+_STEPS, _RATE, _REAL_RATE = 100, 0.02, 0.05
+CONFIDENCE = 0.95
+_GUESSES = (8, 16, 32)  # of the one-run audit, fixed beforehand; the confidence is corrected for trying all three
+_CERTAIN = 1e-9  # probability of what the insider holds for impossible: rounding may make it happen
+
+
+@dataclass(frozen=True)
+class CanaryRow:
+    """What one attack found out about one mechanism.
+
+    Attributes:
+        label: mechanism and family.
+        mechanism, family: its parts; no family where no candidates are asked.
+        attack: `LiRA` or `insider`.
+        meaning: what these figures say, for somebody who is no cryptographer.
+        runs: trainings.
+        scores: (members, others) that were told apart.
+        auc, auc_low, auc_high: how often a member scores above another, with its interval.
+        tpr_1_percent, tpr_01_percent: members found while 1 % (0.1 %) of the others are accused.
+        epsilon_low: ε for pool membership at least, at `delta`.
+        delta: δ of that bound.
+        stated_epsilon: ε that the mechanism promises about pool membership; None: none.
+    """
+
+    label: str
+    mechanism: str
+    family: str | None
+    attack: str
+    meaning: str
+    runs: int
+    scores: tuple[int, int]
+    auc: float
+    auc_low: float
+    auc_high: float
+    tpr_1_percent: float
+    tpr_01_percent: float
+    epsilon_low: float
+    delta: float
+    stated_epsilon: float | None
+
+
+@dataclass(frozen=True)
+class CanaryResult:
+    """All mechanisms.
+
+    Attributes:
+        rows: one an attack and mechanism.
+        confidence: of intervals and lower bounds.
+        base: records that are in every pool.
+        canaries: records that are in it by the toss of a coin.
+        steps: T.
+    """
+
+    rows: tuple[CanaryRow, ...]
+    confidence: float
+    base: int
+    canaries: int
+    steps: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def canary_settings(mechanism: MechanismConfig, *, directions: int = 1) -> PACZeroConfig:
+    """Settings of the small model for canaries: long enough to learn, and with much on which all candidates agree."""
+    rate = _REAL_RATE if KINDS[mechanism.name].real else _RATE
+    return replace(settings(mechanism, steps=_STEPS, directions=directions), learning_rate=rate)
+
+
+def own_and_references(header: Mapping[str, Any]) -> dict[str, PACZeroConfig]:
+    """The audited run's mechanism first, then `none`, which hides nothing, and `dp-sign`, which hides membership."""
+    own = settings_of(header).mechanism
+    found = {label_of(own): canary_settings(own, directions=min(header["directions"], 4))}
+    for mechanism in (MechanismConfig(name="none"), MechanismConfig(name="dp-sign", epsilon=2.0)):
+        found.setdefault(label_of(mechanism), canary_settings(mechanism))
+    return found
+
+
+def label_of(mechanism: MechanismConfig) -> str:
+    """A mechanism in a few words: `zpl, balanced`, `mi, random, 0.33 nats`, `dp-sign, ε = 2`."""
+    parts: list[str] = [mechanism.name]
+    if KINDS[mechanism.name].candidates:
+        parts.append(mechanism.family)
+    if mechanism.budget is not None and mechanism.name == "mi":
+        parts.append(f"{mechanism.budget:g} nats")
+    if mechanism.epsilon is not None:
+        parts.append(f"ε = {mechanism.epsilon:g}")
+    return ", ".join(parts)
+
+
+def canaries(
+    mechanisms: Mapping[str, PACZeroConfig],
+    *,
+    runs: int = 40,
+    base: int = BASE,
+    count: int = CANARIES,
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+) -> CanaryResult:
+    """Attacks each mechanism.
+
+    Args:
+        mechanisms: label -> settings (`canary_settings`).
+        runs: trainings of each for the outsiders, and as many for the insider; 8 or more.
+        base: records that are always there.
+        count: canaries.
+        seed: public, of model and records.
+        progress: called with (what, done, of).
+    """
+    rows = []
+    for label, args in mechanisms.items():
+        outsider, steps = _outsider(label, args, runs, base, count, seed, progress), args.steps
+        rows += [outsider, _insider(label, args, runs, base, seed, progress)]
+    return CanaryResult(tuple(rows), CONFIDENCE, base, count, steps if rows else 0)
+
+
+def _outsider(
+    label: str, args: PACZeroConfig, runs: int, base: int, count: int, seed: int, progress: Progress
+) -> CanaryRow:
+    """LiRA over the runs, and the best one-run bound of them at a confidence that is corrected for their number."""
+    laboratory = Laboratory(args, units=base + count, odd=count, good=_GOOD, seed=seed)
+    chance = np.random.default_rng()  # the operating system's: who is in is what is to be found out
+    scores, inside = [], []
+    with scratch() as root:
+        for number in range(runs):
+            progress(f"canaries, {label}", number, runs)
+            there = np.concatenate([np.ones(base, dtype=bool), chance.random(count) < 0.5])
+            scores.append(logit_scores(laboratory.run(root / str(number), there=there).losses[base:]))
+            inside.append(there[base:])
+    members = np.array(inside)
+    ratios = lira_each(np.array(scores), members)
+    delta = _delta(args, base + count)
+    bounds = [
+        one_run(ratio, member, _GUESSES, delta=delta, confidence=1 - (1 - CONFIDENCE) / runs).epsilon
+        for ratio, member in zip(ratios, members, strict=True)
+    ]
+    return _row(label, args, "LiRA", runs, ratios[members], ratios[~members], max(bounds), delta)
+
+
+def _insider(label: str, args: PACZeroConfig, runs: int, base: int, seed: int, progress: Progress) -> CanaryRow:
+    """How likely the released values are with one canary and without it, for somebody who knows all others."""
+    laboratory = Laboratory(args, units=base + 1, odd=1, good=_GOOD, seed=seed)
+    chance, ratios, members = np.random.default_rng(), [], []
+    everybody = laboratory.membership
+    with scratch() as root:
+        for number in range(runs):
+            progress(f"insider, {label}", number, runs)
+            member = bool(chance.random() < 0.5)
+            there = np.append(np.ones(base, dtype=bool), member)
+            trial = laboratory.run(
+                root / str(number), there=there, membership=None if everybody is None else everybody[there]
+            )
+            ratios.append(_likelihood_ratio(trial, args, everybody, member))
+            members.append(member)
+    scores, inside = np.array(ratios), np.array(members)
+    delta = _delta(args, base + 1)
+    bound = epsilon_from_scores(scores[inside], scores[~inside], delta=delta, confidence=CONFIDENCE)
+    return _row(label, args, "insider", runs, scores[inside], scores[~inside], bound, delta)
+
+
+def _likelihood_ratio(trial: Trial, args: PACZeroConfig, everybody: Bools | None, member: bool) -> float:
+    """ln P(released | with the canary) − ln P(released | without it), the canary being the last unit."""
+    total = 0.0
+    for step, direction in np.ndindex(trial.y.shape):
+        g, y = trial.derivatives[step, direction], float(trial.y[step, direction])
+        with_it = _log_chance(args, g, everybody, y, trial, step, direction)
+        without = _log_chance(args, g[:-1], None if everybody is None else everybody[:-1], y, trial, step, direction)
+        total += with_it - without
+    return total
+
+
+def _log_chance(
+    args: PACZeroConfig, g: Floats, members: Bools | None, y: float, trial: Trial, step: int, direction: int
+) -> float:
+    """ln P(this value is released | these units' derivatives), as far as the last release alone goes."""
+    chosen, clip = args.mechanism, args.mechanism.clip
+    clipped = g if clip is None else np.clip(g, -clip, clip)
+    if members is not None:
+        sums = clipped @ members
+        plus = float(np.mean(sums >= 0))
+        if plus in (0.0, 1.0):
+            return math.log(_CERTAIN) if (y > 0) != (plus == 1.0) else 0.0
+        if chosen.name == "skip":
+            return 0.0 if y == 0 else math.log(_CERTAIN)
+        if chosen.name == "half-sign":
+            return math.log(max(plus if y > 0 else 1 - plus, _CERTAIN))
+        return math.log(0.5)  # a coin; for `mi` nearly one, at budgets that promise something
+    if chosen.name in ("full-sign", "coin"):
+        same = (clipped.sum() >= 0) == (y > 0)
+        return math.log(0.5) if chosen.name == "coin" else 0.0 if same else math.log(_CERTAIN)
+    noise = float(trial.noise[step, direction])
+    if chosen.name == "dp-sign":
+        from scipy.stats import norm  # noqa: PLC0415
+
+        return float(norm.logcdf((1 if y > 0 else -1) * clipped.sum() / (clip or 1.0) / noise))
+    if chosen.name == "none":
+        return 0.0 if math.isclose(clipped.mean(), y, rel_tol=1e-9, abs_tol=1e-15) else math.log(_CERTAIN)
+    # The sum is divided by the public size of the pool, which is not the attacker's question: N counts as known.
+    units = len(trial.derivatives[step, direction])
+    mean = [clipped.sum() / size for size in (units, units - 1)]
+    scale = noise * (clip or 1.0) / units
+    return max(-0.5 * ((y - centre) / scale) ** 2 for centre in mean)
+
+
+def _row(
+    label: str,
+    args: PACZeroConfig,
+    attack: str,
+    runs: int,
+    scores_in: Floats,
+    scores_out: Floats,
+    low: float,
+    delta: float,
+) -> CanaryRow:
+    area = auc(scores_in, scores_out, CONFIDENCE)
+    one, tenth = (tpr_at_fpr(scores_in, scores_out, fpr).tpr.estimate for fpr in (0.01, 0.001))
+    kind = KINDS[args.mechanism.name]
+    who = "Somebody who sees the model" if attack == "LiRA" else "Somebody who knows everybody else in the pool"
+    meaning = f"{who} tells a record of the pool from another one in {area.estimate:.0%} of pairs (a coin: 50 %)" + (
+        "." if kind.private else "; nothing is promised about that."
+    )
+    return CanaryRow(
+        label=label,
+        mechanism=kind.name,
+        family=args.mechanism.family if kind.candidates else None,
+        attack=attack,
+        meaning=meaning,
+        runs=runs,
+        scores=(len(scores_in), len(scores_out)),
+        auc=area.estimate,
+        auc_low=area.low,
+        auc_high=area.high,
+        tpr_1_percent=one,
+        tpr_01_percent=tenth,
+        epsilon_low=low,
+        delta=delta,
+        stated_epsilon=args.mechanism.epsilon if kind.private else None,
+    )
+
+
+def _delta(args: PACZeroConfig, units: int) -> float:
+    """δ of the mechanism, or 1/N² for those that have none."""
+    return args.mechanism.delta if args.mechanism.delta is not None else float(units) ** -2

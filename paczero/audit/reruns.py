@@ -1,0 +1,271 @@
+"""The procedure repeated with fresh secrets, and attacked: how often is a guess right, and how often may it be?
+
+>>> result = rerun(settings_of(header), Path("runs/demo/private/audit"), runs=300)      # doctest: +SKIP
+>>> [attack.comparison.exceeded for attack in result.attacks]                           # doctest: +SKIP
+[False, False, False, False, False]
+
+Each re-run is a whole training of the small model (`laboratory`) under the audited run's mechanism, with a secret and
+coins of the operating system; its outcome is one line on disk, so that an interrupted audit goes on. What each attack
+guesses about is fixed before: the half of unit 0, S* itself, all units' halves. Trials are independent, so the
+intervals are exact. The bound on S* itself is kl(p ‖ 1/M) <= B, of which kl(p ‖ 1/2) <= B for a unit's half is the
+case of two.
+"""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import paczero
+from paczero.audit.arrays import Bools
+from paczero.audit.attacks import bayes, features, half_guesses, trained
+from paczero.audit.intervals import Comparison, compare, compare_shares
+from paczero.audit.laboratory import Laboratory, Progress, Trial, scratch
+from paczero.config import PACZeroConfig
+from paczero.errors import PACZeroError
+from paczero.mechanism.bounds import posterior_success
+from paczero.mechanism.files import canonical
+from paczero.mechanism.kinds import KINDS
+from paczero.rundir import owners_directory
+
+UNITS = 64
+_UNIT = 0  # whose half is guessed; fixed before anything is run
+CONFIDENCE = 0.999
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What one attack reached.
+
+    Attributes:
+        name: of the attack.
+        title: the same for people.
+        meaning: what it does, in a sentence.
+        prior: how often a blind guess is right.
+        comparison: success beside the bound.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    prior: float
+    comparison: Comparison
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        more = {"name": self.name, "title": self.title, "meaning": self.meaning, "prior": self.prior}
+        return more | asdict(self.comparison)
+
+
+@dataclass(frozen=True)
+class RerunsResult:
+    """All attacks on the re-runs of one mechanism.
+
+    Attributes:
+        mechanism, family: of the re-runs.
+        budget: B, nats; None where nothing is promised.
+        subsets, units, steps, directions: M, N, T and K of each re-run.
+        runs: how many.
+        unanimity: share of releases on which all candidates agreed.
+        confidence: of the decision, before the correction for the number of attacks.
+        attacks: what each reached.
+    """
+
+    mechanism: str
+    family: str
+    budget: float | None
+    subsets: int
+    units: int
+    steps: int
+    directions: int
+    runs: int
+    unanimity: float
+    confidence: float
+    attacks: tuple[Attack, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"attacks": [attack.to_dict() for attack in self.attacks]}
+
+
+def rerun(
+    args: PACZeroConfig,
+    directory: Path,
+    *,
+    runs: int = 300,
+    units: int = UNITS,
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+) -> RerunsResult:
+    """Repeats the procedure until there are `runs` outcomes, and attacks them.
+
+    Args:
+        args: `laboratory.settings_of` the audited run, or `laboratory.settings`.
+        directory: where outcomes are kept (made, 0700); those of the same settings and version are taken up.
+        runs: how many, 40 or more.
+        units: N of the small pool.
+        seed: public, of model, records and candidates.
+        progress: called with (what, done, of).
+
+    Raises:
+        PACZeroError: the mechanism asks no candidates, too few runs, or the directory cannot be used.
+    """
+    kind = KINDS[args.mechanism.name]
+    if not kind.candidates:
+        raise PACZeroError(f"mechanism: {kind.name!r} never reads the secret half; there is nothing to attack")
+    if runs < 40:
+        raise PACZeroError(f"reruns: {runs} was given; expected 40 or more, for intervals that say something")
+    laboratory = Laboratory(args, units=units, seed=seed)
+    path = owners_directory("audit", str(directory)) / f"reruns-{_key(args, units, seed)}.jsonl"
+    trials = _read(path)[:runs]
+    with scratch() as root, open(path, "a", opener=_private) as stream:
+        for number in range(len(trials), runs):
+            progress("re-runs", number, runs)
+            trial = laboratory.run(root / str(number))
+            stream.write(json.dumps(_packed(trial)) + "\n")
+            stream.flush()
+            trials.append(trial)
+    progress("attacks", 0, 1)
+    return attack(trials, laboratory, seed=seed)
+
+
+def attack(trials: Sequence[Trial], laboratory: Laboratory, *, seed: int = 0) -> RerunsResult:
+    """All attacks on these runs of one laboratory."""
+    args, members = laboratory.args, laboratory.membership
+    if members is None:
+        raise PACZeroError("laboratory: its mechanism asks no candidates; there is nothing to attack")
+    chosen, kind = args.mechanism, KINDS[args.mechanism.name]
+    budget = kind.budget(chosen.budget)
+    coins = np.random.default_rng([seed, 0xC0]).random((len(trials), laboratory.units + 1))
+    beliefs = [bayes(trial, gaussian=chosen.name == "mi" and chosen.channel == "gaussian") for trial in trials]
+    inside = np.array([trial.inside for trial in trials])
+    guesses = np.array([half_guesses(b, members, c[:-1] < 0.5) for b, c in zip(beliefs, coins, strict=True)])
+    named = [_named(belief, coin[-1]) for belief, coin in zip(beliefs, coins, strict=True)]
+    rights: list[tuple[str, float, Bools | None]] = [
+        ("bayes-unit", 0.5, guesses[:, _UNIT] == inside[:, _UNIT]),
+        ("bayes-secret", 1 / chosen.subsets, np.array([n == t.secret for n, t in zip(named, trials, strict=True)])),
+        ("bayes-units", 0.5, None),
+        ("trained-model", 0.5, _learned(trials, inside[:, _UNIT], "model")),
+        ("trained-transcript", 0.5, _learned(trials, inside[:, _UNIT], "transcript")),
+    ]
+    found = []
+    for name, prior, right in rights:
+        bound = 1.0 if budget is None else posterior_success(budget, prior)
+        if right is None:
+            result = compare_shares(bound, (guesses == inside).mean(axis=1), len(rights), CONFIDENCE)
+        else:
+            result = compare(bound, int(np.count_nonzero(right)), len(right), len(rights), CONFIDENCE)
+        found.append(Attack(name, *_WORDS[name], prior, result))
+    signs = np.array([trial.signs for trial in trials])
+    return RerunsResult(
+        mechanism=chosen.name,
+        family=chosen.family,
+        budget=budget,
+        subsets=chosen.subsets,
+        units=laboratory.units,
+        steps=args.steps,
+        directions=args.directions,
+        runs=len(trials),
+        unanimity=float(np.mean(np.abs(signs.mean(axis=-1)) == 1)),
+        confidence=CONFIDENCE,
+        attacks=tuple(found),
+    )
+
+
+_WORDS = {
+    "bayes-unit": (
+        "Best attacker: one unit's half",
+        "knows everything but the secret, and computes which half of one unit the release makes likelier",
+    ),
+    "bayes-secret": (
+        "Best attacker: the secret candidate itself",
+        "names the one candidate of all M that the release makes likeliest",
+    ),
+    "bayes-units": (
+        "Best attacker: every unit's half",
+        "guesses the half of each unit; the share of right ones, averaged over runs",
+    ),
+    "trained-model": (
+        "Trained attacker: weights and losses",
+        "learned on half of the re-runs to tell one unit's half from the final weights and every record's loss",
+    ),
+    "trained-transcript": (
+        "Trained attacker: released values",
+        "learned on half of the re-runs to tell one unit's half from the released values",
+    ),
+}
+
+
+def _named(belief: Any, coin: float) -> int:
+    """The likeliest candidate; of several as likely one by the coin in [0, 1)."""
+    likeliest = np.flatnonzero(belief > belief.max() * (1 - 1e-12))
+    return int(likeliest[int(coin * len(likeliest))])
+
+
+def _learned(trials: Sequence[Trial], inside: Bools, of: str) -> Bools:
+    """Which guesses of the trained attacker on the later half of the runs were right."""
+    half, seen = len(trials) // 2, [features(trial, of=of) for trial in trials]
+    return np.asarray(trained(seen[:half], inside[:half], seen[half:]) == inside[half:])
+
+
+def _key(args: PACZeroConfig, units: int, seed: int) -> str:
+    """Names everything that the outcomes depend on."""
+    chosen = {name: value for name, value in asdict(args).items() if name != "output_dir"}
+    settings = {"args": chosen, "units": units, "seed": seed, "paczero": paczero.__version__}
+    return hashlib.sha256(canonical(json.loads(json.dumps(settings)))).hexdigest()[:16]
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _packed(trial: Trial) -> dict[str, Any]:
+    """One outcome as JSON; the secret is that of a re-run, of no use to anybody."""
+    assert trial.signs is not None and trial.inside is not None
+    return {
+        "y": trial.y.tolist(),
+        "signs": [[np.packbits(row > 0).tobytes().hex() for row in step] for step in trial.signs],
+        "subsets": trial.signs.shape[2],
+        "noise": [["inf" if np.isinf(value) else value for value in row] for row in trial.noise],
+        "output": trial.output.tolist(),
+        "inside": trial.inside.tolist(),
+        "secret": trial.secret,
+        "weights": base64.b64encode(trial.weights.tobytes()).decode(),
+        "losses": trial.losses.tolist(),
+    }
+
+
+def _read(path: Path) -> list[Trial]:
+    """Outcomes of an earlier audit; what a killed one left half written is cut off the file."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        os.truncate(path, len(whole))
+    try:
+        return [_unpacked(json.loads(line)) for line in whole.splitlines()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PACZeroError(f"{str(path)!r}: is none that an audit wrote; delete it to make the re-runs anew") from error
+
+
+def _unpacked(row: dict[str, Any]) -> Trial:
+    packed = np.array([[np.frombuffer(bytes.fromhex(text), np.uint8) for text in step] for step in row["signs"]])
+    bits = np.unpackbits(packed, axis=-1, count=row["subsets"])
+    return Trial(
+        y=np.array(row["y"], dtype=np.float64),
+        signs=np.where(bits > 0, 1, -1).astype(np.int8),
+        noise=np.array([[float(value) for value in step] for step in row["noise"]]),
+        output=np.array(row["output"], dtype=np.float64),
+        inside=np.array(row["inside"], dtype=bool),
+        secret=row["secret"],
+        derivatives=np.empty((0, 0, 0)),
+        weights=np.frombuffer(base64.b64decode(row["weights"]), dtype=np.float32),
+        losses=np.array(row["losses"]),
+    )
