@@ -132,7 +132,8 @@ def canaries(
 
     Args:
         mechanisms: label -> settings (`canary_settings`).
-        runs: trainings of each for the outsiders, and as many for the insider; 8 or more.
+        runs: trainings of each for the outsiders, and as many for the insider; 24 or more, so that each canary is
+            in and out of some.
         base: records that are always there.
         count: canaries.
         seed: public, of model and records.
@@ -161,8 +162,9 @@ def _outsider(
     members = np.array(inside)
     ratios = lira_each(np.array(scores), members)
     delta = _delta(args, base + count)
+    guesses = [number for number in _GUESSES if number <= count]
     bounds = [
-        one_run(ratio, member, _GUESSES, delta=delta, confidence=1 - (1 - CONFIDENCE) / runs).epsilon
+        one_run(ratio, member, guesses, delta=delta, confidence=1 - (1 - CONFIDENCE) / runs).epsilon
         for ratio, member in zip(ratios, members, strict=True)
     ]
     return _row(label, args, "LiRA", runs, ratios[members], ratios[~members], max(bounds), delta)

@@ -55,8 +55,8 @@ def run(namespace: Namespace) -> int:
         raise PACZeroError(
             f"--reruns: {namespace.reruns} was given; expected 40 or more, for intervals that say something"
         )
-    if namespace.canary_runs < 8:
-        raise PACZeroError(f"--canary_runs: {namespace.canary_runs} was given; expected 8 or more")
+    if namespace.canary_runs < 24:
+        raise PACZeroError(f"--canary_runs: {namespace.canary_runs} was given; expected 24 or more")
     directory = RunDirectory(Path(namespace.run))
     if not directory.private.is_dir() and directory.release.is_dir():
         raise PACZeroError(f"{namespace.run!r} has no private/, which an audit reads; of a release: `paczero verify`")

@@ -1,0 +1,75 @@
+"""Attacks on membership in the pool: they see what there is to see, and nothing where nothing is learned."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from paczero.audit import canaries as module
+from paczero.audit.canaries import canaries, canary_settings, label_of, own_and_references
+from paczero.audit.laboratory import Laboratory, scratch
+from paczero.config import MechanismConfig
+
+from ..report.conftest import make_header
+
+
+def short(mechanism, steps=6, **more):
+    label = label_of(mechanism)
+    args = replace(canary_settings(mechanism), steps=steps)
+    return canaries({label: args}, **({"runs": 24, "base": 32, "count": 16} | more))
+
+
+def test_without_privacy_the_insider_knows_and_a_coin_tells_nobody():
+    rows = {row.attack: row for row in short(MechanismConfig(name="none")).rows}
+    assert rows["insider"].auc == 1.0 and rows["insider"].stated_epsilon is None
+    assert "nothing is promised about that" in rows["insider"].meaning
+    rows = {row.attack: row for row in short(MechanismConfig(name="coin")).rows}
+    assert rows["insider"].auc == 0.5
+    for row in rows.values():
+        assert row.epsilon_low == 0.0
+        assert row.auc_low <= 0.5 <= row.auc_high
+
+
+def test_differential_privacy_holds():
+    for name in ("dp-sign", "dpzero"):
+        for row in short(MechanismConfig(name=name, epsilon=0.5)).rows:
+            assert row.epsilon_low <= row.stated_epsilon == 0.5
+            assert "nothing is promised" not in row.meaning
+
+
+def test_the_insider_s_ratio_is_that_of_a_step(laboratory):
+    """With the canary a contested step releases a coin, without it the common sign: ln 1/2 against ln 1."""
+    lab = laboratory("zpl")
+    members = np.array([[True, False], [True, False], [False, True]])
+    g = np.array([1.0, 1.0, -1.5])  # without the last unit: +2 and +0; with it +2 and −1.5
+    trial = lab.run(_place())
+    for y, with_it, without in ((1.0, np.log(0.5), 0.0), (-1.0, np.log(0.5), np.log(module._CERTAIN))):
+        assert module._log_chance(lab.args, g, members, y, trial, 0, 0) == with_it
+        assert module._log_chance(lab.args, g[:-1], members[:-1], y, trial, 0, 0) == without
+
+
+def _place():
+    with scratch() as root:
+        return root / "one"
+
+
+@pytest.mark.parametrize("name", ["zpl", "mi", "dp-sign", "none"])
+def test_the_run_s_own_mechanism_comes_first(name):
+    found = own_and_references(make_header(name))
+    assert next(iter(found.values())).mechanism.name == name
+    assert {args.mechanism.name for args in found.values()} == {name, "none", "dp-sign"}
+
+
+def test_labels():
+    assert label_of(MechanismConfig(family="balanced")) == "zpl, balanced"
+    assert label_of(MechanismConfig(name="mi", budget=0.33)) == "mi, random, 0.33 nats"
+    assert label_of(MechanismConfig(name="dp-sign", epsilon=2)) == "dp-sign, ε = 2"
+    assert label_of(MechanismConfig(name="none")) == "none"
+
+
+def test_the_table_says_on_what_it_rests():
+    result = short(MechanismConfig())
+    assert (result.base, result.canaries, result.steps) == (32, 16, 6)
+    lira, insider = result.rows
+    assert sum(lira.scores) == 24 * 16 and sum(insider.scores) == 24
+    assert isinstance(Laboratory, type) and 0 <= lira.tpr_01_percent <= lira.tpr_1_percent <= 1

@@ -1,0 +1,89 @@
+"""Re-runs: honest mechanisms stay within their bounds, a leak passes them, and an interrupted audit goes on."""
+
+import json
+import stat
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from paczero.audit import reruns as module
+from paczero.audit.laboratory import Laboratory, settings
+from paczero.audit.reruns import attack, rerun
+from paczero.config import MechanismConfig
+from paczero.errors import PACZeroError
+from paczero.mechanism.bounds import posterior_success
+
+ARGS = settings(MechanismConfig(name="mi", budget=0.3, subsets=8), steps=6)
+
+
+def short(directory, runs=40, args=ARGS, **more):
+    return rerun(args, directory, runs=runs, units=32, **more)
+
+
+def test_it_goes_on_where_it_was(tmp_path, monkeypatch):
+    """No outcome is counted twice, half a line is made again, and the same outcomes give the same figures."""
+    directory, count = tmp_path / "audit", [0]
+    real = Laboratory.run
+
+    def counted(self, *given, **more):
+        count[0] += 1
+        if count[0] == 25:
+            raise KeyboardInterrupt
+        return real(self, *given, **more)
+
+    monkeypatch.setattr(Laboratory, "run", counted)
+    with pytest.raises(KeyboardInterrupt):
+        short(directory)
+    (path,) = directory.iterdir()
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700 and stat.S_IMODE(path.stat().st_mode) == 0o600
+    kept = path.read_bytes()
+    assert kept.count(b"\n") == 24
+    path.write_bytes(kept + b'{"y": [[1')
+    result = short(directory)
+    assert count[0] == 25 + 16 and path.read_bytes().startswith(kept)
+    assert short(directory).to_dict() == result.to_dict() and count[0] == 41
+    assert result.runs == 40
+    for found in result.attacks:
+        prior = 1 / 8 if found.name == "bayes-secret" else 0.5
+        assert found.comparison.bound == posterior_success(0.3, prior)
+        assert not found.comparison.exceeded
+        assert found.comparison.trials == (20 if found.name.startswith("trained") else 40)
+        assert found.comparison.attacks == len(result.attacks) == 5
+
+
+def test_other_settings_are_other_re_runs(tmp_path):
+    short(tmp_path / "audit")
+    short(tmp_path / "audit", args=settings(MechanismConfig(name="skip", subsets=8), steps=6))
+    assert len(list((tmp_path / "audit").iterdir())) == 2
+
+
+def test_a_leak_passes_the_bound(tmp_path, laboratory):
+    """Of a run that says everything but claims to say nothing, by the same attacks and the same rule."""
+    lab = laboratory("half-sign", steps=24)
+    trials = [lab.run(tmp_path / str(number)) for number in range(40)]
+    lab.args, honest = replace(lab.args, mechanism=replace(lab.args.mechanism, name="zpl")), lab.args
+    found = {result.name: result.comparison for result in attack(trials, lab).attacks}
+    lab.args = honest
+    assert found["bayes-unit"].bound == 0.5 and found["bayes-secret"].bound == 1 / 8
+    assert found["bayes-unit"].exceeded and found["bayes-secret"].exceeded and found["bayes-units"].exceeded
+
+
+def test_outcomes_come_back_as_they_were(laboratory, tmp_path):
+    trial = laboratory("mi", budget=0.3, channel="gaussian", directions=2).run(tmp_path / "one")
+    back = module._unpacked(json.loads(json.dumps(module._packed(trial))))
+    for name in ("y", "signs", "noise", "output", "inside", "weights", "losses"):
+        assert np.array_equal(getattr(back, name), getattr(trial, name)), name
+    assert back.secret == trial.secret
+
+
+def test_what_cannot_be_attacked_is_refused(tmp_path):
+    with pytest.raises(PACZeroError, match="never reads the secret half"):
+        short(tmp_path / "a", args=settings(MechanismConfig(name="none")))
+    with pytest.raises(PACZeroError, match="reruns: 39 was given"):
+        short(tmp_path / "a", runs=39)
+    short(tmp_path / "b")
+    (path,) = (tmp_path / "b").iterdir()
+    path.write_text('{"y": 1}\n')
+    with pytest.raises(PACZeroError, match="delete it"):
+        short(tmp_path / "b")

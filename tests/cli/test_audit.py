@@ -1,0 +1,77 @@
+"""`paczero audit`: passes an honest run, names what does not follow, and goes on where it was."""
+
+import json
+import stat
+
+import pytest
+
+from paczero.mechanism.journal import Journal
+
+
+def remade(run, change):
+    """The journal with one entry changed and all its chains made again, as somebody would who covers his tracks."""
+    journal = Journal.open(run / "private" / "journal.jsonl")
+    entries = [change(dict(entry)) for entry in journal.entries]
+    (run / "private" / "journal.jsonl").unlink()
+    again = Journal.create(run / "private" / "journal.jsonl", journal.header)
+    for entry in entries:
+        again.append(entry)
+
+
+@pytest.fixture
+def mi(arguments, paczero, tmp_path):
+    run = tmp_path / "mi"
+    more = ["--mechanism.name", "mi", "--mechanism.budget", "0.3"]
+    given = arguments(run, *more)
+    place = given.index("--test_seed")
+    code, _, err = paczero(*given[:place], *given[place + 2 :])
+    assert code == 0, err
+    return run
+
+
+def test_an_honest_run_passes(paczero, mi):
+    code, out, err = paczero("audit", mi, "--parts", "exact,families,controls,reruns", "--reruns", "40")
+    assert code == 0, out + err
+    assert "6 steps computed again, 0 values do not follow" in out and "control      seeded secret: caught" in out
+    assert out.strip().splitlines()[-1] == f"Passed: {mi / 'report' / 'audit' / 'index.html'}"
+    document = json.loads((mi / "report" / "audit" / "audit.json").read_text())
+    assert document["passed"] and document["left_out"] == ["canaries"]
+    assert len(document["reruns"]["attacks"]) == 5 and document["reruns"]["budget"] == 0.3
+    kept = list((mi / "private" / "audit").iterdir())
+    assert len(kept) == 1 and stat.S_IMODE(kept[0].stat().st_mode) == 0o600
+    before = kept[0].stat().st_mtime_ns
+    assert paczero("audit", mi, "--parts", "reruns", "--reruns", "40")[0] == 0
+    assert kept[0].stat().st_mtime_ns == before, "re-runs that were made are not made again"
+
+
+@pytest.mark.parametrize("what", ["charge", "q", "noise"])
+def test_what_does_not_follow_is_named_by_its_step(paczero, mi, what):
+    key = {"charge": "beta", "q": "q", "noise": "noise"}[what]
+    contested = [e["t"] for e in Journal.open(mi / "private" / "journal.jsonl").entries if not e["unanimous"][0]]
+    step = contested[0]
+    remade(mi, lambda entry: entry | {key: [entry[key][0] * 0.5]} if entry["t"] == step else entry)
+    code, out, _ = paczero("audit", mi, "--parts", "exact")
+    assert code == 1
+    assert f"FAILED       step {step}" in out and "Failed: " in out
+    assert "do not rely on this run" in (mi / "report" / "audit" / "index.html").read_text()
+
+
+def test_a_mechanism_that_never_reads_the_secret_has_no_re_runs(paczero, finished, arguments, tmp_path):
+    run = tmp_path / "none"
+    assert paczero(*arguments(run, "--mechanism.name", "none"))[0] == 0
+    code, out, err = paczero("audit", run, "--parts", "exact,families,reruns")
+    assert code == 0, out + err
+    assert json.loads((run / "report" / "audit" / "audit.json").read_text())["left_out"] == [
+        "reruns", "controls", "families", "canaries"
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_audited(refusal, finished, tmp_path):
+    assert "holds no run" in refusal("audit", tmp_path)
+    assert "--parts: 'all' was given" in refusal("audit", finished, "--parts", "all")
+    assert "--reruns: 3 was given" in refusal("audit", finished, "--reruns", "3")
+    assert "--canary_runs: 3 was given" in refusal("audit", finished, "--canary_runs", "3")
+    (finished / "private" / "journal.jsonl").write_text("nonsense\n")
+    assert "journal" in refusal("audit", finished, "--parts", "exact", code=1)
+    (finished / "private").rename(tmp_path / "elsewhere")
+    assert "paczero verify" in refusal("audit", finished)
