@@ -163,7 +163,9 @@ def balanced(costs: Sequence[int], size: int) -> list[list[int]]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM ends what runs inside as Ctrl-C does: files are closed, the others hear of it, the user how to go on."""
+    """SIGTERM and SIGHUP (a closed terminal) end what runs inside as Ctrl-C does: files are closed, the others hear of
+    it, the user how to go on. A SIGHUP that whoever started us has set aside, as nohup does, stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -171,8 +173,10 @@ def terminable() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

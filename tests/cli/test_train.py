@@ -32,6 +32,10 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def hang_up():
+    os.kill(os.getpid(), signal.SIGHUP)
+
+
 def released(run):
     return {p.relative_to(run): p.read_bytes() for p in (run / "release").rglob("*") if p.is_file()}
 
@@ -88,7 +92,7 @@ def test_without_privacy_nothing_is_called_unanimous(paczero, arguments, tmp_pat
     assert json.loads((run / "summary.json").read_text())["unanimity"] is None
 
 
-@pytest.mark.parametrize("how", [control_c, terminate])
+@pytest.mark.parametrize("how", [control_c, terminate, hang_up])
 def test_interrupted_and_resumed_is_the_same(paczero, refusal, arguments, tmp_path, monkeypatch, finished_once, how):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:

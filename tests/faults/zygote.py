@@ -1,16 +1,22 @@
 """A process that imports everything once and forks children that train, of which some are killed.
 
 Reads one JSON object a line from its standard input and answers each with one: `{"status": …, "seconds": …}`, status as
-`os.waitstatus_to_exitcode` has it (−9: killed; 0: the run is finished). An order has
+`os.waitstatus_to_exitcode` has it (−9: killed; 0: the run is finished; 2: refused, in one line on the log). An order
+has
 
     settings   keywords of `train`, below
     delay      seconds after which the child is killed, or null
-    event      the how manieth write, sync, rename or link the child kills itself at, or null
+    event      the how manieth write, sync, rename or link something happens at, or null
+    how        what: "kill" (left out), "full" (no space on the device, then and from then on), "forbidden" (no access)
     seed       of where exactly: before it, in the middle of what is written, or after it
+    byte       how much of a write is done before the child is killed, instead of what the seed says
+    plain      whether figures are stand-ins, so that a run takes a tenth of the time
+    log        a file to which the events are written, one a line: its kind and how many bytes
 
 No forward pass runs before a fork, and one thread only, so that a child may compute.
 """
 
+import errno
 import json
 import os
 import random
@@ -30,8 +36,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
 from paczero import PACZeroConfig, PACZeroTrainer
 from paczero.config import MechanismConfig
+from paczero.errors import PACZeroError
 from paczero.observers import Diagnostics
-from paczero.report import figures  # noqa: F401
+from paczero.report import figures
 from paczero.rundir import RunDirectory
 
 torch.set_num_threads(1)
@@ -50,23 +57,35 @@ def train(settings: dict[str, Any]) -> None:
     trainer.train(resume_from_checkpoint=run.config.is_file())
 
 
-class Killer:
-    """Counts what reaches the file system and kills this process at one of those events."""
+class Fault:
+    """Counts what reaches the file system, and lets something happen at one of those events."""
 
-    def __init__(self, target: int | None, seed: int):
-        self.target, self.count, self.chance = target, 0, random.Random(seed)
+    def __init__(self, order: dict[str, Any]):
+        self.target, self.how = order["event"], order.get("how") or "kill"
+        self.chance, self.byte, self.count = random.Random(order["seed"]), order.get("byte"), 0
+        log = order.get("log")
+        self.log = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND) if log else None
 
     def watch(self) -> None:
-        os.write = self.around(os.write, self.torn)
-        Diagnostics._write = self.around(Diagnostics._write, self.torn_row)  # type: ignore[method-assign]
+        self.write = os.write
+        os.write = self.around("write", os.write, self.torn)
+        Diagnostics._write = self.around("row", Diagnostics._write, self.torn_row)  # type: ignore[method-assign]
         for name in ("fsync", "rename", "replace", "link", "unlink", "mkdir", "ftruncate"):
-            setattr(os, name, self.around(getattr(os, name), None))
+            setattr(os, name, self.around(name, getattr(os, name), None))
 
-    def around(self, whole: Callable[..., Any], torn: Callable[..., None] | None) -> Callable[..., Any]:
+    def around(self, kind: str, whole: Callable[..., Any], torn: Callable[..., None] | None) -> Callable[..., Any]:
         def event(*args: Any, **kwargs: Any) -> Any:
-            self.count += 1
-            if self.count != self.target:
+            if kind == "write" and args[0] in (1, 2):
                 return whole(*args, **kwargs)
+            self.count += 1
+            if self.log is not None:
+                self.write(self.log, f"{kind} {len(args[1]) if kind == 'write' else 0}\n".encode())
+            if self.target is None or self.count < self.target or (self.how != "full" and self.count > self.target):
+                return whole(*args, **kwargs)
+            if self.how != "kill":
+                if kind in ("unlink", "ftruncate"):  # tidying up works on a full disk
+                    return whole(*args, **kwargs)
+                raise OSError(errno.ENOSPC if self.how == "full" else errno.EACCES, "as was asked for")
             if torn is not None:
                 torn(whole, *args, **kwargs)
             elif self.chance.random() < 0.5:
@@ -76,7 +95,7 @@ class Killer:
         return event
 
     def torn(self, write: Callable[..., Any], descriptor: int, data: bytes) -> None:
-        write(descriptor, data[: self.chance.randint(0, len(data))])
+        write(descriptor, data[: self.chance.randint(0, len(data)) if self.byte is None else self.byte])
 
     def torn_row(self, write: Callable[..., Any], diagnostics: Diagnostics, **row: Any) -> None:
         text = json.dumps(row) + "\n"
@@ -89,9 +108,14 @@ def child(order: dict[str, Any], log: Path) -> None:
     descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
-    Killer(order["event"], order["seed"]).watch()
+    if order.get("plain"):
+        figures.png = lambda draw, width, height: b"a stand-in"
+    Fault(order).watch()
     try:
         train(order["settings"])
+    except (PACZeroError, OSError) as error:
+        print(" ".join(str(error).split()), flush=True)
+        os._exit(2)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
