@@ -9,7 +9,7 @@ that are texts stay as written too, and `1e-3` is a number. The safe subset of Y
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -26,6 +26,7 @@ _Loader.add_implicit_resolver(
     re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"),
     list("-+.0123456789"),
 )
+_MOST = 100_000  # values of one file
 _NULL = "tag:yaml.org,2002:null"
 
 
@@ -44,10 +45,13 @@ def read_yaml(text: str, *, is_text: Callable[[str], bool], keep_null: Callable[
     Raises:
         PACZeroError: not YAML, a key given twice, a key that is no scalar, or a node that contains itself.
     """
-    loader = _Loader(text)
+    loader: _Loader | None = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         return {} if node is None else _Reader(loader, is_text, keep_null).value(node, "", ())
+    except RecursionError as error:
+        raise PACZeroError("not the YAML of settings: it is nested too deeply") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f" in line {mark.line + 1}" if mark else ""
@@ -55,18 +59,26 @@ def read_yaml(text: str, *, is_text: Callable[[str], bool], keep_null: Callable[
     except yaml.YAMLError as error:
         raise PACZeroError(f"not YAML: {' '.join(str(error).split())}") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 @dataclass(frozen=True)
 class _Reader:
-    """Turns nodes into values; `key` is a node's dotted key, `above` the identities of the nodes around it."""
+    """Turns nodes into values; `key` is a node's dotted key, `above` the identities of the nodes around it.
+
+    Nodes are counted as they are read: aliases of aliases may stand for billions of them in a few lines.
+    """
 
     loader: _Loader
     is_text: Callable[[str], bool]
     keep_null: Callable[[str], bool]
+    seen: list[int] = field(default_factory=lambda: [0])
 
     def value(self, node: yaml.Node, key: str, above: tuple[int, ...]) -> Any:
+        self.seen[0] += 1
+        if self.seen[0] > _MOST:
+            raise PACZeroError(f"line {node.start_mark.line + 1}: more than {_MOST:,} values, which no settings have")
         if id(node) in above:
             raise PACZeroError(f"line {node.start_mark.line + 1}: {key} contains itself")
         above = (*above, id(node))

@@ -1,0 +1,106 @@
+"""Tries something that may be broken, and says what came of it: a refusal in one line, or something that must never be.
+
+>>> attempt(lambda: main(["train"]), watched=[Path("empty")]).problem is None       # doctest: +SKIP
+True
+
+A problem is: an exception that is no PACZeroError, a traceback, more than one line or a line that says too little, an
+exit code other than 0, 1 and 2, something that takes too long, or a file that was left behind by what was refused.
+"""
+
+import contextlib
+import io
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from paczero.errors import PACZeroError
+
+PREFIX = "paczero: error: "
+_SHORTEST = 15  # characters that a line needs, to say what was given, expected and to be done
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What came of it.
+
+    Attributes:
+        code: exit code; of a function 0, or that of the error.
+        line: the refusal, empty where there was none.
+        problem: what must never be; None where all is well.
+    """
+
+    code: int
+    line: str
+    problem: str | None
+
+
+class TooLong(BaseException):
+    """Raised by the alarm; no `except Exception` stops it."""
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raises TooLong within what takes longer."""
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise TooLong
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def attempt(action: Callable[[], Any], *, watched: Sequence[Path] = (), seconds: float = 20.0) -> Attempt:
+    """Does it, with standard output and error caught.
+
+    Args:
+        action: a call of `main`, whose exit code counts, or any function that may raise PACZeroError.
+        watched: directories in which nothing may be new afterwards, where it was refused.
+        seconds: that it may take.
+    """
+    before = {path: _names(path) for path in watched}
+    out, err = io.StringIO(), io.StringIO()
+    code, raised = 0, ""
+    try:
+        with limited(seconds), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            answer = action()
+            code = answer if isinstance(answer, int) and not isinstance(answer, bool) else 0
+    except PACZeroError as error:
+        code, raised = error.exit_code, f"{PREFIX}{error}"
+    except TooLong:
+        return Attempt(-1, "", f"took longer than {seconds} s")
+    except BaseException as error:
+        return Attempt(-1, "", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+    lines = [line for line in (raised or err.getvalue()).split("\n") if line.startswith("paczero: error")]
+    line = lines[-1].removeprefix(PREFIX) if lines else ""
+    problem = _problem(code, lines, raised, err.getvalue() + out.getvalue())
+    if problem is None and code:
+        new = sorted(str(name) for path in watched for name in _names(path) - before[path])
+        problem = f"left behind: {', '.join(new[:5])}" if new else None
+    return Attempt(code, line, problem)
+
+
+def _problem(code: int, lines: list[str], raised: str, text: str) -> str | None:
+    if "Traceback (most recent call last)" in text:
+        return f"a traceback: {text[-600:]}"
+    if code not in (0, 1, 2):
+        return f"exit code {code}: {text[-300:]}"
+    if code and not lines and "\nFailed: " not in text:  # how an audit that fails ends
+        return f"exit code {code} without a line: {text[-300:]}"
+    if len(lines) > 1 or "\n" in raised:
+        return f"more than one line: {text[-600:]}"
+    if lines and len(lines[0].removeprefix(PREFIX)) < _SHORTEST:
+        return f"a line that says too little: {lines[0]}"
+    return None
+
+
+def _names(path: Path) -> set[Path]:
+    return set(path.rglob("*")) if path.is_dir() else set()
