@@ -14,7 +14,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 from paczero.config import TaskConfig
-from paczero.errors import IntegrityError, PACZeroError
+from paczero.errors import IntegrityError
 from paczero.rundir import write_whole
 
 FORMAT = "paczero-task/1"
@@ -55,5 +55,5 @@ def read(folder: Path) -> TaskConfig | None:
         raise IntegrityError(f"{path}: {min(unknown)!r} is no setting of a task here; a newer paczero may read it")
     try:
         return TaskConfig(**{name: value for name, value in content.items() if name != "format"})
-    except (PACZeroError, TypeError, AttributeError) as error:
-        raise IntegrityError(f"{path}: is no task that a run wrote: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:  # PACZeroError among them
+        raise IntegrityError(f"{path}: is no task that a run wrote: {' '.join(str(error).split())}") from error

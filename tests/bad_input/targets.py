@@ -40,7 +40,13 @@ steps: 4
 learning_rate: 0.01
 output_dir: {out}
 """
-SWEEP = "base: {config}\noutput_dir: {out}\nseeds: [0, 1]\ncells:\n  one: {{learning_rate: 0.01}}\n  two: {{learning_rate: 0.02}}\n"
+SWEEP = """base: {config}
+output_dir: {out}
+seeds: [0, 1]
+cells:
+  one: {{learning_rate: 0.01}}
+  two: {{learning_rate: 0.02}}
+"""
 TASK = TaskConfig(labels={"0": "terrible", "1": "great"})
 Target = Callable[[random.Random], Attempt]
 
@@ -242,7 +248,8 @@ FLAGS = (
     "mechanism.epsilon", "mechanism.delta", "mechanism.sampling", "mechanism.pilots", "steps", "learning_rate",
     "schedule", "mu", "directions", "restore", "average", "seed", "batch_tokens", "units_per_step", "eval_steps",
     "select", "threshold", "dtype", "device", "train_layers", "cache_bytes", "cache_dir", "engine", "engine.packing",
-    "engine.offload", "engine.max_memory", "report_to", "test_seed", "force", "output_dir", "config", "base", "resume", "secret",
+    "engine.offload", "engine.max_memory", "report_to", "test_seed", "force", "output_dir", "config", "base", "resume",
+    "secret",
 )  # fmt: skip
 OPTIONS = (
     *("verify", "model", "step", "output", "data", "input", "key", "parts", "reruns", "open", "config", "success"),
