@@ -14,9 +14,10 @@ from jsonargparse import Namespace
 
 from paczero.cli.flags import SettingsParser
 from paczero.cli.plan import Planned, plan, read_sweep, state_of
+from paczero.cli.searched import Searched, searched
 from paczero.cli.settings import settings_parser
 from paczero.cli.summary import Summary, read_summary, summary_path
-from paczero.cli.terminal import Live
+from paczero.cli.terminal import Live, warn
 from paczero.cli.workers import Workers
 from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
@@ -34,6 +35,9 @@ fails stops nothing else. The file is a recipe with these keys beside its settin
 
 Settings given as flags hold for all runs. OUTPUT_DIR/cache keeps what all runs share, hidden states: the records' text
 in another form, to be removed when the sweep is done.
+
+Keeping the best run of a pool costs what all of them may tell, which a line on standard error adds up: search on other
+records, or state the sum. Each run draws a secret of its own; that changes nothing of it.
 
   paczero sweep my.yaml --dry_run
   paczero sweep my.yaml --only zpl --jobs 1
@@ -59,6 +63,8 @@ def run(namespace: Namespace) -> int:
     if jobs < 1:
         raise PACZeroError(f"--jobs: {jobs} was given; expected 1 or more")
     states = {item.name: state_of(item) for item in planned}  # refuses changed settings before anything runs
+    if (owed := searched([_asked(item) for item in planned if item.settings.args.test_seed is None])) is not None:
+        warn(owed)
     if namespace.dry_run:
         for item in planned:
             print(f"{states[item.name]:<12} {item.directory}")
@@ -71,6 +77,11 @@ def run(namespace: Namespace) -> int:
     for item in failed:
         print(f"failed: {item.name} (its log: {item.log})", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _asked(item: Planned) -> Searched:
+    mechanism = item.settings.args.mechanism
+    return Searched(mechanism.name, mechanism.budget, mechanism.epsilon)
 
 
 def _work(workers: Workers, waiting: Sequence[Planned], total: int, jobs: int, live: Live) -> list[Planned]:

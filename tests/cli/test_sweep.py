@@ -58,6 +58,7 @@ def test_the_plan_is_listed(paczero, sweep_file, tmp_path):
     )
     code, out, err = paczero("sweep", path, "--dry_run")
     assert code == 0, err
+    assert err == ""  # test coins: void anyway
     names = [line.split()[1].removeprefix(f"{tmp_path}/out/") for line in out.splitlines()]
     cells = ("zpl,learning_rate=0.01", "zpl,learning_rate=0.1", "none,learning_rate=0.01", "none,learning_rate=0.1")
     assert names == [f"{cell}/seed-{seed}" for seed in (0, 1) for cell in cells]
@@ -209,3 +210,13 @@ def test_bases_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("base: {x: 1}\n")
     with pytest.raises(PACZeroError, match="expected a file or a list of files"):
         load_settings(tmp_path / "a.yaml")
+
+
+def test_a_search_on_the_pool_is_warned_of(paczero, sweep_file):
+    cells = {"a": {"mechanism.budget": 0.03}, "b": {"mechanism.budget": 0.07}}
+    path = sweep_file(cells=cells, seeds=[0, 1], test_seed=None, mechanism={"name": "mi"})
+    code, out, err = paczero("sweep", path, "--dry_run")
+    assert code == 0 and out.count("\n") == 4
+    assert err.count("\n") == 1 and "4 runs on the pool" in err and "0.2 nats (p = 0.8036)" in err
+    path = sweep_file(cells=cells, test_seed=None, mechanism={"name": "mi"})
+    assert paczero("sweep", path, "--dry_run", "--only", "a")[2] == ""
