@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from paczero.assembly import Records
 
+_UNSAFE = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".so"})
 _AT_ONCE = 512  # records between two lines of progress
 
 
@@ -36,6 +37,7 @@ def load_target(target: Target, *, base: bool = False) -> tuple["nn.Module", "Pr
     """
     from paczero.zeroth.models import load
 
+    _refuse_pickles(target)
     loaded = partial(load, dtype=target.args.dtype, device=target.args.device, engine=target.args.engine)
     if target.model is not None and not base:
         return loaded(target.model)
@@ -53,6 +55,22 @@ def load_target(target: Target, *, base: bool = False) -> tuple["nn.Module", "Pr
         ) from error
     _check_base(target, model)
     return (model if base or target.adapter is None else _adapted(model, target.adapter, target.base)), tokenizer
+
+
+def _refuse_pickles(target: Target) -> None:
+    """A release and an adapter may be a stranger's: their weights are safetensors, and nothing in them is code.
+
+    A model that is named by itself is the user's own choice; torch opens its weights without running what is in them.
+    """
+    folders = [target.adapter] if target.adapter is not None else []
+    if target.header is not None and target.model is not None:
+        folders.append(Path(target.model))
+    for folder in folders:
+        odd = sorted(path.name for path in folder.iterdir() if path.suffix in _UNSAFE) if folder.is_dir() else []
+        if odd:
+            raise IntegrityError(
+                f"{folder / odd[0]}: is a pickle or code, which could run when it is loaded; expected safetensors alone"
+            )
 
 
 def scores_of(

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
@@ -64,6 +65,11 @@ def load(
             model = _from_pretrained(model, DTYPES[dtype], target, engine or EngineConfig(), keep)
         except PACZeroError:  # what the settings ask of the device; the model itself may be fine
             raise
+        except UnpicklingError as error:  # torch opens pickles without running what is in them, and says at length why
+            raise PACZeroError(
+                f"model: the weights of {name!r} are a pickle that holds more than tensors, and it is not opened; "
+                "expected safetensors"
+            ) from error
         except (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
             if not out_of_memory(error):
                 raise PACZeroError(_cannot_load("model", name, error)) from error
