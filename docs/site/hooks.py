@@ -1,7 +1,7 @@
 """What the site shows of files that do not lie in docs/, and where links to them lead.
 
-The README, the changes and the recipes are pages of the site as well. Links are written as they must be in a clone; on the
-site one that leads to a page goes there, and one that leads to anything else of the repository becomes its text.
+The README, the changes and the recipes are pages of the site as well. Links are written as they must be in a clone; on
+the site one that leads to a page goes there, and one that leads to anything else of the repository becomes its text.
 """
 
 import posixpath
