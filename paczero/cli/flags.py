@@ -19,7 +19,7 @@ from jsonargparse import Namespace
 
 from paczero.cli.parsing import CommandParser, did_you_mean, expected
 from paczero.cli.recipes import like, recipes
-from paczero.cli.yamlfile import read_yaml
+from paczero.cli.yamlfile import read_settings_file, read_yaml
 from paczero.errors import PACZeroError
 
 Tree = dict[str, Any]
@@ -135,7 +135,7 @@ class SettingsParser(CommandParser):
         try:
             if path.resolve() in above:
                 raise PACZeroError("base: the file is its own base; expected one that does not lead back to it")
-            own = self._yaml(path.read_text(encoding="utf-8"))
+            own = self._yaml(read_settings_file(path))
             if not isinstance(own, dict):
                 raise PACZeroError(f"a {type(own).__name__} was given; expected settings, one `key: value` a line")
             tree: Tree = {}

@@ -17,6 +17,7 @@ from jsonargparse import Namespace
 from paczero.cli.flags import SettingsParser
 from paczero.cli.recipes import like, recipes
 from paczero.cli.settings import RunSettings, load_settings, settings_from, settings_parser
+from paczero.cli.yamlfile import read_settings_file
 from paczero.config import FREE_SETTINGS, RESUMABLE_SETTINGS
 from paczero.errors import PACZeroError
 from paczero.rundir import RunDirectory
@@ -96,7 +97,7 @@ def read_sweep(namespace: Namespace) -> Sweep:
     if not path.exists() and namespace.file in known:
         path = known[namespace.file]
     try:
-        content = reader().read_overrides(path.read_text(encoding="utf-8"))
+        content = reader().read_overrides(read_settings_file(path))
     except (OSError, UnicodeDecodeError) as error:
         raise PACZeroError(
             f"sweep: {namespace.file!r} cannot be read; expected a YAML file or one of {like(namespace.file, known)}"
@@ -117,6 +118,8 @@ def read_sweep(namespace: Namespace) -> Sweep:
     root = namespace.settings.get("output_dir") or content.get("output_dir")
     if not root:
         raise PACZeroError(f"output_dir: {namespace.file!r} names none; expected where the runs shall lie; add it")
+    if not isinstance(root, str):
+        raise PACZeroError(f"output_dir: {root!r} was given in {namespace.file!r}; expected one directory's name")
     return Sweep(
         path,
         tuple(as_flags(given)),

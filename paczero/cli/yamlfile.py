@@ -10,6 +10,7 @@ that are texts stay as written too, and `1e-3` is a number. The safe subset of Y
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -26,8 +27,24 @@ _Loader.add_implicit_resolver(
     re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"),
     list("-+.0123456789"),
 )
+_LARGEST = 4 * 1024**2  # bytes of one file
 _MOST = 100_000  # values of one file
 _NULL = "tag:yaml.org,2002:null"
+
+
+def read_settings_file(path: Path) -> str:
+    """The text of a file of settings; a device that never ends is left after the most that settings can be.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+        PACZeroError: it is longer than any settings.
+    """
+    with open(path, "rb") as stream:
+        data = stream.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise PACZeroError(f"{str(path)!r} is longer than {_LARGEST:,} bytes; no settings are")
+    return data.decode("utf-8")
 
 
 def _nowhere(key: str) -> bool:

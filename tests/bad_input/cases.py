@@ -398,6 +398,15 @@ conf(
     "c.yaml: base: the file is its own base; expected one that does",
     b"base: c.yaml\nsteps: 3\n",
 )
+cmd("a config that never ends", "is longer than", "train", "--config", "/dev/zero")
+cmd(
+    "a sweep into several places",
+    "expected one directory's name",
+    *("sweep", "{tmp}/s.yaml"),
+    s__yaml=b"output_dir: [a, b]\ncells: {a: {steps: 3}}\n",
+)
+cmd("a sweep that never ends", "is longer than", "sweep", "/dev/zero")
+conf("a base that never ends", "is longer than", b"base: /dev/zero\n")
 cmd(
     "no such config",
     "cannot be read (No such file or directory); expected a YAML",
