@@ -80,6 +80,11 @@ class RunDirectory:
         """Whether the release was published."""
         return (self.release / "privacy.json").is_file()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a process holds the run now."""
+        return is_held(self.private / "lock")
+
     def create(self, populate: Callable[["RunDirectory"], None]) -> None:
         """Makes the directory with its private part (0700) and what `populate` puts there, all in one rename.
 
@@ -140,6 +145,21 @@ class RunDirectory:
             yield
         finally:
             os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process has locked this file; no file, no process."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def owners_directory(name: str, given: str) -> Path:

@@ -20,7 +20,7 @@ from paczero.cli.settings import RunSettings, load_settings, settings_from, sett
 from paczero.cli.yamlfile import read_settings_file
 from paczero.config import FREE_SETTINGS, RESUMABLE_SETTINGS
 from paczero.errors import PACZeroError
-from paczero.rundir import RunDirectory
+from paczero.rundir import RunDirectory, is_held
 
 ASIDE = frozenset({"cells", "grid", "seeds", "jobs"})
 _TAKEN = frozenset({"cache", "results"})  # names beside the cells
@@ -180,6 +180,15 @@ def state_of(item: Planned) -> str:
             "or remove the directory"
         )
     return "finished" if directory.finished and (directory.root / "summary.json").exists() else "interrupted"
+
+
+def condition_of(item: Planned) -> str:
+    """`state_of` for a person: also `running`, and `failed` for what was started and left no run."""
+    directory = RunDirectory(item.directory)
+    state = state_of(item)
+    if is_held(item.log) or directory.busy:
+        return "running"
+    return "failed" if state == "new" and item.log.exists() else state
 
 
 def _computed(settings: RunSettings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from paczero.cli.flags import SettingsParser
-from paczero.cli.plan import Planned, plan, read_sweep, state_of
+from paczero.cli.plan import Planned, condition_of, plan, read_sweep, state_of
 from paczero.cli.searched import Searched, searched
 from paczero.cli.settings import settings_parser
 from paczero.cli.summary import Summary, read_summary, summary_path
@@ -67,7 +67,7 @@ def run(namespace: Namespace) -> int:
         warn(owed)
     if namespace.dry_run:
         for item in planned:
-            print(f"{states[item.name]:<12} {item.directory}")
+            print(f"{condition_of(item):<12} {item.directory}")
         return 0
     waiting = [item for item in planned if states[item.name] != "finished"]
     threads = max(1, (os.cpu_count() or 1) // jobs)

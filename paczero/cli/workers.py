@@ -1,14 +1,19 @@
 """Runs of a sweep as processes of their own: each `paczero train` in the same interpreter's environment, with a log."""
 
+import ctypes
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 from paczero.cli.plan import Planned, as_flags, given_anew, state_of
 from paczero.cli.settings import save_settings
 
 _WAIT = 0.2  # seconds between two looks
+_PARENT_DEATH = 1  # Linux, prctl(2): PR_SET_PDEATHSIG
 _PATIENCE = 60.0  # seconds that a run has to come to the end of its step
 
 
@@ -39,8 +44,15 @@ class Workers:
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
         command = [sys.executable, "-m", "paczero", "train", *arguments]
         with item.log.open("ab") as log:
+            fcntl.flock(log, fcntl.LOCK_SH)  # the run inherits it: locked, it is still at work
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                preexec_fn=_ending_with_us(),  # noqa: PLW1509 (two system calls, which take no lock of a thread)
             )
         self._running[process.pid] = (item, process)
 
@@ -68,3 +80,17 @@ class Workers:
                 process.kill()
                 process.wait()
         self._running.clear()
+
+
+def _ending_with_us() -> Callable[[], None] | None:
+    """What a run does first, so that it stops as by Ctrl-C if the sweep is killed; None where no system offers it."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def follow() -> None:
+        prctl(_PARENT_DEATH, signal.SIGTERM)
+        if os.getppid() != parent:  # it was killed meanwhile
+            os._exit(128 + signal.SIGTERM)
+
+    return follow

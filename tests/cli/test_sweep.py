@@ -220,3 +220,35 @@ def test_a_search_on_the_pool_is_warned_of(paczero, sweep_file):
     assert err.count("\n") == 1 and "4 runs on the pool" in err and "0.2 nats (p = 0.8052)" in err
     path = sweep_file(cells=cells, test_seed=None, mechanism={"name": "mi"})
     assert paczero("sweep", path, "--dry_run", "--only", "a")[2] == ""
+
+
+def test_a_killed_sweep_leaves_nothing_running_and_says_what_state_runs_are_in(paczero, sweep_file, tmp_path):
+    bad = {"data.train": str(tmp_path / "missing.csv")}
+    path = sweep_file(cells={"bad": bad, "long": {"steps": 2000, "eval_steps": 2000}}, seeds=[0], jobs=2)
+
+    def conditions():
+        code, out, _ = paczero("sweep", path, "--dry_run")
+        assert code == 0
+        return [line.split()[0] for line in out.splitlines()]
+
+    assert conditions() == ["new", "new"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paczero", "sweep", str(path)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    journal = tmp_path / "out" / "long" / "seed-0" / "private" / "journal.jsonl"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and conditions() != ["failed", "running"]:
+        time.sleep(0.1)
+    while time.monotonic() < until and not (journal.exists() and journal.read_text().count("\n") > 3):
+        time.sleep(0.02)
+    assert conditions() == ["failed", "running"]
+    process.kill()
+    process.wait(timeout=60)
+    while time.monotonic() < until and conditions() != ["failed", "interrupted"]:
+        time.sleep(0.1)
+    assert conditions() == ["failed", "interrupted"]
+    log = journal.parents[1].with_suffix(".log").read_text()
+    assert "go on with: paczero train --resume" in log and "Traceback" not in log
