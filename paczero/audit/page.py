@@ -36,7 +36,7 @@ def write(document: Mapping[str, Any], folder: Path, header: Mapping[str, Any]) 
     pictures = figures.draw(document)
     page = render(document, pictures, header)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in figures.TITLES:
             if name in pictures:
                 write_whole(folder / name, pictures[name])

@@ -76,7 +76,7 @@ def summary_path(run: RunDirectory) -> Path:
 
 def write_summary(run: RunDirectory, summary: Summary, **more: Any) -> None:
     """Writes `summary.json`; `more` adds figures of the caller's own, such as `accuracy_none`."""
-    write_whole(summary_path(run), json.dumps({**asdict(summary), **more}, indent=2) + "\n")
+    write_whole(summary_path(run), json.dumps({**asdict(summary), **more}, indent=2) + "\n", mode=0o600)
 
 
 def read_summary(run: RunDirectory) -> Summary:

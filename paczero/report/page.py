@@ -88,7 +88,7 @@ def write_report(run: RunDirectory) -> Path:
     pictures = _draw(facts)
     page = render(run, facts, pictures)
     try:
-        run.report.mkdir(exist_ok=True)
+        run.report.mkdir(mode=0o700, exist_ok=True)  # the journal in pictures: the owner alone enters
         for name in _PICTURES:
             if name in pictures:
                 write_whole(run.report / name, pictures[name])
