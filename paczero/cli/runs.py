@@ -147,7 +147,7 @@ def train_run(
     if not resume:
         ranks.keep(lambda: check_place(run))
     watcher = Watcher(live, settings.args.mechanism)
-    with terminable(), _resumable(run, watcher, ranks), within_memory(settings.args), ranks.watched():
+    with terminable(), _resumable(run, watcher, ranks), within_memory(settings.args, run), ranks.watched():
         if trainer is None:
             trainer = make_trainer(settings, live=live, resume=resume, secret=secret, model=model)
         trainer.observers, trainer.progress = [watcher], shown(live)
@@ -350,8 +350,13 @@ def _paths_explained(settings: RunSettings, model: str | None) -> Iterator[None]
 
 
 @contextmanager
-def within_memory(args: PACZeroConfig) -> Iterator[None]:
-    """Turns what the host's or the GPU's allocator says into one line; nothing is made smaller silently."""
+def within_memory(args: PACZeroConfig, run: RunDirectory | None = None) -> Iterator[None]:
+    """Turns what the host's or the GPU's allocator says into one line; nothing is made smaller silently.
+
+    Args:
+        args: of the run.
+        run: what can go on, once it was begun.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -359,8 +364,10 @@ def within_memory(args: PACZeroConfig) -> Iterator[None]:
 
         if not out_of_memory(error):
             raise
-        smaller = max(1, args.batch_tokens // 2)
+        smaller, more = max(1, args.batch_tokens // 2), ""
+        if run is not None and run.private.is_dir():
+            more = f"go on where there is more: paczero train --resume {shlex.quote(str(run.root))}; or "
         raise PACZeroError(
-            f"out of memory with batch_tokens {args.batch_tokens}; begin again with --batch_tokens {smaller} (micro-"
-            "batches are fixed for a run), or keep less in memory: --cache_bytes, --dtype bfloat16"
+            f"out of memory with batch_tokens {args.batch_tokens}; {more}begin again with --batch_tokens {smaller} "
+            "(micro-batches are fixed for a run), or keep less in memory: --cache_bytes, --dtype bfloat16"
         ) from error

@@ -43,7 +43,7 @@ class Watcher:
         self._releases = self._unanimous = 0
         self._recent: deque[bool] = deque(maxlen=RECENT)
         self._dev: list[DevResult] = []
-        self._still = False
+        self._still = self._nonfinite = False
         self._pace: tuple[int, float] | None = None  # the first step that was measured here, and when it ended
 
     def on_step(self, step: "Step") -> None:
@@ -55,7 +55,14 @@ class Watcher:
         if step.loss is None:  # from the journal: it says nothing of how long a step takes
             self.live.show(f"going through step {self.done:,} of {step.steps:,} again, as the journal has it")
             return
-        if step.still and not self._still:
+        if step.release.nonfinite and not self._nonfinite:
+            self._nonfinite = True
+            self.live.note(
+                f"step {self.done:,}: {step.release.nonfinite:,} derivatives were not finite and count as 0, as "
+                "others will; training goes on; another run may do better with a smaller --learning_rate or --dtype "
+                "float32 (said once)"
+            )
+        if step.still and not step.release.nonfinite and not self._still:
             self._still = True
             self.live.note(
                 f"step {self.done:,}: no record's loss changed along {step.still} of {len(step.release.y)} directions; "
