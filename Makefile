@@ -1,4 +1,4 @@
-# make demo | test | lint | clean. Each does its own set-up into .venv; a second call starts at once.
+# make demo | test | lint | docs | clean. Each does its own set-up into .venv; a second call starts at once.
 # PYTHON=… chooses the interpreter (3.11 or newer) for the virtual environment.
 
 VENV := .venv
@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(CHECK)' >/dev/null 2>&1 && echo $$p && break; done)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
@@ -23,6 +23,11 @@ lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# The documentation as a site that loads nothing from elsewhere; a warning is an error (not with --quiet, which hides it).
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html"
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix .
@@ -41,5 +46,5 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
