@@ -97,6 +97,7 @@ def test_the_public_names_are_on_the_api_pages(site: Path) -> None:
     import paczero.mechanism
 
     text = "".join(path.read_text(encoding="utf-8") for path in (site / "api").glob("*.html"))
+    assert "<blockquote" not in text, "an example that is not shown as code"
     headed = set(re.findall(r'id="paczero\.[\w.]*?(\w+)"', text))
     for module in (paczero, paczero.mechanism, paczero.audit):
         assert not set(module.__all__) - headed, module.__name__
