@@ -107,7 +107,7 @@ def explain(message: str, value_types: Mapping[str, Any], options: Iterable[str]
             return f"{key}: {what}; expected {expected(value_types[key])}"
         return f"{key}: {what}; {_squeezed(message[match.end() :])}"
     if match := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL):
-        return _unknown(match[1].split()[0], match[1], options)
+        return _unknown((match[1].split() or [""])[0], match[1], options)
     if match := re.match(r"argument (\S+): expected (?:one|at least one) argument", message):
         key = match[1].lstrip("-")
         wanted = expected(value_types[key]) if key in value_types else "one"

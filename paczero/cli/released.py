@@ -134,7 +134,7 @@ def _adapted(model: "PreTrainedModel", adapter: Path, base: str) -> "nn.Module":
             alone = not is_placed(model)
             wrapped = PeftModel.from_pretrained(model, str(adapter)) if alone else load_adapter(model, adapter)
         there = load_peft_weights(str(adapter), device="cpu").keys()
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise PACZeroError(
             f"the adapter in {str(adapter)!r} cannot be loaded on the base {base!r}; expected the base that it was "

@@ -398,6 +398,7 @@ conf(
     "c.yaml: base: the file is its own base; expected one that does",
     b"base: c.yaml\nsteps: 3\n",
 )
+cmd("an empty argument", "'' was given where nothing more is expected", "match", "--success", "0.6", "")
 cmd("a config that never ends", "is longer than", "train", "--config", "/dev/zero")
 cmd(
     "a sweep into several places",
