@@ -56,7 +56,7 @@ class Channel(ABC):
         Args:
             q: in [0, 1], probability of one of the two signs (which one does not matter). Give the less likely one's:
                 a mass near 0 keeps its digits where one near 1 does not.
-            nats: >= 0.
+            nats: 0 or more.
 
         Returns:
             f in [0, 1/2] or σ in [0, inf]; 0.0 where nats >= h(q), otherwise the most for nats = 0 (or below 1e-300).
