@@ -243,11 +243,28 @@ def render(run: RunDirectory, facts: Facts, pictures: Mapping[str, bytes]) -> st
         settings=settings(header) if header else [],
         config=_flat(facts.config),
         sealed=facts.sealed,
+        audit=_audit(run),
         card=_card(run),
         pictures=[
             (name, _PICTURES[name], base64.b64encode(pictures[name]).decode()) for name in _PICTURES if name in pictures
         ],
     )
+
+
+def _audit(run: RunDirectory) -> dict[str, Any] | None:
+    """What attacks on this run have reached, where it was audited: whether it passed, and a sentence each."""
+    document = _mapping(run.report / "audit" / "audit.json", json.loads)
+    if not document:
+        return None
+    attacks = (document.get("reruns") or {}).get("attacks") or []
+    rows = (document.get("canaries") or {}).get("rows") or []
+    reached = [
+        f"{attack['title']}: right in {100 * attack['interval']['estimate']:.1f} % of {attack['trials']:,} re-runs, "
+        f"allowed {100 * attack['bound']:.1f} %."
+        for attack in attacks
+    ]
+    own = [f"{row['label']}: {row['meaning']}" for row in rows if row["label"] == rows[0]["label"]]
+    return {"passed": bool(document.get("passed")), "reached": reached, "membership": own}
 
 
 def _card(run: RunDirectory) -> str | None:

@@ -159,3 +159,18 @@ def test_refusals_are_one_line(build: Build, tmp_path: Path) -> None:
             write_report(run)
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
         path.write_text(before)
+
+
+def test_what_attacks_reached_stands_beside_the_promise(finished, undrawn):
+    """Of a run that was audited; of one that was not, nothing."""
+    run = finished("zpl")
+    assert "What attacks have reached" not in write_report(run).read_text(encoding="utf-8")
+    interval = {"estimate": 0.512, "low": 0.4, "high": 0.6}
+    attack = {"title": "Best <attacker>", "interval": interval, "trials": 300, "bound": 0.5}
+    rows = [{"label": "zpl", "meaning": "Somebody tells."}, {"label": "none", "meaning": "Somebody else tells."}]
+    document = {"passed": True, "reruns": {"attacks": [attack]}, "canaries": {"rows": rows}}
+    (run.report / "audit").mkdir()
+    (run.report / "audit" / "audit.json").write_text(json.dumps(document))
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "Best &lt;attacker&gt;: right in 51.2 % of 300 re-runs, allowed 50.0 %." in text
+    assert "zpl: Somebody tells." in text and "Somebody else" not in text
