@@ -1,10 +1,14 @@
 """`paczero verify` and `paczero sign`: what they say, and that anything that differs is one line and exit code 1."""
 
 import json
+import re
 import shutil
+
+from safetensors.torch import load_file, save_file
 
 from paczero.report import statement
 
+from ..verification.conftest import reseal
 from ..verification.test_signature import write_keys
 
 
@@ -37,6 +41,27 @@ def test_full_tuning_says_what_it_could_not_make_again(paczero, finished_full_on
 def test_another_base_is_found(refusal, finished, tmp_path, make_tiny_model):
     other = make_tiny_model(tmp_path / "other", seed=3)
     assert refusal("verify", finished, "--model", other, code=1).startswith("base model: ")
+
+
+def test_what_was_not_trained_is_compared_with_the_base_only(paczero, refusal, finished_full, tiny_model_dir):
+    release = finished_full / "release"
+    path = release / "model" / "model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if ".layers.0." in name)  # the last layer was trained
+    tensors[name] = tensors[name] + 1
+    save_file(tensors, path, metadata={"format": "pt"})
+    reseal(release)
+    assert paczero("verify", release)[0] == 0
+    assert f"{name} differs" in refusal("verify", release, "--model", tiny_model_dir, code=1)
+
+
+def test_figures_of_the_development_set_are_the_owners_word(paczero, finished):
+    card = finished / "release" / "README.md"
+    text, count = re.subn(r"(\| served \(step \d+\) \|) [^|]+ \|", r"\1 99.9 % |", card.read_text())
+    assert count == 1
+    card.write_text(text)
+    reseal(finished / "release")
+    assert paczero("verify", finished)[0] == 0
 
 
 def test_changes_are_found_and_named(refusal, finished):
