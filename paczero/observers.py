@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
+from paczero.mechanism.files import about
 from paczero.zeroth.trainer import DevResult, Step
 
 
@@ -43,7 +44,8 @@ class Diagnostics:
         }
         self._steps = {row["t"] for row in rows if row["kind"] == "step"}
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
-        os.ftruncate(descriptor, size)  # a half line of a killed process
+        with about(path):
+            os.ftruncate(descriptor, size)  # a half line of a killed process
         os.lseek(descriptor, 0, os.SEEK_END)
         self._stream = open(descriptor, "w", encoding="utf-8")  # noqa: SIM115 (open as long as the run)
 
@@ -67,8 +69,9 @@ class Diagnostics:
             self._write(kind="dev", t=result.done, **result.figures, threshold=result.threshold)
 
     def _write(self, **row: Any) -> None:
-        self._stream.write(json.dumps(row) + "\n")
-        self._stream.flush()
+        with about(self.path):
+            self._stream.write(json.dumps(row) + "\n")
+            self._stream.flush()
 
     def close(self) -> None:
         """Closes the file; nothing more is written."""

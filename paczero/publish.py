@@ -17,7 +17,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from paczero.config import PACZeroConfig, TaskConfig
-from paczero.mechanism.files import sync_directory
+from paczero.mechanism.files import about, sync_directory
 from paczero.records.metrics import METRIC_OF_KIND
 from paczero.report.card import publish
 from paczero.report.figures import Development
@@ -109,6 +109,7 @@ def _make_durable(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            with about(path):
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.files import sync_directory
+from paczero.mechanism.files import about, sync_directory
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     data = content.encode() if isinstance(content, str) else content
     descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode)
     try:
-        with open(descriptor, "wb") as stream:
+        with about(path), open(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

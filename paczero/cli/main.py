@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except Exception as error:
-        message = _mendable(error)
+        message = mendable(error)
         if message is None:
             raise
         _complain(message)
@@ -117,7 +117,7 @@ def _dispatch(arguments: list[str]) -> int:
     return command.run(namespace)
 
 
-def _mendable(error: Exception) -> str | None:
+def mendable(error: Exception) -> str | None:
     """One line for what the machine lacks or refuses; None for anything that would be an error of ours."""
     text = " ".join(str(error).split())
     no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

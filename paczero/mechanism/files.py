@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,6 +43,17 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+@contextlib.contextmanager
+def about(path: Path) -> Iterator[None]:
+    """An error of the system within says which file it is about; of a write or an fsync it would not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def create_whole(path: Path, data: bytes, *, mode: int) -> None:
@@ -147,8 +159,9 @@ def cut(path: Path, size: int) -> None:
     """Shortens a file to `size` bytes, durably: a line that a killed process left half written goes."""
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        os.ftruncate(descriptor, size)
-        os.fsync(descriptor)
+        with about(path):
+            os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -157,6 +170,7 @@ def sync_directory(path: Path) -> None:
     """Makes a new name in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with about(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from paczero.mechanism.files import canonical
+from paczero.mechanism.files import about, canonical
 from paczero.rundir import write_whole
 
 _ABANDONED = 24 * 3600  # seconds after which nobody writes on what stands aside
@@ -106,7 +106,8 @@ class HiddenCache:
         """Puts the file in its place and says what it holds; one that nothing says this of is not used."""
         descriptor = os.open(part, os.O_RDONLY)
         try:
-            os.fsync(descriptor)  # what was written through a mapping too
+            with about(part):
+                os.fsync(descriptor)  # what was written through a mapping too
         finally:
             os.close(descriptor)
         os.replace(part, path)
@@ -169,5 +170,5 @@ def _bytes(state: Tensor) -> memoryview:
 def _appending(path: Path) -> Iterator[BinaryIO]:
     """A new file, for its owner only."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
+    with about(path), os.fdopen(descriptor, "wb") as stream:
         yield stream

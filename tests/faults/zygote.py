@@ -35,6 +35,7 @@ from peft import LoraConfig, PeftModel  # noqa: F401 (both are loaded before the
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
 from paczero import PACZeroConfig, PACZeroTrainer
+from paczero.cli.main import mendable
 from paczero.config import MechanismConfig
 from paczero.errors import PACZeroError
 from paczero.observers import Diagnostics
@@ -85,7 +86,10 @@ class Fault:
             if self.how != "kill":
                 if kind in ("unlink", "ftruncate"):  # tidying up works on a full disk
                     return whole(*args, **kwargs)
-                raise OSError(errno.ENOSPC if self.how == "full" else errno.EACCES, "as was asked for")
+                number = errno.ENOSPC if self.how == "full" else errno.EACCES
+                # As of the system itself: of a descriptor it does not say which file it is.
+                named = () if kind in ("write", "fsync") else (str(getattr(args[0], "path", args[0])),)
+                raise OSError(number, os.strerror(number), *named)
             if torn is not None:
                 torn(whole, *args, **kwargs)
             elif self.chance.random() < 0.5:
@@ -113,10 +117,11 @@ def child(order: dict[str, Any], log: Path) -> None:
     Fault(order).watch()
     try:
         train(order["settings"])
-    except (PACZeroError, OSError) as error:
-        print(" ".join(str(error).split()), flush=True)
-        os._exit(2)
-    except BaseException:
+    except BaseException as error:
+        said = str(error) if isinstance(error, PACZeroError) else mendable(error)
+        if said is not None:
+            print(said, flush=True)
+            os._exit(2)
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)
