@@ -142,6 +142,7 @@ What it does not hide: whether a snippet was in the pool at all. The report says
 
   Read       {root}/report/index.html
   Check      paczero replay {root} --verify
+  Attack     paczero audit {root}
   Try        paczero eval {root} --data {settings.data.test}
   Publish    {root}/release, and nothing else of it
   Your text  paczero train --config demo --output_dir runs/mine --data.train YOUR.csv --data.dev DEV.csv
