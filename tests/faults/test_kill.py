@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -123,20 +124,20 @@ def events(order: Order, settings: dict[str, Any], log: Path) -> list[str]:
     return [line.split()[0] for line in log.read_text().splitlines()]
 
 
+def short(settings: Callable[..., Any], name: str) -> dict[str, Any]:
+    """A run of three steps."""
+    return settings("adapter", name) | {"eval_dataset": None, "select": "last", "threshold": "none", "steps": 3}
+
+
 @pytest.mark.parametrize("how", ["full", "forbidden"])
 def test_no_space_or_no_access_at_any_write(
     order: Order, settings: Callable[..., Any], tmp_path: Path, how: str
 ) -> None:
     """Each ends in one line and loses nothing: with space or access again the run ends like one that had it always."""
-
-    def short(name: str) -> dict[str, Any]:
-        more = {"eval_dataset": None, "select": "last", "threshold": "none", "steps": 3}
-        return settings("adapter", name) | more
-
-    kinds = events(order, short("whole"), tmp_path / "log")
+    kinds = events(order, short(settings, "whole"), tmp_path / "log")
     expected, said = left(tmp_path / "whole"), []
     for event in range(1 if how == "full" else 2, len(kinds) + 1, 2):  # all of both: benchmarks/faults.py
-        given = short(f"{how}{event}")
+        given = short(settings, f"{how}{event}")
         answer = order(given, event=event, how=how, plain=True)
         if answer["status"] == 2:
             said += answer["said"]
@@ -144,3 +145,30 @@ def test_no_space_or_no_access_at_any_write(
         assert left(Path(given["output_dir"])) == expected, (event, kinds[event - 1])
     assert len(said) >= len(kinds) // 4
     assert all(line and "Traceback" not in line for line in said)
+
+
+def test_directories_that_are_read_only(order: Order, settings: Callable[..., Any], tmp_path: Path) -> None:
+    """By their modes, which hold for root too where it has no capabilities."""
+    place, given = tmp_path / "place", short(settings, "place/run")
+    run = place / "run"
+    place.mkdir(0o555)
+    answer = order(given, plain=True, humble=True)
+    assert answer["status"] == 2 and "cannot be made: Permission denied" in answer["said"][0]
+    assert list(place.iterdir()) == []
+    place.chmod(0o755)
+    kinds = events(order, given, tmp_path / "log")
+    expected = left(run)
+    for folder, names in (("private", ("journal.jsonl", "transcript.jsonl", "lock")), (".", ())):
+        shutil.rmtree(run)
+        last = len(kinds) - 1 - kinds[::-1].index("write")  # the last line is written, the release not yet
+        assert order(given, event=last + 1, plain=True)["status"] == -9
+        paths = [run / folder, *(run / folder / name for name in names)]
+        modes = {path: path.stat().st_mode for path in paths}
+        for path in paths:
+            path.chmod(0o500 if path.is_dir() else 0o400)
+        answer = order(given, plain=True, humble=True)
+        assert answer["status"] == 2 and "Permission denied" in answer["said"][0], answer
+        for path, mode in modes.items():
+            path.chmod(mode)
+        assert order(given, plain=True)["status"] == 0
+        assert left(run) == expected
