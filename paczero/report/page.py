@@ -32,6 +32,9 @@ from paczero.report.words import COMES_ABOUT, noun
 from paczero.rundir import RunDirectory, write_whole
 
 _LIMIT = 4 * 1024**3
+# Of a line of journal, transcript or diagnostics: what holds numbers, and what lists of them.
+_NUMBERS = frozenset({"t", "nonfinite", "still", "seconds", "spent", "accuracy", "loss", "f1", "exact_match"})
+_LISTS = frozenset({"beta", "y", "unanimous"})
 _PICTURES = {
     "boundary.png": "What is released and what stays private",
     "unanimity.png": "How often the candidate halves agreed, over the steps",
@@ -141,8 +144,20 @@ def _lines(path: Path) -> list[dict[str, Any]]:
             raise IntegrityError(f"{path} line {number}: is no JSON; restore the file") from error
         if not isinstance(row, dict):
             raise IntegrityError(f"{path} line {number}: is no JSON object; restore the file")
+        _check_row(row, f"{path} line {number}")
         rows.append(row)
     return rows
+
+
+def _check_row(row: Mapping[str, Any], where: str) -> None:
+    """Refuses what is added up or drawn here where it is no number."""
+    for key, value in row.items():
+        numbers = value if key in _LISTS and isinstance(value, list) else [value] if key in _NUMBERS else []
+        fine = all(isinstance(number, (int, float)) for number in numbers) and (
+            key not in _LISTS or value is None or isinstance(value, list)
+        )
+        if not fine and value is not None:
+            raise IntegrityError(f"{where}: {key} is {str(value)[:60]!r}, which no run writes; restore the file")
 
 
 def _mapping(path: Path, parse: Any) -> dict[str, Any]:

@@ -174,3 +174,23 @@ def test_what_attacks_reached_stands_beside_the_promise(finished, undrawn):
     text = write_report(run).read_text(encoding="utf-8")
     assert "Best &lt;attacker&gt;: right in 51.2 % of 300 re-runs, allowed 50.0 %." in text
     assert "zpl: Somebody tells." in text and "Somebody else" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [
+        ("journal.jsonl", {"beta": ["x"]}),
+        ("journal.jsonl", {"nonfinite": "x"}),
+        ("journal.jsonl", {"unanimous": 3}),
+        ("diagnostics.jsonl", {"kind": "step", "t": [1]}),
+        ("transcript.jsonl", {"y": ["a\tb"]}),
+    ],
+)
+def test_values_of_another_type_are_one_line(build, name, edit):
+    run = build("mi", done=3)
+    path = run.private / name
+    lines = path.read_text().splitlines()
+    lines[-1] = json.dumps(json.loads(lines[-1]) | edit)
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(IntegrityError, match=r"which no run writes; restore the file"):
+        write_report(run)
