@@ -4,8 +4,9 @@
 
 `quick` targets call the function that reads the thing (journal, transcript, secret, statement, task, records,
 settings, flags, sweep); `whole` ones go through the command line on a whole run, and load a model where they come so
-far. Case number n of a target is a function of the target's name and n, so a failure comes again by --only TARGET:N. Counts go to
-OUTPUT/bad_input.json now and then, from where a later call goes on; every problem is kept there with its number.
+far. Case number n of a target is a function of the target's name and n, so a failure comes again by --only TARGET:N.
+Counts go to OUTPUT/bad_input.json now and then, from where a later call goes on; every problem is kept there with its
+number.
 """
 
 import argparse
