@@ -6,9 +6,9 @@ Three parts, each on the tiny model of the tests, whose runs are forked from one
 
     kills   `kill -9` at random moments, 200 times (--kills): half at a write that is left half done, half by the clock.
             Every run that was killed is gone on with until it is finished.
-    tears   every write of a short run, torn at every byte of what it writes (of more than 600 bytes at 600 of them),
-    and
-            a kill before and after every other event (fsync, rename, link, mkdir, …).
+    tears   every write of a short run, torn at every byte of what it writes (of more than 1,200 bytes, which are files
+            that get their name when they are whole, at 60 of them), and a kill before and after every other event
+            (fsync, rename, link, mkdir, …). Goes on at the event where it was.
     denied  no space on the device, or no access, at every event.
 
 What is compared: every file of the release, journal, transcript, candidates and configuration, bit for bit with those
@@ -36,7 +36,8 @@ MORE: dict[str, dict[str, Any]] = {
     "bit": {"peft": RUNS["adapter"]["peft"], "mechanism": {"name": "mi", "subsets": 8, "budget": 0.3}},
     "private": {"peft": RUNS["adapter"]["peft"], "mechanism": {"name": "dp-sign", "epsilon": 2.0}, "directions": 2},
 }
-MOST = 2000  # torn places of one write; more than any line that a run appends
+EVERY = 1200  # bytes; more than any line that a short run appends
+SOME = 60  # torn places of a longer write
 
 
 class Zygote:
@@ -136,26 +137,37 @@ class Bench:
         log.unlink(missing_ok=True)
         expected = self.whole(settings, plain=True, log=str(log))
         events = [line.split() for line in log.read_text().splitlines()]
-        counts = {"events": len(events), "writes": 0, "torn": 0, "bytes": 0, "others": 0}
+        none = {
+            "events": len(events),
+            "done": 0,
+            "writes": 0,
+            "bytes": 0,
+            "torn": 0,
+            "others": 0,
+            "kills": 0,
+            "seconds": 0,
+        }
+        counts = self.found.get(f"tears {kind}", none)
         for number, (name, size) in enumerate(events, start=1):
-            length = int(size)
-            if name == "write":
-                places = list(range(length + 1))
-                if length > MOST:
-                    places = sorted({0, length, *random.Random(number).sample(range(length), MOST)})
-                counts["writes"] += 1
-                counts["bytes"] += length
-            else:
-                places = [0, 1]  # seeds: one kills before, the other after, of most kinds
-                counts["others"] += 1
+            if number <= counts["done"]:
+                continue
+            places, length = torn_at(name, int(size), number), int(size)
             for byte in places:
-                more = {"byte": byte} if name == "write" else {"seed": 3 * byte + 1}
-                self.zygote.order(settings, event=number, plain=True, **more)
-                counts["torn"] += 1
+                self.zygote.order(settings, event=number, plain=True, byte=byte)
                 self.zygote.order(settings, plain=True)
-                self.same(settings, expected, f"{kind}, event {number} ({name}) torn at {byte}")
-            print(f"{kind}: event {number} of {len(events)} ({name}, {length} bytes)", flush=True)
-        self.keep(f"tears {kind}", **counts, seconds=round(time.monotonic() - began))
+                self.same(settings, expected, f"{kind}, event {number} ({name}, {length} bytes) torn at {byte}")
+            for key, more in {
+                "done": 1,
+                "writes": int(length > 0),
+                "bytes": length,
+                "torn": len(places) if length else 0,
+                "others": int(length == 0),
+                "kills": len(places),
+                "seconds": round(time.monotonic() - began),
+            }.items():
+                counts[key] += more
+            began = time.monotonic()
+            self.keep(f"tears {kind}", **counts)
 
     def denied(self, kind: str, how: str) -> None:
         settings, log, began = self.settings(kind, short=True), self.root / "events", time.monotonic()
@@ -168,6 +180,15 @@ class Bench:
             self.zygote.order(settings, plain=True)
             self.same(settings, expected, f"{kind}, {how} at event {number}")
         self.keep(f"denied {how} {kind}", events=events, refused=refused, seconds=round(time.monotonic() - began))
+
+
+def torn_at(name: str, length: int, seed: int) -> list[int]:
+    """After how many bytes a write is torn; of another event whether it happens before the kill."""
+    if name not in ("write", "row"):
+        return [0, 1]
+    if length <= EVERY:
+        return list(range(length + 1))
+    return sorted({0, length, *random.Random(seed).sample(range(length), SOME - 2)})
 
 
 def main() -> None:
@@ -185,7 +206,7 @@ def main() -> None:
             for how in ("full", "forbidden"):
                 if f"denied {how} {kind}" not in bench.found:
                     bench.denied(kind, how)
-            if torn and f"tears {kind}" not in bench.found:
+            if torn:
                 bench.tears(kind)
     finally:
         shutil.rmtree(root, ignore_errors=True)

@@ -9,7 +9,8 @@ has
     event      the how manieth write, sync, rename or link something happens at, or null
     how        what: "kill" (left out), "full" (no space on the device, then and from then on), "forbidden" (no access)
     seed       of where exactly: before it, in the middle of what is written, or after it
-    byte       how much of a write is done before the child is killed, instead of what the seed says
+    byte       how much of a write is done before the child is killed, instead of what the seed says; of anything else
+               whether (0 or 1)
     plain      whether figures are stand-ins, so that a run takes a tenth of the time
     humble     whether the child gives up what root may do beside its own files' modes
     log        a file to which the events are written, one a line: its kind and how many bytes
@@ -82,7 +83,8 @@ class Fault:
                 return whole(*args, **kwargs)
             self.count += 1
             if self.log is not None:
-                self.write(self.log, f"{kind} {len(args[1]) if kind == 'write' else 0}\n".encode())
+                size = len(args[1]) if kind == "write" else len(json.dumps(kwargs)) + 1 if kind == "row" else 0
+                self.write(self.log, f"{kind} {size}\n".encode())
             if self.target is None or self.count < self.target or (self.how != "full" and self.count > self.target):
                 return whole(*args, **kwargs)
             if self.how != "kill":
@@ -94,7 +96,7 @@ class Fault:
                 raise OSError(number, os.strerror(number), *named)
             if torn is not None:
                 torn(whole, *args, **kwargs)
-            elif self.chance.random() < 0.5:
+            elif self.chance.random() < 0.5 if self.byte is None else self.byte:
                 whole(*args, **kwargs)
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -105,7 +107,7 @@ class Fault:
 
     def torn_row(self, write: Callable[..., Any], diagnostics: Diagnostics, **row: Any) -> None:
         text = json.dumps(row) + "\n"
-        diagnostics._stream.write(text[: self.chance.randint(0, len(text))])
+        diagnostics._stream.write(text[: self.chance.randint(0, len(text)) if self.byte is None else self.byte])
         diagnostics._stream.flush()
 
 
