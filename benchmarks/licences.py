@@ -6,6 +6,7 @@ What is listed are the pins of constraints.txt, as their installed metadata say;
 """
 
 import re
+import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -58,10 +59,12 @@ def licence(name: str) -> str:
 
 def needed() -> set[str]:
     """What an ordinary install brings, whatever the machine: the package's dependencies and theirs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     found: set[str] = set()
-    queue = ["paczero"]
+    queue: list[str | None] = [None]
     while queue:
-        for row in metadata.requires(queue.pop()) or ():
+        name = queue.pop()
+        for row in project["dependencies"] if name is None else metadata.requires(name) or ():
             name = re.split(r"[\s<>=!~;\[(]", row, maxsplit=1)[0]
             key = re.sub(r"[-_.]+", "-", name).lower()
             if "extra ==" in row or key in found:

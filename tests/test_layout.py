@@ -23,7 +23,7 @@ ALLOWED = {
     "report": (*SETTINGS, "mechanism", "zeroth.replay", "records.metrics"),
     "results": (*SETTINGS, "mechanism", "report", "records.metrics"),
     "verification": (*SETTINGS, "mechanism", "records.metrics", "report", "zeroth", "assembly"),
-    "audit": (*SETTINGS, "mechanism", "report", "records", "zeroth", "assembly", "mechanisms", "pilots"),
+    "audit": ("", *SETTINGS, "mechanism", "report", "records", "zeroth", "assembly", "mechanisms", "pilots"),
 }
 # Only the façade (the modules beside these, such as paczero.api) and the command line know everything.
 LAYERS_WITHOUT_TORCH = ("errors", "config", "rundir", "mechanism", "records", "baselines", "report", "results")
