@@ -56,6 +56,12 @@ class RunDirectory:
         return self.private / "transcript.jsonl"
 
     @property
+    def transcript(self) -> Path:
+        """The published one, or before that the staged one."""
+        published = self.release / "transcript.jsonl"
+        return published if published.is_file() else self.staged_transcript
+
+    @property
     def diagnostics(self) -> Path:
         return self.private / "diagnostics.jsonl"
 

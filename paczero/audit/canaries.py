@@ -183,7 +183,7 @@ def _insider(label: str, args: PACZeroConfig, runs: int, base: int, seed: int, p
             trial = laboratory.run(
                 root / str(number), there=there, membership=None if everybody is None else everybody[there]
             )
-            ratios.append(_likelihood_ratio(trial, args, everybody, member))
+            ratios.append(_likelihood_ratio(trial, args, everybody))
             members.append(member)
     scores, inside = np.array(ratios), np.array(members)
     delta = _delta(args, base + 1)
@@ -191,7 +191,7 @@ def _insider(label: str, args: PACZeroConfig, runs: int, base: int, seed: int, p
     return _row(label, args, "insider", runs, scores[inside], scores[~inside], bound, delta)
 
 
-def _likelihood_ratio(trial: Trial, args: PACZeroConfig, everybody: Bools | None, member: bool) -> float:
+def _likelihood_ratio(trial: Trial, args: PACZeroConfig, everybody: Bools | None) -> float:
     """ln P(released | with the canary) − ln P(released | without it), the canary being the last unit."""
     total = 0.0
     for step, direction in np.ndindex(trial.y.shape):

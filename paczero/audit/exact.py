@@ -97,8 +97,7 @@ def recompute(run: Path | str, progress: Progress | None = None) -> ExactAudit:
 
 def _setting(run: RunDirectory) -> Setting:
     """The header of the transcript, published or staged."""
-    published = run.release / "transcript.jsonl"
-    return read_setting(published if published.is_file() else run.staged_transcript)
+    return read_setting(run.transcript)
 
 
 def _check_headers(run: RunDirectory, setting: Setting, candidates: bool, recount: Recount) -> Bools | None:

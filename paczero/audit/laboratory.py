@@ -211,7 +211,7 @@ class Laboratory:
             bits = np.unpackbits(np.array(packed), axis=-1, count=members.shape[1])
             signs = np.where(bits > 0, 1, -1).astype(np.int8)
             subsets = members.shape[1]
-            number = next(m for m in range(subsets) if _is(secret, m, subsets))
+            number = _number(secret, subsets)
             inside = np.zeros(self.units, dtype=bool)
             inside[there] = members[:, number]
         return Trial(
@@ -246,9 +246,10 @@ class _Pool:
         return replace(everybody, values=values if part is None else values[part], part=part)
 
 
-def _is(secret: Path, number: int, subsets: int) -> bool:
-    """Whether a secret of the laboratory's own is that candidate: the secret answers what sign its candidate has."""
-    return open_secret(secret).signs_of(np.where(np.arange(subsets) == number, 1, -1)) == 1
+def _number(path: Path, subsets: int) -> int:
+    """Which candidate a secret of the laboratory's own is: it answers what sign its candidate has."""
+    secret = open_secret(path)
+    return next(m for m in range(subsets) if secret.signs_of(np.where(np.arange(subsets) == m, 1, -1)) == 1)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from paczero.audit import figures
 from paczero.errors import PACZeroError
 from paczero.report import page as report_page
 from paczero.report.brief import three_sentences
+from paczero.report.card import percent
 from paczero.rundir import write_whole
 
 NAME = "audit.json"
@@ -60,7 +61,7 @@ def render(document: Mapping[str, Any], pictures: Mapping[str, bytes], header: M
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["share"] = share
+    environment.filters["percent"] = percent
     hidden, not_hidden, helps = three_sentences(header)
     exact, reruns, canaries = document["exact"], document["reruns"], document["canaries"]
     return environment.get_template("audit.html.j2").render(
@@ -69,7 +70,7 @@ def render(document: Mapping[str, Any], pictures: Mapping[str, bytes], header: M
         summary=summary(document),
         promise=hidden,
         unprotected=[not_hidden, *_found_out(document), helps],
-        confidence=share(reruns["attacks"][0]["interval"]["confidence"], 3) if reruns else "",
+        confidence=percent(reruns["attacks"][0]["interval"]["confidence"], 3) if reruns else "",
         reruns_words=_reruns_words(reruns) if reruns else "",
         exact_words=_EXACT,
         exact_rows=_exact_rows(exact) if exact else [],
@@ -81,11 +82,6 @@ def render(document: Mapping[str, Any], pictures: Mapping[str, bytes], header: M
             if name in pictures
         ],
     )
-
-
-def share(value: float | None, digits: int = 1) -> str:
-    """0.717 -> "71.7 %"."""
-    return "not known" if value is None else f"{100 * value:.{digits}f} %"
 
 
 def summary(document: Mapping[str, Any]) -> str:
@@ -118,24 +114,22 @@ _FAMILIES = (
 
 def _reruns_words(reruns: Mapping[str, Any]) -> str:
     budget = reruns["budget"]
+    promised = "" if budget is None else f" with B = {budget:g} nats"
     return (
         f"The whole procedure, repeated {reruns['runs']:,} times on a small model with fresh secrets: mechanism "
-        f"{reruns['mechanism']}{'' if budget is None else f' with B = {budget:g} nats'}, {reruns['subsets']} "
-        "candidates of "
-        f"family {reruns['family']}, {reruns['units']} units, {reruns['steps']} steps of {reruns['directions']}; all "
-        f"candidates agreed in {share(reruns['unanimity'])} of the releases. An attack fails the audit where even the "
-        "lower "
-        "end of its interval lies above what is allowed."
+        f"{reruns['mechanism']}{promised}, {reruns['subsets']} candidates of family {reruns['family']}, "
+        f"{reruns['units']} units, {reruns['steps']} steps of {reruns['directions']}; all candidates agreed in "
+        f"{percent(reruns['unanimity'])} of the releases. An attack fails the audit where even the lower end of its "
+        "interval lies above what is allowed."
     )
 
 
 def _canary_words(canaries: Mapping[str, Any]) -> str:
     return (
         f"Small models were trained on {canaries['base']} made-up records for {canaries['steps']} steps, with records "
-        "put "
-        "in or left out by the toss of a coin, and attacked. LiRA sees the final model. The insider knows everybody "
-        "else "
-        "in the pool and looks at every released value. These figures never decide whether the audit passes."
+        "put in or left out by the toss of a coin, and attacked. LiRA sees the final model. The insider knows "
+        "everybody else in the pool and looks at every released value. These figures never decide whether the audit "
+        "passes."
     )
 
 

@@ -85,8 +85,7 @@ def _audited(
     from paczero.audit import page as pages
     from paczero.mechanism.transcript import Transcript
 
-    path = directory.release / "transcript.jsonl"
-    header = Transcript.read(path if path.is_file() else directory.staged_transcript).header
+    header = Transcript.read(directory.transcript).header
     parts = _parts(directory, header, namespace, wanted, live)
     document = json.loads(json.dumps(documents.build(parts), allow_nan=False))
     return header, document, pages.write(document, directory.report / "audit", header)
@@ -125,22 +124,22 @@ def _parts(
 
 def _said(document: dict[str, Any], header: dict[str, Any], page: Path) -> str:
     """The terminal's account: what was reached beside each bound."""
-    from paczero.audit.page import share
     from paczero.report.brief import three_sentences
+    from paczero.report.card import percent
 
     lines = [*three_sentences(header), ""]
     if document["exact"]:
         exact = document["exact"]
         lines.append(
-            f"journal      {exact['steps_run']:,} steps computed again, {exact['findings_in_all']:,} values do not "
+            f"{'journal':<13}{exact['steps_run']:,} steps computed again, {exact['findings_in_all']:,} values do not "
             "follow; "
             f"{exact['information']:.6g} nats were let through, {exact['charged']:.6g} charged"
         )
     for attack in (document["reruns"] or {}).get("attacks", []):
         interval = attack["interval"]
         lines.append(
-            f"{'attack':<13}{attack['title']}: right in {share(interval['estimate'])} "
-            f"({share(interval['low'])} to {share(interval['high'])}), allowed {share(attack['bound'])}"
+            f"{'attack':<13}{attack['title']}: right in {percent(interval['estimate'])} "
+            f"({percent(interval['low'])} to {percent(interval['high'])}), allowed {percent(attack['bound'])}"
         )
     for control in document["controls"]:
         what = "caught" if control["leaks"] else "not accused"

@@ -43,6 +43,25 @@ class Release:
     statement: dict[str, Any]
 
 
+def released_folder(path: Path) -> Path:
+    """The release that is meant: that of a run, or the folder itself.
+
+    Raises:
+        PACZeroError: there is none.
+    """
+    from paczero.report import statement
+
+    run = RunDirectory(path)
+    folder = run.release if run.release.is_dir() else path
+    if not folder.is_dir():
+        raise PACZeroError(f"{str(path)!r} is no directory; expected a run or its release/")
+    if run.private.is_dir() and not run.release.is_dir():
+        raise PACZeroError(f"{str(path)!r} is not finished and has no release; `paczero train --resume {path}`")
+    if not (folder / statement.NAME).exists() and not (folder / "transcript.jsonl").exists():
+        raise PACZeroError(f"{str(path)!r} holds no release; expected {statement.NAME} and transcript.jsonl in it")
+    return folder
+
+
 def open_release(path: Path) -> Release:
     """Reads a release and checks its files, its statement and its steps.
 
@@ -54,17 +73,9 @@ def open_release(path: Path) -> Release:
         IntegrityError: a file is missing, added or changed, a step is missing, or statement and transcript disagree.
     """
     from paczero.mechanism.transcript import Transcript
-    from paczero.report import statement
     from paczero.verification.release import checked_statement
 
-    run = RunDirectory(path)
-    folder = run.release if run.release.is_dir() else path
-    if not folder.is_dir():
-        raise PACZeroError(f"{str(path)!r} is no directory; expected a run or its release/")
-    if run.private.is_dir() and not run.release.is_dir():
-        raise PACZeroError(f"{str(path)!r} is not finished and has no release; `paczero train --resume {path}`")
-    if not (folder / statement.NAME).exists() and not (folder / "transcript.jsonl").exists():
-        raise PACZeroError(f"{str(path)!r} holds no release; expected {statement.NAME} and transcript.jsonl in it")
+    folder = released_folder(path)
     if not (folder / "transcript.jsonl").exists():
         raise IntegrityError(f"{folder / 'transcript.jsonl'}: is missing; restore it")
     transcript = Transcript.read(folder / "transcript.jsonl")
@@ -122,9 +133,11 @@ def verify_weights(release: Release, model: "nn.Module", weights: "Weights") -> 
             f"weights: those rebuilt from the transcript have the hash {found[:12]}…, but privacy.json says "
             f"{str(stated)[:12]}…"
         )
+    from paczero.zeroth.models import plain_name
+
     adapter = release.folder / "adapter"
     if adapter.is_dir():
-        return _compare(_tensors(adapter), {_plain(n): p.detach() for n, p in weights.parameters.items()}, adapter)
+        return _compare(_tensors(adapter), {plain_name(n): p.detach() for n, p in weights.parameters.items()}, adapter)
     from paczero.zeroth.offload import WholeState
 
     folder = release.folder / "model"
@@ -161,21 +174,16 @@ def noise_line(header: Mapping[str, Any]) -> str | None:
     )
 
 
-def _plain(name: str) -> str:
-    """A tensor's name as in the plain model, whether PEFT wrote it to a file or holds it in memory."""
-    from paczero.zeroth.models import canonical_name
-
-    return canonical_name(name).replace(".modules_to_save.", ".")
-
-
 def _tensors(folder: Path) -> dict[str, "torch.Tensor"]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from paczero.zeroth.models import plain_name
+
     found: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            found |= {_plain(name): tensor for name, tensor in load_file(path).items()}
+            found |= {plain_name(name): tensor for name, tensor in load_file(path).items()}
         except (OSError, SafetensorError) as error:
             raise IntegrityError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
     if not found:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from paczero.cli.checks import released_folder
 from paczero.cli.parsing import CommandParser, command_parser
 from paczero.cli.terminal import Live
-from paczero.cli.verify import released_folder
 from paczero.cli.watch import keep_quiet
 from paczero.errors import PACZeroError
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
+from paczero.cli.checks import Release, noise_line, rebuild_release, released_folder, verify_weights
 from paczero.cli.parsing import CommandParser, command_parser
 from paczero.cli.terminal import Live
 from paczero.cli.watch import keep_quiet
-from paczero.errors import PACZeroError
-from paczero.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from paczero.verification.release import Checked
@@ -63,28 +62,8 @@ def run(namespace: Namespace) -> int:
     return 0
 
 
-def released_folder(path: Path) -> Path:
-    """The release that is meant: the folder itself, or that of a finished run.
-
-    Raises:
-        PACZeroError: there is none.
-    """
-    run = RunDirectory(path)
-    if run.release.is_dir():
-        return run.release
-    if not path.is_dir():
-        raise PACZeroError(f"{str(path)!r} is no directory; expected a release's folder, or a run")
-    if run.private.is_dir():
-        raise PACZeroError(f"{str(path)!r} is not finished and has no release; `paczero train --resume {path}`")
-    if not any((path / name).exists() for name in ("privacy.json", "transcript.jsonl")):
-        raise PACZeroError(f"{str(path)!r} holds no release; expected privacy.json and transcript.jsonl in it")
-    return path
-
-
 def _with_base(checked: "Checked", model: str, live: Live) -> str:
     """Makes the weights again from the base model, and compares each released tensor."""
-    from paczero.cli.checks import Release, rebuild_release, verify_weights
-
     release = Release(checked.folder, checked.transcript, checked.document)
     rebuilt, _, weights = rebuild_release(release, step=checked.document["chosen_step"], model=model, live=live)
     count = verify_weights(release, rebuilt, weights)
@@ -92,8 +71,6 @@ def _with_base(checked: "Checked", model: str, live: Live) -> str:
 
 
 def _noise(checked: "Checked") -> list[tuple[str, str]]:
-    from paczero.cli.checks import noise_line
-
     line = noise_line(checked.transcript.header)
     return [] if line is None else [("noise", line)]
 

@@ -262,6 +262,6 @@ def code(value: object) -> str:
     return f"{fence}{edge}{text}{edge}{fence}"
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, digits: int = 1) -> str:
     """0.717 -> "71.7 %"; "not known" for None."""
-    return "not known" if share is None else f"{100 * share:.1f} %"
+    return "not known" if share is None else f"{100 * share:.{digits}f} %"

@@ -12,7 +12,7 @@ transcript alone. Full tuning begins from the base model's weights: whoever has 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.verification.texts import read_object
@@ -22,9 +22,17 @@ if TYPE_CHECKING:
 
     from paczero.mechanism.transcript import Transcript
 
-_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _INDEX = "model.safetensors.index.json"
+
+
+class _Place(NamedTuple):
+    """Where a tensor lies, and as what: from the head of its file alone."""
+
+    path: Path
+    raw: str  # its name there
+    kind: str
+    shape: list[int]
 
 
 def check_weights(release: Path, header: Mapping[str, Any], document: Mapping[str, Any]) -> int:
@@ -47,11 +55,11 @@ def check_weights(release: Path, header: Mapping[str, Any], document: Mapping[st
     for name, (kind, shape) in stated.items():
         if name not in places:
             raise IntegrityError(f"{folder}: {name} was trained, but is not there")
-        if places[name][1:] != (kind, shape):
-            raise IntegrityError(f"{folder}: {name} is {places[name][1:]}; the header says {kind} of shape {shape}")
+        if places[name][2:] != (kind, shape):
+            raise IntegrityError(f"{folder}: {name} is {places[name][2:]}; the header says {kind} of shape {shape}")
     if folder == adapter and (more := sorted(places.keys() - stated.keys())):
         raise IntegrityError(f"{folder}: {more[0]} is no weight that the header names ({len(more)} such tensors)")
-    found = fingerprint_tensors(_loaded(places, stated))
+    found = fingerprint_tensors(_Loaded(places, stated))
     if found != document["weights_sha256"]:
         raise IntegrityError(
             f"{folder}: the trained weights have the hash {found[:12]}…, but privacy.json says "
@@ -60,13 +68,13 @@ def check_weights(release: Path, header: Mapping[str, Any], document: Mapping[st
     return len(stated)
 
 
-def _places(folder: Path) -> dict[str, tuple[Path, str, list[int]]]:
-    """Plain name -> file, type and shape of each tensor, from the heads of the files alone."""
+def _places(folder: Path) -> dict[str, _Place]:
+    """Plain name -> place of each tensor."""
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415
 
-    from paczero.zeroth.models import canonical_name  # noqa: PLC0415
+    from paczero.zeroth.models import plain_name  # noqa: PLC0415
 
-    found: dict[str, tuple[Path, str, list[int]]] = {}
+    found: dict[str, _Place] = {}
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise IntegrityError(f"{folder}: holds no safetensors file; restore it")
@@ -76,12 +84,12 @@ def _places(folder: Path) -> dict[str, tuple[Path, str, list[int]]]:
                 if (file.metadata() or {}).keys() - {"format"}:
                     raise IntegrityError(f"{path}: carries more than tensors in its head; restore it")
                 for raw in file.keys():  # noqa: SIM118 (it is no dictionary)
-                    name = canonical_name(raw).replace(".modules_to_save.", ".")
+                    name = plain_name(raw)
                     part = file.get_slice(raw)
                     kind = _TYPES.get(part.get_dtype(), part.get_dtype())
                     if name in found:
                         raise IntegrityError(f"{path}: {name} is there twice")
-                    found[name] = (path, kind, list(part.get_shape()))
+                    found[name] = _Place(path, raw, kind, list(part.get_shape()))
         except (OSError, SafetensorError, ValueError) as error:
             if isinstance(error, IntegrityError):
                 raise
@@ -90,31 +98,28 @@ def _places(folder: Path) -> dict[str, tuple[Path, str, list[int]]]:
     return found
 
 
-def _check_index(folder: Path, found: Mapping[str, tuple[Path, str, list[int]]]) -> None:
+def _check_index(folder: Path, found: Mapping[str, _Place]) -> None:
     """A model in several files has an index that says which tensor lies where; it must say what is so."""
     path = folder / _INDEX
     if not path.exists():
         return
     index = read_object(path).get("weight_map")
-    if index != {name: place[0].name for name, place in found.items()}:
+    if index != {name: place.path.name for name, place in found.items()}:
         raise IntegrityError(f"{path}: does not say where the tensors lie; restore it")
 
 
-class _loaded(Mapping[str, "torch.Tensor"]):
+class _Loaded(Mapping[str, "torch.Tensor"]):
     """The trained tensors, each read when it is asked for, so that a large model is never in memory whole."""
 
-    def __init__(self, places: Mapping[str, tuple[Path, str, list[int]]], names: Mapping[str, object]) -> None:
+    def __init__(self, places: Mapping[str, _Place], names: Mapping[str, object]) -> None:
         self._places, self._names = places, names
-        self._raw: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> "torch.Tensor":
         from safetensors import safe_open  # noqa: PLC0415
 
-        from paczero.zeroth.models import canonical_name  # noqa: PLC0415
-
-        with safe_open(self._places[name][0], framework="pt") as file:
-            raw = next(r for r in file.keys() if canonical_name(r).replace(".modules_to_save.", ".") == name)  # noqa: SIM118
-            return file.get_tensor(raw)
+        place = self._places[name]
+        with safe_open(place.path, framework="pt") as file:
+            return file.get_tensor(place.raw)
 
     def __iter__(self) -> Any:
         return iter(self._names)

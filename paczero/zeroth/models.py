@@ -276,6 +276,11 @@ def canonical_name(name: str) -> str:
     return name.removeprefix("base_model.model.").replace(".default.", ".").replace(".base_layer.", ".")
 
 
+def plain_name(name: str) -> str:
+    """A tensor's name as in the plain model, whether PEFT wrote it to a file or holds it in memory."""
+    return canonical_name(name).replace(".modules_to_save.", ".")
+
+
 @dataclass(frozen=True)
 class DecoderLayers:
     """Where a model keeps its decoder layers.
