@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from paczero.audit.canaries import canaries, canary_settings, label_of
-from paczero.audit.laboratory import settings
-from paczero.audit.leaks import controls
+from paczero.audit.positive_controls import controls
 from paczero.audit.reruns import rerun
+from paczero.audit.simulation import settings
 from paczero.config import MechanismConfig
-from paczero.rundir import write_whole
+from paczero.utils.io import write_whole
 
 FAMILIES = ("random", "paired", "balanced")
 RERUNS = (

@@ -29,10 +29,10 @@ from cases import CASES, Bench, build, lengths, options, settings, texts, where_
 from torch import Tensor, nn
 
 from paczero.config import EngineConfig
-from paczero.records.batches import MicroBatch, micro_batches
-from paczero.records.scores import losses
-from paczero.zeroth.forward import Scorer
-from paczero.zeroth.standins import Site, replaced
+from paczero.data.batching import MicroBatch, micro_batches
+from paczero.data.metrics import losses
+from paczero.engine.frozen_modules import Site, replaced
+from paczero.engine.scorer import Scorer
 
 APART = EngineConfig(prefix=False, merge=False)
 TOLERANCE_OF_LOSS = 5e-5  # as in step.py

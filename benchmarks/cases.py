@@ -22,18 +22,21 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from written import processor
 
-from paczero import assembly
 from paczero.config import PACZeroConfig, TaskConfig
+from paczero.data.encoding import Records, read_records
+from paczero.data.rotten_tomatoes import read_snippets
 from paczero.errors import PACZeroError
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
-from paczero.mechanisms import make_mechanism
-from paczero.records.snippets import read_snippets
-from paczero.zeroth import models
-from paczero.zeroth.derivatives import Objective
-from paczero.zeroth.trainer import Observer, Schedule, Trainer
-from paczero.zeroth.updates import Weights
+from paczero.models.adapters import attach, peft_config_from
+from paczero.models.layers import find_layers, first_trained_layer
+from paczero.models.loading import base_fingerprint, load
+from paczero.optim.derivatives import Objective
+from paczero.optim.parameters import Weights
+from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights
+from paczero.training.loop import Observer, Schedule, Trainer
+from paczero.training.state import journal_header, transcript_header
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "SmolLM2-135M-Instruct"
 TASK = TaskConfig(template="{text} It was {label}", labels={"rotten": "terrible", "fresh": "great"})
@@ -93,7 +96,7 @@ class Bench:
     args: PACZeroConfig
     model: nn.Module
     first_layer: int
-    records: assembly.Records
+    records: Records
     objective: Objective
     weights: Weights
     membership: np.ndarray
@@ -188,19 +191,19 @@ def build(
     case: Case, texts: Sequence[tuple[str, str]], lengths: Sequence[int], model: str, args: PACZeroConfig
 ) -> Bench:
     """Loads the model, attaches what trains and puts a run's parts together."""
-    base, tokenizer = models.load(model, dtype=args.dtype, device="cpu")
-    identity = {"id": model, "sha256": models.base_fingerprint(base), "dtype": args.dtype}
-    records = assembly.read_records(cut_texts(texts, lengths, tokenizer), TASK, tokenizer, base, training=True)
-    peft = peft_settings(case, len(models.find_layers(base).layers))
-    config = None if peft is None else models.peft_config_from(peft)
-    wrapped, trained = models.attach(base, peft_config=config, seed=args.seed)
-    weights = assembly.make_weights(trained, args)
-    first = models.first_trained_layer(wrapped, list(trained))
-    scorer = assembly.make_scorer(wrapped, records, args, first_layer=first, cache=None)
+    base, tokenizer = load(model, dtype=args.dtype, device="cpu")
+    identity = {"id": model, "sha256": base_fingerprint(base), "dtype": args.dtype}
+    records = read_records(cut_texts(texts, lengths, tokenizer), TASK, tokenizer, base, training=True)
+    peft = peft_settings(case, len(find_layers(base).layers))
+    config = None if peft is None else peft_config_from(peft)
+    wrapped, trained = attach(base, peft_config=config, seed=args.seed)
+    weights = make_weights(trained, args)
+    first = first_trained_layer(wrapped, list(trained))
+    scorer = make_scorer(wrapped, records, args, first_layer=first, cache=None)
     membership = draw_subsets(records.pool.units, args.mechanism.subsets, seed=args.seed)
     check_lengths(records.encoded.prompts, lengths)
-    header = assembly.transcript_header(args, base=identity, peft=peft, weights=weights, units=records.pool.units)
-    objective = assembly.make_objective(scorer, records)
+    header = transcript_header(args, base=identity, peft=peft, weights=weights, units=records.pool.units)
+    objective = make_objective(scorer, records)
     return Bench(case, args, wrapped, first, records, objective, weights, membership, header)
 
 
@@ -213,7 +216,7 @@ def check_lengths(prompts: Sequence[Sequence[int]], lengths: Sequence[int]) -> N
 def train(bench: Bench, directory: Path, observers: Sequence[Observer]) -> None:
     """All steps that `args` asks for, by the real loop; journal and transcript lie in the directory."""
     args = bench.args
-    expected = assembly.journal_header(args, bench.header, bench.records.pool, bench.membership, None)
+    expected = journal_header(args, bench.header, bench.records.pool, bench.membership, None)
     Trainer(
         bench.objective,
         bench.weights,

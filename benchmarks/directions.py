@@ -27,9 +27,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from paczero.zeroth.directions import direction_law
-from paczero.zeroth.kernels import describe
-from paczero.zeroth.updates import Weights, fingerprint_tensors
+from paczero.optim.directions import direction_law
+from paczero.optim.kernels import describe
+from paczero.optim.parameters import Weights, fingerprint_tensors
 
 PIECE = 2**20
 GAUSSIAN_SHARE = 16

@@ -36,9 +36,9 @@ from cases import CASES, Bench, build, lengths, options, settings, texts, where_
 from parts import now, table, where_time_goes
 from torch import Tensor, nn
 
+from paczero.data.batching import MicroBatch
 from paczero.errors import PACZeroError
-from paczero.records.batches import MicroBatch
-from paczero.zeroth.models import canonical_name, find_layers, plain
+from paczero.models.layers import canonical_name, find_layers, plain
 
 ATTENTION = ("self_attn", "attn", "attention")
 ROLES = {"q_proj": "query", "k_proj": "key or value", "v_proj": "key or value"}

@@ -33,18 +33,22 @@ from peft import LoraConfig
 from torch import nn
 from transformers import AutoModelForCausalLM, OPTConfig, PreTrainedModel
 
+from paczero.data.batching import micro_batches
+from paczero.data.completions import CandidateTree
+from paczero.data.metrics import losses
+from paczero.engine.packing import can_pack
+from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
-from paczero.mechanism.release import ZPL, Mechanism
+from paczero.mechanism.base import Mechanism
+from paczero.mechanism.pac import ZPL
 from paczero.mechanism.secret import coins
 from paczero.mechanism.subsets import draw_subsets
-from paczero.records.batches import CandidateTree, micro_batches
-from paczero.records.scores import losses
-from paczero.zeroth import models
-from paczero.zeroth.derivatives import Objective
-from paczero.zeroth.directions import direction_law
-from paczero.zeroth.forward import Scorer
-from paczero.zeroth.packing import can_pack
-from paczero.zeroth.updates import Weights
+from paczero.models.adapters import attach
+from paczero.models.layers import find_layers, first_trained_layer, plain
+from paczero.models.loading import pick_device
+from paczero.optim.derivatives import Objective
+from paczero.optim.directions import direction_law
+from paczero.optim.parameters import Weights
 
 # hidden size, layers, heads; the rest follows as in OPT (arXiv 2205.01068)
 SIZES = {"tiny": (64, 3, 4), "1.3b": (2048, 24, 32), "6.7b": (4096, 32, 32)}
@@ -86,7 +90,7 @@ def make_model(size: str, device: torch.device, dtype: torch.dtype) -> PreTraine
 def make_weights(model: nn.Module, case: str, restore: str, seed: int = 0) -> tuple[nn.Module, Weights]:
     """What trains: LoRA on q and v of all layers, or everything."""
     peft = LoraConfig(r=8, target_modules=["q_proj", "v_proj"]) if case == "lora" else None
-    wrapped, trained = models.attach(models.plain(model), peft_config=peft, seed=seed)
+    wrapped, trained = attach(plain(model), peft_config=peft, seed=seed)
     law = direction_law("rademacher")
     return wrapped, Weights(trained, law=law, seed=seed, mu=MU, restore=restore)
 
@@ -102,7 +106,7 @@ def build(case: str, size: str, device: torch.device, pool: int, batch_tokens: i
     tree = CandidateTree([[4], [5]])
     packing = can_pack(base, int(lengths.max()))
     batches = micro_batches(prompts, tree, batch_tokens=batch_tokens, packing=packing)
-    first = models.first_trained_layer(model, list(weights.parameters))
+    first = first_trained_layer(model, list(weights.parameters))
     objective = Objective(
         Scorer(model, batches, tree, first_layer=first), chance.integers(0, 2, pool), np.arange(pool), losses
     )
@@ -152,7 +156,7 @@ def measure(case: str, size: str, device: torch.device, pool: int, batch_tokens:
     bench = build(case, size, device, pool, batch_tokens)
     seconds = statistics.median(take_steps(bench, repeats + 1, device)[1:])
     positions = 2 * bench.objective.scorer.positions
-    layers = sum(p.numel() for p in models.find_layers(bench.model).layers.parameters())
+    layers = sum(p.numel() for p in find_layers(bench.model).layers.parameters())
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "case": case,
@@ -185,7 +189,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a tiny model, 32 records, one timed step")
     given = parser.parse_args()
     try:
-        device = models.pick_device(given.device)
+        device = pick_device(given.device)
     except PACZeroError:
         print(f"no GPU: there is no device {given.device!r} here; with --device cpu --quick the program itself runs")
         return 2

@@ -31,8 +31,8 @@ import numpy as np
 from written import PERFORMANCE, processor, put
 
 from paczero.mechanism.channels import channel
+from paczero.mechanism.pac import MI, ZPL
 from paczero.mechanism.posterior import Posterior
-from paczero.mechanism.release import MI, ZPL
 from paczero.mechanism.secret import SystemCoins, create_secret
 from paczero.mechanism.signs import quantise, subset_sums
 from paczero.mechanism.subsets import draw_subsets

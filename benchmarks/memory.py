@@ -25,7 +25,7 @@ from transformers import AutoTokenizer
 
 from paczero import PACZeroTrainer
 from paczero.config import PACZeroConfig
-from paczero.zeroth.models import peft_config_from
+from paczero.models.adapters import peft_config_from
 
 HERE = Path(__file__).resolve().parent
 

@@ -26,14 +26,14 @@ from cases import Bench, train
 from torch import nn
 from torch.nn.modules import module as hooks
 
+from paczero.engine.scorer import Scorer
 from paczero.mechanism.journal import Journal
-from paczero.mechanism.release import ZPL
+from paczero.mechanism.pac import ZPL
 from paczero.mechanism.transcript import Transcript
-from paczero.zeroth.derivatives import Objective
-from paczero.zeroth.forward import Scorer
-from paczero.zeroth.models import find_layers, plain
-from paczero.zeroth.trainer import Step
-from paczero.zeroth.updates import Weights
+from paczero.models.layers import find_layers, plain
+from paczero.optim.derivatives import Objective
+from paczero.optim.parameters import Weights
+from paczero.training.loop import Step
 
 ATTENTION = ("self_attn", "attn", "attention")
 ORDER = (

@@ -23,13 +23,16 @@ import numpy as np
 import torch
 from cases import CASES, MODEL, TASK, cut_texts, lengths, texts, where_and_when
 
-from paczero import assembly
 from paczero.config import PACZeroConfig
+from paczero.data.encoding import read_records
+from paczero.data.metrics import losses
 from paczero.errors import PACZeroError
 from paczero.mechanism import draw_subsets, subset_signs
-from paczero.records.scores import losses
-from paczero.zeroth import models
-from paczero.zeroth.rounding import Grain
+from paczero.models.adapters import attach, peft_config_from
+from paczero.models.layers import first_trained_layer
+from paczero.models.loading import DTYPES, load
+from paczero.optim.precision import Grain
+from paczero.training.factory import make_scorer, make_weights
 
 TYPES = ("bfloat16", "float16")
 TRAINS: dict[str, dict[str, Any]] = {
@@ -46,13 +49,13 @@ def derivatives(
     Returns:
         `plain` and `rounded head` (N, K); `mu_lost` and `eta_lost` in [0, 1]; `trained`, the weights' types.
     """
-    base, tokenizer = models.load(model, dtype=args.dtype, device="cpu")
-    records = assembly.read_records(list(rows), TASK, tokenizer, base, training=True)
-    peft = None if trains.get("peft") is None else models.peft_config_from(dict(trains["peft"]))
-    wrapped, trained = models.attach(base, peft_config=peft, train_layers=trains.get("train_layers"), seed=args.seed)
-    weights = assembly.make_weights(trained, args)
-    first = models.first_trained_layer(wrapped, list(trained))
-    scorer = assembly.make_scorer(wrapped, records, args, first_layer=first, cache=None)
+    base, tokenizer = load(model, dtype=args.dtype, device="cpu")
+    records = read_records(list(rows), TASK, tokenizer, base, training=True)
+    peft = None if trains.get("peft") is None else peft_config_from(dict(trains["peft"]))
+    wrapped, trained = attach(base, peft_config=peft, train_layers=trains.get("train_layers"), seed=args.seed)
+    weights = make_weights(trained, args)
+    first = first_trained_layer(wrapped, list(trained))
+    scorer = make_scorer(wrapped, records, args, first_layer=first, cache=None)
     found: dict[str, list[np.ndarray]] = {"plain": [], "rounded head": []}
     for step in range(directions):
         scores = {side: scorer.scores() for side in weights.sides(step, 0)}
@@ -71,7 +74,7 @@ def derivatives(
 
 
 def _rounded(scores: np.ndarray, dtype: str) -> np.ndarray:
-    return torch.from_numpy(scores).to(models.DTYPES[dtype]).double().numpy()
+    return torch.from_numpy(scores).to(DTYPES[dtype]).double().numpy()
 
 
 def compared(got: np.ndarray, exact: np.ndarray, membership: np.ndarray, clip: float) -> dict[str, float]:
@@ -133,7 +136,7 @@ def main() -> int:
     columns = f"{'records':>10}{'subsets':>10}{'correl.':>10}{'rel. err':>10}{'μ lost':>9}{'η lost':>9}"
     print(f"{'case':<12}{'against float32':<24}{columns}")
     try:
-        _, tokenizer = models.load(given.model, dtype="float32", device="cpu")
+        _, tokenizer = load(given.model, dtype="float32", device="cpu")
         rows = cut_texts(texts(), lengths(given.records), tokenizer)
         table = [
             row

@@ -41,7 +41,7 @@ from transformers.utils import logging
 from written import PERFORMANCE, put
 
 from paczero import PACZeroTrainer
-from paczero.zeroth.models import peft_config_from
+from paczero.models.adapters import peft_config_from
 
 WAIT = 600  # seconds that a process may take to load, or for one turn
 

@@ -32,16 +32,17 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
 
-from paczero.cli.announce import seconds as with_evaluations
-from paczero.cli.plan import plan, read_sweep
-from paczero.cli.recipes import recipes
-from paczero.cli.runs import build_trainer
-from paczero.cli.settings import RunSettings, parser_for_train, settings_from
-from paczero.cli.sweep import parser as parser_for_sweep
-from paczero.cli.terminal import Live, duration
-from paczero.zeroth.directions import direction_law
-from paczero.zeroth.generation import WIDER
-from paczero.zeroth.moves import Move, by_torch, pieces
+from paczero.cli.commands.sweep import parser as parser_for_sweep
+from paczero.cli.console import Live
+from paczero.cli.parser import parser_for_train
+from paczero.cli.preflight import seconds as with_evaluations
+from paczero.cli.training import build_trainer
+from paczero.config_io import RunSettings, recipes, settings_from
+from paczero.engine.generation import WIDER
+from paczero.experiments.sweep import plan, read_sweep
+from paczero.optim.chunked import Move, by_torch, pieces
+from paczero.optim.directions import direction_law
+from paczero.utils.formatting import duration
 
 # facebook/opt-1.3b and facebook/opt-6.7b as their config.json has them; the rest is OPTConfig's default.
 SHAPES = {

@@ -37,21 +37,21 @@ from plain import resident
 from transformers import LlamaConfig, LlamaForCausalLM
 from written import PERFORMANCE, put
 
-from paczero import assembly
 from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
+from paczero.data.dataset import Pool
+from paczero.data.encoding import Records
+from paczero.data.tasks.base import Encoded
+from paczero.data.tasks.registry import task_of
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
-from paczero.mechanisms import make_mechanism
-from paczero.records.pool import Pool
-from paczero.records.tasks import Encoded
-from paczero.records.tasks.kinds import task_of
-from paczero.zeroth import models
-from paczero.zeroth.trainer import Schedule, Step, Trainer
+from paczero.models.adapters import attach
+from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights
+from paczero.training.loop import Schedule, Step, Trainer
 
 PLOT = PERFORMANCE.with_name("scaling.png")
 FIGURES = ("step", "processor", "release", "bytes")
-PRELOADED = ["torch", "transformers", "peft", "paczero.assembly", "paczero.zeroth.compiled", "scaling"]
+PRELOADED = ["torch", "transformers", "peft", "paczero.assembly", "paczero.optim.numba_kernels", "scaling"]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ AXES = {
 }
 
 
-def build(point: Point) -> tuple[assembly.Records, torch.nn.Module, dict[str, torch.nn.Parameter]]:
+def build(point: Point) -> tuple[Records, torch.nn.Module, dict[str, torch.nn.Parameter]]:
     """Random records and a random model of two layers of width 64."""
     chance = np.random.default_rng(0)
     count = point.records
@@ -138,8 +138,8 @@ def build(point: Point) -> tuple[assembly.Records, torch.nn.Module, dict[str, to
         bos_token_id=None,
         eos_token_id=None,
     )
-    model, trained = models.attach(LlamaForCausalLM(config).eval(), seed=0)
-    return assembly.Records(pool, encoded, task_of(TaskConfig())), model, trained
+    model, trained = attach(LlamaForCausalLM(config).eval(), seed=0)
+    return Records(pool, encoded, task_of(TaskConfig())), model, trained
 
 
 def run(point: Point, threads: int) -> dict[str, float]:
@@ -157,8 +157,8 @@ def run(point: Point, threads: int) -> dict[str, float]:
     records, model, trained = build(point)
     with contextlib.suppress(OSError):  # elsewhere than on Linux the peak is that of the whole life
         Path("/proc/self/clear_refs").write_text("5")
-    weights = assembly.make_weights(trained, args)
-    scorer = assembly.make_scorer(model, records, args, first_layer=0, cache=None)
+    weights = make_weights(trained, args)
+    scorer = make_scorer(model, records, args, first_layer=0, cache=None)
     membership = draw_subsets(point.records, point.subsets, seed=0)
     watch = _Steps()
     releases: list[float] = []
@@ -174,7 +174,7 @@ def run(point: Point, threads: int) -> dict[str, float]:
         mechanism.release = timed  # type: ignore[method-assign]
         header = {"format": FORMAT, "mechanism": {"name": "zpl"}, "directions": args.directions, "steps": args.steps}
         Trainer(
-            assembly.make_objective(scorer, records),
+            make_objective(scorer, records),
             weights,
             mechanism,
             journal=Journal.create(Path(folder) / "journal.jsonl", {}),
@@ -275,7 +275,7 @@ def tables(measured: Mapping[str, Any]) -> str:
 
 def plot(measured: Mapping[str, Any], path: Path) -> None:
     """A panel an axis for time and one for memory."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 (the points' processes need none of it)
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.2 * len(measured), 6), layout="constrained")
     panels = figure.subplots(2, len(measured), squeeze=False, sharex="col", sharey="row")

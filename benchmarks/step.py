@@ -6,7 +6,7 @@
 
 A step is everything: directions, two passes over the pool, signs of all candidates, the ZPL release, journal and
 transcript (in a temporary directory, each written through to the disk), the update. It is taken by the real loop,
-`paczero.zeroth.trainer.Trainer`; after each, the others take their turn on the same model, weights, records and
+`paczero.training.loop.Trainer`; after each, the others take their turn on the same model, weights, records and
 threads, and the weights are put back. Figures are medians over the repeats, after one round to warm up.
 
 - reference: a step of the usual way (`reference.py`). It takes minutes, so it has repeats of its own and no warm-up.
@@ -44,10 +44,10 @@ from reference import UsualWay
 from torch import nn
 from written import PERFORMANCE, put
 
+from paczero.engine.frozen_modules import Site, replaced
 from paczero.errors import PACZeroError
-from paczero.zeroth.models import plain
-from paczero.zeroth.standins import Site, replaced
-from paczero.zeroth.trainer import Step
+from paczero.models.layers import plain
+from paczero.training.loop import Step
 
 # A loss is right to about 1e-5 here: float32 carries logits of about 20 to 2e-6, and thirty layers add up several such
 # roundings, another way in batches of another shape. A derivative divides the difference of two by 2μ = 2e-3, which

@@ -12,7 +12,7 @@ from paczero.config import EngineConfig, MechanismConfig, PACZeroConfig, TaskCon
 from paczero.errors import IntegrityError, PACZeroError
 
 if TYPE_CHECKING:
-    from paczero.api import PACZeroTrainer
+    from paczero.training.trainer import PACZeroTrainer
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "PACZeroTrainer":
-        from paczero.api import PACZeroTrainer  # noqa: PLC0415 (torch only when it is asked for)
+        from paczero.training.trainer import PACZeroTrainer
 
         return PACZeroTrainer
     raise AttributeError(f"module 'paczero' has no attribute {name!r}")

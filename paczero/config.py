@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.kinds import KINDS
+from paczero.mechanism.registry import KINDS
 
 MINIMUM_UNITS = 32
 # Settings that say where a run lies, how it is computed and who watches, but not what it computes: they may change.

@@ -151,7 +151,7 @@ def smollm2_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield made
         return
     from paczero.errors import PACZeroError
-    from paczero.zeroth.gguf import convert_gguf, find_smollm2
+    from paczero.models.gguf import convert_gguf, find_smollm2
 
     try:
         source = find_smollm2()
@@ -231,3 +231,22 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
         process.stdin.close()
         process.stdout.close()
         assert process.wait(timeout=30) == 0
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Callable[..., Any]:
+    """`make_decoder(kind, seed=0)` of `decoders.py`."""
+    import torch
+
+    from .decoders import make_decoder
+
+    torch.set_num_threads(1)
+    return make_decoder
+
+
+@pytest.fixture(scope="session")
+def stirred() -> Callable[..., None]:
+    """`stir(parameters, seed=1, size=0.3)` of `decoders.py`."""
+    from .decoders import stir
+
+    return stir

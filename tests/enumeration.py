@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from paczero.mechanism.base import Release
 from paczero.mechanism.bounds import posterior_success
-from paczero.mechanism.files import canonical
-from paczero.mechanism.release import MI, Release
+from paczero.mechanism.pac import MI
+from paczero.utils.io import canonical
 
 KEPT, FLIPPED = 2**64 - 1, 0
 

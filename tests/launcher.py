@@ -35,13 +35,15 @@ from peft import LoraConfig, PeftModel  # noqa: F401 (loaded before the forks)
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
 from paczero import PACZeroConfig, PACZeroTrainer
-from paczero.cli import main, runs, train  # noqa: F401
+from paczero.cli import main
+from paczero.cli import training as runs  # noqa: F401
+from paczero.cli.commands import train  # noqa: F401
 from paczero.config import EngineConfig, MechanismConfig
+from paczero.distributed import gloo as launched  # noqa: F401
+from paczero.distributed.base import Elsewhere, Lost, join
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.report import figures
-from paczero.zeroth import launched  # noqa: F401
-from paczero.zeroth.ranks import Elsewhere, Lost, join
-from paczero.zeroth.updates import Weights
+from paczero.optim.parameters import Weights
+from paczero.release import plots as figures
 
 torch.set_num_threads(1)
 

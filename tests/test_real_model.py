@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from paczero import EngineConfig, PACZeroConfig, PACZeroTrainer
 from paczero.cli.main import main
 from paczero.config import MechanismConfig, TaskConfig
+from paczero.data.metrics import accuracy, median_threshold
+from paczero.data.rotten_tomatoes import read_snippets
 from paczero.errors import PACZeroError
-from paczero.records.scores import accuracy, median_threshold
-from paczero.records.snippets import read_snippets
 
 pytestmark = pytest.mark.timeout(600)  # whoever asks for the model first waits for its conversion
 
@@ -106,8 +106,9 @@ def scores_of(model: Any, trainer: PACZeroTrainer, rows: list[dict[str, str]]) -
 
     Its adapter runs beside the matrices, as the trainer's does: in its first trained layer their products are kept.
     """
-    from paczero.assembly import make_scorer, read_records
-    from paczero.zeroth.models import plain
+    from paczero.data.encoding import read_records
+    from paczero.models.layers import plain
+    from paczero.training.factory import make_scorer
 
     records = read_records(rows, TASK, trainer.processing_class, plain(model))
     args = replace(trainer.args, engine=EngineConfig(merge=False))

@@ -18,8 +18,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from paczero.audit.exact import ExactAudit, Finding, ReleaseFigures, recompute
-    from paczero.audit.families import Correlation, FamilyResult, KnownUnits, correlations, side_knowledge
     from paczero.audit.intervals import (
         Comparison,
         Interval,
@@ -36,7 +34,9 @@ if TYPE_CHECKING:
         one_run_p_value,
         success_interval,
     )
-    from paczero.audit.scores import (
+    from paczero.audit.journal.recompute import recompute
+    from paczero.audit.journal.result import ExactAudit, Finding, ReleaseFigures
+    from paczero.audit.membership import (
         OperatingPoint,
         Roc,
         auc,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         roc,
         tpr_at_fpr,
     )
+    from paczero.audit.side_information import Correlation, FamilyResult, KnownUnits, correlations, side_knowledge
     from paczero.mechanism.bounds import (
         epsilon_for_success,
         nats_for_success,
@@ -95,10 +96,10 @@ __all__ = [
 # In the order in which a name is looked for; the heavier come last.
 _HOMES = (
     "paczero.mechanism.bounds",
-    "paczero.audit.families",
+    "paczero.audit.side_information",
     "paczero.audit.intervals",
-    "paczero.audit.scores",
-    "paczero.audit.exact",
+    "paczero.audit.membership",
+    "paczero.audit.journal.recompute",
 )
 
 

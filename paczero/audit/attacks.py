@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paczero.audit.arrays import Bools, Floats
-from paczero.audit.laboratory import Trial
+from paczero.audit.simulation import Trial
 
 
 def bayes(trial: Trial, *, gaussian: bool = False) -> Floats:
@@ -70,9 +70,9 @@ def trained(seen: Sequence[npt.NDArray[np.float64]], inside: Bools, new: Sequenc
         inside: (r,) whether the unit was in S* there.
         new: features of the runs to guess about.
     """
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
-    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     known, unknown = np.stack(seen), np.stack(new)
     if inside.all() or not inside.any():

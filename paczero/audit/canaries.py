@@ -21,10 +21,10 @@ import numpy as np
 
 from paczero.audit.arrays import Bools, Floats
 from paczero.audit.intervals import one_run
-from paczero.audit.laboratory import Laboratory, Progress, Trial, scratch, settings, settings_of
-from paczero.audit.scores import auc, epsilon_from_scores, lira_each, logit_scores, tpr_at_fpr
+from paczero.audit.membership import auc, epsilon_from_scores, lira_each, logit_scores, tpr_at_fpr
+from paczero.audit.simulation import Laboratory, Progress, Trial, scratch, settings, settings_of
 from paczero.config import MechanismConfig, PACZeroConfig
-from paczero.mechanism.kinds import KINDS
+from paczero.mechanism.registry import KINDS
 
 BASE, CANARIES = 128, 64
 _GOOD = 0.95  # of the others' labels are alike, so that candidates agree about as often as in a real run
@@ -223,7 +223,7 @@ def _log_chance(
         return math.log(0.5) if chosen.name == "coin" else 0.0 if same else math.log(_CERTAIN)
     noise = float(trial.noise[step, direction])
     if chosen.name == "dp-sign":
-        from scipy.stats import norm  # noqa: PLC0415
+        from scipy.stats import norm
 
         return float(norm.logcdf((1 if y > 0 else -1) * clipped.sum() / (clip or 1.0) / noise))
     if chosen.name == "none":

@@ -26,13 +26,12 @@ import paczero
 from paczero.audit.arrays import Bools
 from paczero.audit.attacks import bayes, features, half_guesses, trained
 from paczero.audit.intervals import Comparison, compare, compare_shares
-from paczero.audit.laboratory import Laboratory, Progress, Trial, scratch
+from paczero.audit.simulation import Laboratory, Progress, Trial, scratch
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
 from paczero.mechanism.bounds import posterior_success
-from paczero.mechanism.files import canonical
-from paczero.mechanism.kinds import KINDS
-from paczero.rundir import owners_directory
+from paczero.mechanism.registry import KINDS
+from paczero.utils.io import canonical, owners_directory
 
 UNITS = 64
 _UNIT = 0  # whose half is guessed; fixed before anything is run

@@ -1,4 +1,4 @@
-"""The command line, one file a command; the only part (beside `paczero.api`) that knows every other.
+"""The command line, one file a command; the only part (beside `paczero.training.trainer`) that knows every other.
 
 $ paczero train --config recipes/demo.yaml --mechanism.subsets 64
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paczero.cli.terminal import Live
+from paczero.cli.console import Live
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.rundir import RunDirectory
+from paczero.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from paczero.mechanism.transcript import Transcript
-    from paczero.zeroth.updates import Weights
+    from paczero.optim.parameters import Weights
 
 
 _ACCOUNTANTS = 1 + 1e-3  # another version of the library may round to another grid
@@ -49,7 +49,7 @@ def released_folder(path: Path) -> Path:
     Raises:
         PACZeroError: there is none.
     """
-    from paczero.report import statement
+    from paczero.release import statement
 
     run = RunDirectory(path)
     folder = run.release if run.release.is_dir() else path
@@ -73,7 +73,7 @@ def open_release(path: Path) -> Release:
         IntegrityError: a file is missing, added or changed, a step is missing, or statement and transcript disagree.
     """
     from paczero.mechanism.transcript import Transcript
-    from paczero.verification.release import checked_statement
+    from paczero.release.verify.release import checked_statement
 
     folder = released_folder(path)
     if not (folder / "transcript.jsonl").exists():
@@ -91,9 +91,9 @@ def rebuild_release(
         PACZeroError: the base model cannot be loaded.
         IntegrityError: it is another than the transcript's, or the transcript is none that a run wrote.
     """
-    from paczero.assembly import rebuild
     from paczero.config import EngineConfig
-    from paczero.zeroth import models
+    from paczero.models.loading import load
+    from paczero.release.replay import rebuild
 
     header = release.transcript.header
     try:
@@ -101,7 +101,7 @@ def rebuild_release(
         device = "cpu" if header["direction_law"] == "rademacher" else header["device_kind"]
         name, dtype = str(model or header["base"]["id"]), header["base"]["dtype"]
         live.show(f"loading {name}")
-        base, tokenizer = models.load(
+        base, tokenizer = load(
             name,
             dtype=dtype,
             device=device,
@@ -133,12 +133,12 @@ def verify_weights(release: Release, model: "nn.Module", weights: "Weights") -> 
             f"weights: those rebuilt from the transcript have the hash {found[:12]}…, but privacy.json says "
             f"{str(stated)[:12]}…"
         )
-    from paczero.zeroth.models import plain_name
+    from paczero.models.layers import plain_name
 
     adapter = release.folder / "adapter"
     if adapter.is_dir():
         return _compare(_tensors(adapter), {plain_name(n): p.detach() for n, p in weights.parameters.items()}, adapter)
-    from paczero.zeroth.offload import WholeState
+    from paczero.models.offload import WholeState
 
     folder = release.folder / "model"
     released = _tensors(folder)
@@ -153,7 +153,7 @@ def noise_line(header: Mapping[str, Any]) -> str | None:
     Raises:
         IntegrityError: it is too little for the stated ε and δ, or no noise of a run.
     """
-    from paczero.baselines.accounting import MissingLibrary, epsilon_of
+    from paczero.mechanism.accounting import MissingLibrary, epsilon_of
 
     stated = header["mechanism"]
     if "sigma" not in stated:
@@ -178,7 +178,7 @@ def _tensors(folder: Path) -> dict[str, "torch.Tensor"]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from paczero.zeroth.models import plain_name
+    from paczero.models.layers import plain_name
 
     found: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):

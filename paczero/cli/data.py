@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from paczero.errors import PACZeroError
 
 if TYPE_CHECKING:
-    from paczero.cli.settings import RunSettings
-    from paczero.records.draw import Splits
-    from paczero.records.sources import Rows
+    from paczero.config_io import RunSettings
+    from paczero.data.loading import Rows
+    from paczero.data.splits import Splits
 
 
 def read_data(settings: "RunSettings") -> "Splits":
@@ -20,7 +20,7 @@ def read_data(settings: "RunSettings") -> "Splits":
     Raises:
         PACZeroError: a file cannot be used, or holds too few records.
     """
-    from paczero.records.draw import draw_splits
+    from paczero.data.splits import draw_splits
 
     data = settings.data
     if data.train is None:
@@ -43,7 +43,7 @@ def _read(name: str, source: str, count: int | None = None) -> "Rows":
 
     A refusal says which setting that is and how to do without: it may be a recipe that named something of the hub.
     """
-    from paczero.records.pool import load_rows
+    from paczero.data.loading import load_rows
 
     try:
         return load_rows(source)

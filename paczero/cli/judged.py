@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from paczero.cli.console import warn
 from paczero.cli.released import load_target
 from paczero.cli.target import Target
-from paczero.cli.terminal import warn
 
 if TYPE_CHECKING:
-    from paczero.evaluation import Evaluator
-    from paczero.records.pool import Pool
+    from paczero.data.dataset import Pool
+    from paczero.training.evaluation import Evaluator
 
 
 def evaluator(
@@ -29,9 +29,9 @@ def evaluator(
     Raises:
         PACZeroError: the model cannot be loaded, or records are too long for it.
     """
-    from paczero.assembly import cut_notes, encode_records
-    from paczero.evaluation import make_evaluator
-    from paczero.zeroth.models import plain
+    from paczero.data.encoding import cut_notes, encode_records
+    from paczero.models.layers import plain
+    from paczero.training.evaluation import make_evaluator
 
     model, tokenizer = load_target(target, base=base)
     records = encode_records(pool, target.args.task, tokenizer, plain(model))

@@ -15,11 +15,11 @@ from typing import Protocol, cast
 from jsonargparse import Namespace
 
 import paczero
-from paczero.cli.launch import check_launchable, results_once, speaks
-from paczero.cli.parsing import CommandParser, did_you_mean
-from paczero.cli.terminal import complain
+from paczero.cli.console import complain
+from paczero.cli.launcher import check_launchable, results_once, speaks
+from paczero.cli.parser import CommandParser, did_you_mean
+from paczero.distributed.base import Elsewhere
 from paczero.errors import PACZeroError
-from paczero.zeroth.ranks import Elsewhere
 
 COMMANDS = {
     "demo": "fine-tune a small model on film reviews, privately, in minutes",

@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paczero.cli.cells import csv_text
 from paczero.cli.released import scores_of
 from paczero.cli.target import Target
 from paczero.config import TaskConfig
 from paczero.errors import PACZeroError
+from paczero.utils.csv import csv_text
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from paczero.assembly import Records
-    from paczero.records.pool import Pool
-    from paczero.records.sources import Rows
+    from paczero.data.dataset import Pool
+    from paczero.data.encoding import Records
+    from paczero.data.loading import Rows
 
 KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -30,9 +30,9 @@ def unlabelled(rows: "Rows", task: TaskConfig) -> "Pool":
     Raises:
         PACZeroError: a column of the template is missing or holds no text, or a record has no text at all.
     """
-    from paczero.records.pool import make_pool
-    from paczero.records.sources import Rows
-    from paczero.records.template import Template
+    from paczero.data.dataset import make_pool
+    from paczero.data.loading import Rows
+    from paczero.data.template import Template
 
     if task.kind == "chat":
         raise PACZeroError(
@@ -68,9 +68,9 @@ def predicted(
     Returns:
         One mapping a record, with `added_columns` as keys, and how many records were cut to fit.
     """
-    from paczero.assembly import encode_records
-    from paczero.records.scores import decisions
-    from paczero.zeroth.models import plain
+    from paczero.data.encoding import encode_records
+    from paczero.data.metrics import decisions
+    from paczero.models.layers import plain
 
     records = encode_records(pool, target.args.task, tokenizer, plain(model))
     if records.task.generates:
@@ -94,8 +94,8 @@ def answered(
     progress: Callable[[int, int], None],
 ) -> list[str]:
     """What is generated for each record, up to the stop text."""
-    from paczero.evaluation import make_generator
-    from paczero.records.tasks.answer import generated
+    from paczero.data.tasks.question_answering import generated
+    from paczero.training.evaluation import make_generator
 
     tokens = make_generator(model, records, target.args, tokenizer, progress=progress).generate()
     return [generated(tokenizer, ids, target.args.task.stop) for ids in tokens]

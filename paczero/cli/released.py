@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from paczero.assembly import Records
+    from paczero.data.encoding import Records
 
 _UNSAFE = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".so"})
 _AT_ONCE = 512  # records between two lines of progress
@@ -35,7 +35,7 @@ def load_target(target: Target, *, base: bool = False) -> tuple["nn.Module", "Pr
         PACZeroError: the base model or the adapter cannot be loaded, or they do not fit each other.
         IntegrityError: the base model is another than the one that the release was trained on.
     """
-    from paczero.zeroth.models import load
+    from paczero.models.loading import load
 
     _refuse_pickles(target)
     loaded = partial(load, dtype=target.args.dtype, device=target.args.device, engine=target.args.engine)
@@ -89,7 +89,7 @@ def scores_of(
     """
     import numpy as np
 
-    from paczero.assembly import make_scorer
+    from paczero.training.factory import make_scorer
 
     parts, count = [], len(records.pool)
     for begin in range(0, count, _AT_ONCE):
@@ -111,7 +111,7 @@ def _check_base(target: Target, model: "PreTrainedModel") -> None:
     """Refuses another base model than the release's, where the release says which and the type is the same."""
     if target.header is None or target.header["base"]["dtype"] != target.args.dtype:
         return
-    from paczero.zeroth.models import base_fingerprint
+    from paczero.models.loading import base_fingerprint
 
     stated, found = target.header["base"]["sha256"], base_fingerprint(model)
     if found != stated:
@@ -126,7 +126,7 @@ def _adapted(model: "PreTrainedModel", adapter: Path, base: str) -> "nn.Module":
     from peft import PeftModel, get_peft_model_state_dict, load_peft_weights
     from safetensors import SafetensorError
 
-    from paczero.zeroth.offload import is_placed, load_adapter
+    from paczero.models.offload import is_placed, load_adapter
 
     try:
         with warnings.catch_warnings():

@@ -17,12 +17,11 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from paczero.cli.flags import SettingsParser
-from paczero.cli.parsing import command_parser
-from paczero.cli.settings import DataConfig, RunSettings, load_settings, setting_types, settings_parser
+from paczero.cli.parser import SettingsParser, command_parser, setting_types, settings_parser
 from paczero.config import EngineConfig, PACZeroConfig, TaskConfig
+from paczero.config_io import DataConfig, RunSettings, load_settings
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.rundir import RunDirectory
+from paczero.run_directory import RunDirectory
 
 _PLAIN = ("dtype", "device", "batch_tokens")  # settings, beside task and engine, that scoring follows
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -169,7 +168,7 @@ def _of_run(run: RunDirectory) -> Target:
 
 def _of_folder(path: Path) -> Target:
     """What lies in a directory: a release, or the weights by themselves."""
-    from paczero.report import statement
+    from paczero.release import statement
 
     if not path.is_dir():
         raise PACZeroError(
@@ -214,8 +213,7 @@ def _named_base(adapter: Path) -> str | None:
 def _of_release(folder: Path) -> Target:
     """A release, which says base, type, task and threshold itself; one from before `task.json` says no task."""
     from paczero.mechanism.transcript import Transcript
-    from paczero.report import statement
-    from paczero.report import task as task_file
+    from paczero.release import statement, task_file
 
     document = statement.read(folder / statement.NAME)
     header = Transcript.read(folder / "transcript.jsonl").header

@@ -7,20 +7,20 @@
 
 from typing import TYPE_CHECKING, Any
 
-from paczero.cli.terminal import warn
+from paczero.cli.console import warn
 
 if TYPE_CHECKING:
-    from paczero.api import PACZeroTrainer
-    from paczero.assembly import Records
-    from paczero.records.sources import Rows
-    from paczero.records.tasks import Found
+    from paczero.data.encoding import Records
+    from paczero.data.loading import Rows
+    from paczero.data.tasks.base import Found
+    from paczero.training.trainer import PACZeroTrainer
 
 
 def untuned(trainer: "PACZeroTrainer", test: "Records | None") -> dict[str, Any]:
     """Test figures of the weights at their start; a binary decision also at the median of the scores."""
     if test is None:
         return {}
-    from paczero.records.scores import accuracy, median_threshold
+    from paczero.data.metrics import accuracy, median_threshold
 
     found = found_in(trainer, test, "untuned model on the test set")
     figures = test.task.figures(test.pool, test.encoded, found, 0.0)
@@ -35,8 +35,8 @@ def untuned(trainer: "PACZeroTrainer", test: "Records | None") -> dict[str, Any]
 
 def read_test(trainer: "PACZeroTrainer", source: "Rows") -> "Records":
     """The test set, encoded; says how many of its records were cut."""
-    from paczero.assembly import cut_notes, read_records
-    from paczero.zeroth.models import plain
+    from paczero.data.encoding import cut_notes, read_records
+    from paczero.models.layers import plain
 
     records = read_records(source, trainer.args.task, trainer.processing_class, plain(trainer.model))
     for note in cut_notes(records) if trainer.ranks.first else ():
@@ -46,8 +46,8 @@ def read_test(trainer: "PACZeroTrainer", source: "Rows") -> "Records":
 
 def found_in(trainer: "PACZeroTrainer", records: "Records", what: str) -> "Found":
     """What the weights as they stand make of records; hidden states are kept for the next time where memory allows."""
-    from paczero.evaluation import make_evaluator
-    from paczero.zeroth.models import plain
+    from paczero.models.layers import plain
+    from paczero.training.evaluation import make_evaluator
 
     trainer.progress(what, 0, len(records.pool))
     model = plain(trainer.model)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.files import append_line, canonical, create_whole, cut, parse_line, read_lines
+from paczero.utils.io import append_line, canonical, create_whole, cut, parse_line, read_lines
 
 FORMAT = "paczero-journal/1"
 _LARGEST_FILE = 4 * 1024**3  # bytes: 100,000 steps of 64 directions and 1,024 candidates are 2.3 GB

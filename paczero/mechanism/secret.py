@@ -27,7 +27,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.files import canonical, create_whole, parse_line
+from paczero.utils.io import canonical, create_whole, parse_line
 
 FORMAT = "paczero-secret/1"
 _LARGEST_FILE = 4096  # bytes

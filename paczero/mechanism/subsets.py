@@ -14,18 +14,30 @@ the family changes is how often the candidates agree, and so what a step costs (
 
 All are functions of public values: the seed, features of the base model, and the pool, which is known to everyone here.
 So the candidates are fixed before the secret is drawn, also where they are computed after its file was written.
+
+How each family of candidate subsets is made; called by `subsets.draw_subsets`, which says what they are for.
+
+>>> import numpy as np
+>>> halves = random(3, 4, generator(0, "random"))
+>>> pairs = paired(4, [np.arange(2)], np.ones((2, 1), dtype=np.float32), generator(0, "paired"))
+>>> bool((pairs[0] == ~pairs[1]).all())
+True
+
+Memory stays at a small multiple of the features for any number of units: similarities are taken in blocks and only each
+unit's nearest are kept.
 """
 
 import operator
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.families import balanced, generator, paired, random
 
 Family = Literal["random", "paired", "balanced"]
+
 _PART = 0x50415254  # keeps the draw of a step's units apart from every other use of the seed
 
 
@@ -127,3 +139,210 @@ def _groups(labels: npt.ArrayLike | None, units: int) -> list[npt.NDArray[np.int
     if values.shape != (units,) or not np.issubdtype(values.dtype, np.integer):
         raise PACZeroError(f"labels: {values.dtype} of shape {values.shape} was given; expected {units} integers")
     return [np.flatnonzero(values == value) for value in np.unique(values)]
+
+
+Bools = npt.NDArray[np.bool_]
+
+Floats = npt.NDArray[np.float32]
+
+Indices = npt.NDArray[np.int64]
+
+_PURPOSES = {"random": 0x52414E44, "paired": 0x50414952, "balanced": 0x42414C41}
+
+_NEAREST = 24  # candidates for a partner, per unit and round
+
+_LARGEST_CELL = 12288  # units compared all with all; beyond, they are first split by random cuts
+
+_SIMILARITIES = 2**22  # at a time: 16 MB
+
+_REDUCED = 64  # dimensions of features per label, and of pilots
+
+_SWEEPS = 10
+
+_BLOCK = 32  # units whose mutual products are taken at once
+
+
+def generator(seed: int, family: str) -> np.random.Generator:
+    """The public random stream of one family."""
+    return np.random.default_rng(np.random.SeedSequence([seed, _PURPOSES[family]]))
+
+
+def random(units: int, subsets: int, rng: np.random.Generator) -> Bools:
+    """Each row an independent, uniformly random half of the M columns."""
+    membership = np.zeros((units, subsets), dtype=np.uint8)
+    membership[:, : subsets // 2] = 1
+    rng.permuted(membership, axis=1, out=membership)
+    return membership.view(np.bool_)
+
+
+def paired(subsets: int, groups: list[Indices], features: Floats, rng: np.random.Generator) -> Bools:
+    """One of each pair in every candidate; pairs are alike within a label, most alike first.
+
+    Args:
+        subsets: M.
+        groups: the unit indices of each label.
+        features: (N, D).
+        rng: the family's stream.
+    """
+    pairs, leftovers = [np.empty((0, 2), dtype=np.int64)], []
+    for members in groups:
+        for cell in _cells(_directions_of(features[members]), np.arange(len(members)), rng):
+            found, rest = _match(_directions_of(features[members[cell]]), rng)
+            pairs.append(members[cell[found]])
+            leftovers.append(members[cell[rest]])
+    rest = rng.permutation(np.concatenate(leftovers))
+    even = len(rest) - len(rest) % 2
+    pairs.append(rest[:even].reshape(-1, 2))
+    first, second = np.concatenate(pairs).T
+    membership = np.empty((len(features), subsets), dtype=np.bool_)
+    membership[first] = random(len(first), subsets, rng)
+    membership[second] = ~membership[first]
+    membership[rest[even:]] = random(len(rest) - even, subsets, rng)
+    return membership
+
+
+def _directions_of(features: Floats) -> Floats:
+    """Centred rows of length 1 (0 for a row at the mean), so that products are cosines."""
+    tamed = _tamed(features)
+    centred = _tamed(tamed - tamed.mean(axis=0, dtype=np.float64).astype(np.float32))
+    lengths = np.linalg.norm(centred, axis=1, keepdims=True)
+    return (centred / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
+
+
+def _tamed(values: Floats) -> Floats:
+    """Values divided by the largest of them, so that squares neither overflow nor vanish."""
+    largest = max(float(np.abs(values).max(initial=0.0)), float(np.finfo(np.float32).tiny))
+    return (values / np.float32(largest)).astype(np.float32, copy=False)
+
+
+def _cells(directions: Floats, members: Indices, rng: np.random.Generator) -> Iterator[Indices]:
+    """Splits units at the median along random directions until each part can be compared all with all."""
+    if len(members) <= _LARGEST_CELL:
+        yield members
+        return
+    axis = rng.standard_normal(directions.shape[1], dtype=np.float32)
+    order = np.argsort(directions[members] @ axis, kind="stable")
+    middle = len(members) // 4 * 2  # even: the first part leaves nobody over
+    yield from _cells(directions, members[order[:middle]], rng)
+    yield from _cells(directions, members[order[middle:]], rng)
+
+
+def _match(directions: Floats, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """Greedy pairs by cosine among `directions` (n, D): (n // 2, 2) indices, and the one left over, if any."""
+    free = rng.permutation(len(directions))
+    pairs = []
+    while len(free) > 1:
+        left, right, cosines = _nearest(directions[free], min(_NEAREST, len(free) - 1))
+        taken = np.zeros(len(free), dtype=bool)
+        order = np.argsort(-cosines, kind="stable")
+        for one, other in zip(left[order].tolist(), right[order].tolist(), strict=True):
+            if not (taken[one] or taken[other]):
+                taken[one] = taken[other] = True
+                pairs.append((free[one], free[other]))
+        free = free[~taken]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2), free
+
+
+def _nearest(directions: Floats, count: int) -> tuple[Indices, Indices, Floats]:
+    """For each row its `count` nearest others: indices of both, and their cosine; each (n · count,)."""
+    rows = len(directions)
+    partners, cosines = np.empty((rows, count), dtype=np.int64), np.empty((rows, count), dtype=np.float32)
+    size = max(1, _SIMILARITIES // rows)
+    for start in range(0, rows, size):
+        block = directions[start : start + size] @ directions.T
+        here = np.arange(len(block))
+        block[here, start + here] = -np.inf
+        best = np.argpartition(block, rows - count, axis=1)[:, rows - count :]
+        partners[start : start + size] = best
+        cosines[start : start + size] = np.take_along_axis(block, best, axis=1)
+    return np.repeat(np.arange(rows), count), partners.ravel(), cosines.ravel()
+
+
+def balanced(
+    subsets: int, groups: list[Indices], features: Floats | None, pilots: Floats | None, rng: np.random.Generator
+) -> Bools:
+    """M/2 halves with a small imbalance, and their complements, in a random order of columns.
+
+    A half x in {-1, +1}^N has the imbalance |Fᵀx|²: F stacks, per label, the reduced features and a constant (so that
+    labels stay balanced in number), and the pilots; each of the three with the same sum of squares.
+
+    Args:
+        subsets: M.
+        groups: the unit indices of each label.
+        features: (N, D) or None.
+        pilots: (N, P) or None; not both None.
+        rng: the family's stream.
+    """
+    units = sum(len(members) for members in groups)
+    constants = np.zeros((units, len(groups)), dtype=np.float32)
+    blocks = [constants]
+    for number, members in enumerate(groups):
+        constants[members, number] = 1
+    if features is not None:
+        width = min(_REDUCED, features.shape[1])
+        kernel = np.zeros((units, len(groups) * width), dtype=np.float32)
+        for number, members in enumerate(groups):
+            kernel[members, number * width : (number + 1) * width] = _reduced(_directions_of(features[members]), rng)
+        blocks.append(kernel)
+    if pilots is not None:
+        blocks.append(_reduced(_tamed(pilots), rng))
+    halves = _descend(np.hstack([_scaled(block) for block in blocks]), subsets // 2, rng)
+    membership = np.hstack([halves, ~halves])
+    return membership[:, rng.permutation(subsets)]
+
+
+def _reduced(values: Floats, rng: np.random.Generator) -> Floats:
+    """At most 64 columns that hold most of the rows' products (a randomised singular value decomposition)."""
+    width = values.shape[1]
+    if width <= _REDUCED:
+        return values
+    basis = np.linalg.qr(values.T @ (values @ rng.standard_normal((width, 2 * _REDUCED), dtype=np.float32)))[0]
+    projected = values @ basis
+    return projected @ np.linalg.svd(projected.T @ projected)[0][:, :_REDUCED]
+
+
+def _scaled(block: Floats) -> Floats:
+    """A block with the sum of squares N, so that no kind of column outweighs another."""
+    total = float(np.square(block, dtype=np.float64).sum())
+    return block * np.float32(np.sqrt(len(block) / total)) if total > 0 else block
+
+
+def _descend(rows: Floats, halves: int, rng: np.random.Generator) -> Bools:
+    """Coordinate descent on |Fᵀx|² from random starts, all halves at once.
+
+    A unit changes sides where that lowers the imbalance: where x_i F_i·V > |F_i|², V = Fᵀx. Within a block of
+    units the products F_i·V are kept up to date through the block's Gram matrix, so the flips are those of one unit
+    after another.
+
+    Args:
+        rows: F, (N, D).
+        halves: H.
+        rng: the family's stream.
+
+    Returns:
+        bool (N, H).
+    """
+    sides = rng.integers(0, 2, size=(len(rows), halves), dtype=np.int8).astype(np.float32) * 2 - 1
+    squares = np.einsum("ij,ij->i", rows, rows)
+    for _ in range(_SWEEPS):
+        order = rng.permutation(len(rows))
+        total = rows.T @ sides  # anew each sweep: rounding must not pile up
+        flips = 0
+        for start in range(0, len(rows), _BLOCK):
+            units = order[start : start + _BLOCK]
+            part = rows[units]
+            gram, pulls, x = part @ part.T, part @ total, sides[units]
+            before = x.copy()
+            for i in range(len(units)):
+                flip = x[i] * pulls[i] > squares[units[i]]
+                if flip.any():
+                    change = np.where(flip, -2 * x[i], 0)
+                    x[i] += change
+                    pulls += gram[:, i, None] * change
+                    flips += int(flip.sum())
+            change = x - before
+            total += part.T @ change
+            sides[units] = x
+        if not flips:
+            break
+    return sides > 0

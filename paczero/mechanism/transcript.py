@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.files import append_line, canonical, create_whole, cut, parse_line, read_lines
-from paczero.mechanism.kinds import KINDS, Kind
+from paczero.mechanism.registry import KINDS, Kind
+from paczero.utils.io import append_line, canonical, create_whole, cut, parse_line, read_lines
 
 FORMAT = "paczero-transcript/1"
 _LARGEST_HEADER = 16 * 1024**2  # bytes: names and shapes of some hundred thousand parameters

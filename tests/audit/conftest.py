@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from paczero.audit.laboratory import Laboratory, settings
+from paczero.audit.simulation import Laboratory, settings
 from paczero.config import MechanismConfig
 
 

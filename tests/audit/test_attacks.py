@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from paczero.audit.attacks import bayes, half_guesses, trained
-from paczero.audit.laboratory import Trial
+from paczero.audit.simulation import Trial
 
 
 def slow_bayes(trial, gaussian):

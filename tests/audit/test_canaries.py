@@ -7,10 +7,10 @@ import pytest
 
 from paczero.audit import canaries as module
 from paczero.audit.canaries import canaries, canary_settings, label_of, own_and_references
-from paczero.audit.laboratory import Laboratory, scratch
+from paczero.audit.simulation import Laboratory, scratch
 from paczero.config import MechanismConfig
 
-from ..report.conftest import make_header
+from ..written_runs import make_header
 
 
 def short(mechanism, steps=6, **more):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from paczero.audit import reruns as module
-from paczero.audit.laboratory import Laboratory, settings
 from paczero.audit.reruns import attack, rerun
+from paczero.audit.simulation import Laboratory, settings
 from paczero.config import MechanismConfig
 from paczero.errors import PACZeroError
 from paczero.mechanism.bounds import posterior_success

@@ -19,8 +19,7 @@ from paczero.config import TaskConfig
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.secret import open_secret
 from paczero.mechanism.transcript import Transcript
-from paczero.report import statement
-from paczero.report import task as task_file
+from paczero.release import statement, task_file
 
 from .harness import Attempt, attempt
 from .mutations import NASTY, anything, edited, mutated
@@ -145,7 +144,7 @@ class Targets:
 
     def data(self, chance: random.Random) -> Attempt:
         """Records as csv, tsv, jsonl, json or parquet, broken, or with another ending than they have."""
-        from paczero.assembly import read_pool
+        from paczero.data.encoding import read_pool
 
         ending = chance.choice(["csv", "csv", "tsv", "jsonl", "json", "parquet", "txt", ""])
         text = self.pool.read_bytes()

@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from paczero.cli.recipes import recipes
-from paczero.cli.settings import parser_for_train, settings_from
+from paczero.cli.parser import parser_for_train
+from paczero.config_io import recipes, settings_from
 
 README = Path(__file__).parents[2] / "recipes" / "README.md"
 

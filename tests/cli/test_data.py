@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from paczero.cli.data import read_data
-from paczero.cli.decisions import write_decisions
-from paczero.cli.settings import load_settings, settings_from, settings_parser
-from paczero.rundir import RunDirectory
+from paczero.cli.parser import settings_parser
+from paczero.config_io import load_settings, settings_from
+from paczero.report.summary import write_decisions
+from paczero.run_directory import RunDirectory
 
 SIZES = ["--data.train_records", "40", "--data.dev_records", "8", "--data.test_records", "12"]
 

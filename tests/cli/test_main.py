@@ -10,7 +10,7 @@ import pytest
 
 from paczero.cli import main as main_module
 from paczero.cli.main import COMMANDS, main
-from paczero.cli.parsing import command_parser
+from paczero.cli.parser import command_parser
 from paczero.errors import IntegrityError, PACZeroError
 
 
@@ -20,7 +20,7 @@ def command(monkeypatch):
 
     def install(run):
         module = types.SimpleNamespace(parser=lambda: command_parser("demo", "A test.", usage=""), run=run)
-        monkeypatch.setitem(sys.modules, "paczero.cli.demo", module)
+        monkeypatch.setitem(sys.modules, "paczero.cli.commands.demo", module)
 
     return install
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from paczero.cli import recipes as module
-from paczero.cli.plan import plan, read_sweep
-from paczero.cli.recipes import recipe, recipes
-from paczero.cli.settings import parser_for_train, settings_from
-from paczero.cli.sweep import parser as parser_for_sweep
+from paczero import config_io as module
+from paczero.cli.commands.sweep import parser as parser_for_sweep
+from paczero.cli.parser import parser_for_train
+from paczero.config_io import recipe, recipes, settings_from
 from paczero.errors import PACZeroError
+from paczero.experiments.sweep import plan, read_sweep
 
 
 @pytest.fixture

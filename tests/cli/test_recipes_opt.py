@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from paczero.api import PACZeroTrainer
-from paczero.cli.plan import plan, read_sweep
-from paczero.cli.recipes import recipes
-from paczero.cli.runs import build_trainer
-from paczero.cli.settings import RunSettings, parser_for_train, settings_from
-from paczero.cli.sweep import parser as parser_for_sweep
-from paczero.cli.terminal import Live
-from paczero.report import figures
+from paczero.cli.commands.sweep import parser as parser_for_sweep
+from paczero.cli.console import Live
+from paczero.cli.parser import parser_for_train
+from paczero.cli.training import build_trainer
+from paczero.config_io import RunSettings, recipes, settings_from
+from paczero.experiments.sweep import plan, read_sweep
+from paczero.release import plots as figures
+from paczero.training.trainer import PACZeroTrainer
 
 from ..conftest import THINGS, tiny_texts
-from .test_train import control_c, interrupt_at
+from .commands.test_train import control_c, interrupt_at
 
 SMALL = ["--data.train_records", "32", "--data.dev_records", "4", "--data.test_records", "4", "--test_seed", "3"]
 # What a random model answers changes where its weights change by more than they are.

@@ -7,17 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paczero.cli.main import main
-from paczero.cli.settings import (
-    DataConfig,
-    RunSettings,
-    dump_settings,
-    load_settings,
-    parser_for_train,
-    save_settings,
-    setting_types,
-    settings_from,
-)
+from paczero.cli.parser import parser_for_train, setting_types
 from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
+from paczero.config_io import DataConfig, RunSettings, dump_settings, load_settings, save_settings, settings_from
 from paczero.errors import PACZeroError
 
 NEEDED = ["--model", "m", "--data.train", "pool.csv"]

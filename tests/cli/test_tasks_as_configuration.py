@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from paczero.cli.settings import settings_from, settings_parser
+from paczero.cli.parser import settings_parser
+from paczero.config_io import settings_from
 
 TASKS = Path(__file__).parents[2] / "recipes" / "tasks"
 # Of each task, what a record with each label says; every text carries the record's number.

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from paczero.cli.terminal import Live
-from paczero.cli.watch import Watcher
+from paczero.cli.console import Live, Watcher
 from paczero.config import MechanismConfig
-from paczero.mechanism.release import Release
-from paczero.zeroth.ranks import terminable
-from paczero.zeroth.trainer import DevResult, Step
+from paczero.distributed.base import terminable
+from paczero.mechanism.base import Release
+from paczero.training.loop import DevResult, Step
 
 
 def step(index, unanimous=True, *, spent=0.0, loss=0.7, steps=10):

@@ -27,7 +27,7 @@ import sys
 import time
 
 from paczero.cli.main import main
-from paczero.cli.watch import Watcher
+from paczero.cli.console import Watcher
 
 on_step = Watcher.on_step
 

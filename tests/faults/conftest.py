@@ -1,3 +1,3 @@
 """The command line in this process, as its own tests run it."""
 
-from ..cli.conftest import arguments, paczero, refusal  # noqa: F401 (fixtures)
+from ..command_line import arguments, paczero, refusal  # noqa: F401 (fixtures)

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from paczero.cli.watch import Watcher
+from paczero.cli.console import Watcher
+from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
-from paczero.rundir import RunDirectory
-from paczero.zeroth.derivatives import Objective
-from paczero.zeroth.forward import Scorer
+from paczero.optim.derivatives import Objective
+from paczero.run_directory import RunDirectory
 
 from .remains import left
 

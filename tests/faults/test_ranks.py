@@ -142,7 +142,7 @@ def test_a_lost_rank_ends_the_others_and_the_run_goes_on(
         arguments=[arguments(run, "--steps", 12)],
         diverge=None,
         agent=agent,
-        patch={"paczero.zeroth.rollcall:SILENCE": 3.0, "paczero.zeroth.rollcall:ANSWER": 2.0},
+        patch={"paczero.distributed.heartbeat:SILENCE": 3.0, "paczero.distributed.heartbeat:ANSWER": 2.0},
         strike=[rank, int(number), str(run / "private" / "journal.jsonl"), 3],
     )
     assert done.status == [-signal.SIGKILL if r == rank else 1 for r in range(size)], done.err

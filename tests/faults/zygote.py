@@ -41,9 +41,9 @@ from paczero import PACZeroConfig, PACZeroTrainer
 from paczero.cli.main import mendable
 from paczero.config import MechanismConfig
 from paczero.errors import PACZeroError
-from paczero.observers import Diagnostics
-from paczero.report import figures
-from paczero.rundir import RunDirectory
+from paczero.release import plots as figures
+from paczero.run_directory import RunDirectory
+from paczero.training.callbacks import Diagnostics
 
 torch.set_num_threads(1)
 

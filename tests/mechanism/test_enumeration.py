@@ -13,9 +13,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from paczero.mechanism import release as module
+from paczero.mechanism import pac as module
+from paczero.mechanism.pac import ZPL
 from paczero.mechanism.posterior import Posterior
-from paczero.mechanism.release import ZPL
 from paczero.mechanism.subsets import draw_subsets
 
 from ..enumeration import (

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism import files
 from paczero.mechanism.journal import Journal
+from paczero.utils import io as files
 
 HEADER = {"seed": 0, "pool": "abc", "rate": 0.1, "nested": {"b": [1, 2], "a": None}}
 ENTRIES = [{"t": t, "y": [1, -1], "q": 0.1 + t} for t in range(4)]

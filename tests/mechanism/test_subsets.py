@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paczero.errors import PACZeroError
-from paczero.mechanism import families
+from paczero.mechanism import subsets as families
 from paczero.mechanism.subsets import draw_part, draw_subsets
 
 FAMILIES = ("random", "paired", "balanced")

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.files import canonical
 from paczero.mechanism.transcript import FORMAT, Transcript
+from paczero.utils.io import canonical
 
 HEADER = {"format": FORMAT, "mechanism": {"name": "zpl", "clip": 25.0}, "directions": 2, "steps": 5, "seed": 0}
 REAL = HEADER | {"mechanism": {"name": "none"}}

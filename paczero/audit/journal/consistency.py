@@ -1,0 +1,190 @@
+"""What a run's other documents say, beside its journal: candidates, transcripts, settings, statement, noise.
+
+Each check hands what does not follow to `note`, and says in `notes` what could not be checked. See `exact`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from reprlib import repr as shown  # short, whatever a file holds
+from typing import Any
+
+from paczero.audit.arrays import Bools
+from paczero.audit.journal.information import epsilon_bound, gaussian_delta, mp, success_bound
+from paczero.audit.journal.reader import (
+    PRIVATE,
+    Setting,
+    candidates_digest,
+    read_document,
+    read_setting,
+    transcript_steps,
+)
+from paczero.run_directory import RunDirectory
+
+Note = Callable[[int | None, int | None, str, object, object], None]
+
+_LONGEST_SETTINGS = 2**20  # bytes
+
+_NEARLY = 1e-9  # a stated p or ε may lie so much above the exact one, relative
+
+NOTHING = ("none", "full-sign", "half-sign")
+
+_SETTINGS = ("name", "clip", "channel", "allocation", "epsilon", "sampling")
+
+
+def check_candidates(membership: Bools, stated: Any, note: Note) -> None:
+    """That the candidates are those of the journal, each unit in exactly half of them.
+
+    Args:
+        membership: (N, M).
+        stated: SHA-256 in the journal's header.
+        note: takes what does not follow.
+    """
+    digest = candidates_digest(membership)
+    if digest != stated:
+        note(None, None, "candidates", f"the journal was written with others (SHA-256 {shown(stated)})", digest)
+    counts, half = membership.sum(axis=1), membership.shape[1] // 2
+    if membership.shape[1] % 2 or (counts != half).any():
+        wrong = int((counts != half).argmax())
+        note(None, None, "candidates", f"unit {wrong} is in {int(counts[wrong])} of them", f"{half}, half of them")
+
+
+def check_transcripts(run: RunDirectory, setting: Setting, released: Sequence[tuple[Any, ...]], note: Note) -> None:
+    """That what was published, and what is staged for it, is what the journal released.
+
+    Args:
+        run: where they lie.
+        setting: the header that the journal was read with.
+        released: y of each step of the journal.
+        note: takes what does not follow.
+    """
+    for path in (run.release / "transcript.jsonl", run.staged_transcript):
+        if not path.is_file():
+            continue
+        name = path.relative_to(run.root).as_posix()
+        if read_setting(path).digest != setting.digest:
+            note(None, None, "transcript", f"{name} has another header", "the header of the journal's run")
+        count = 0
+        for step, (t, y) in enumerate(transcript_steps(path, setting)):
+            count += 1
+            if step >= len(released):
+                continue
+            if t != step or not _same(y, released[step]):
+                note(
+                    step,
+                    None,
+                    "transcript",
+                    f"{name} has step {shown(t)}, y {shown(y)}",
+                    f"y {shown(list(released[step]))}",
+                )
+        # The transcript follows the journal, so that a run that was stopped may lack the last step in it.
+        fewest = len(released) - (0 if run.finished else 1)
+        if not fewest <= count <= len(released):
+            note(None, None, "transcript", f"{name} has {count} steps", f"the journal's {len(released)}")
+
+
+def _same(y: Sequence[Any], released: Sequence[Any]) -> bool:
+    return list(y) == list(released) and list(map(type, y)) == list(map(type, released))
+
+
+def check_settings(path: Path, setting: Setting, note: Note) -> None:
+    """That config.yaml names the mechanism that the journal was written with."""
+    import yaml
+
+    try:
+        with open(path, "rb") as stream:
+            content = yaml.safe_load(stream.read(_LONGEST_SETTINGS))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("mechanism"), dict):
+        note(None, None, "settings", "config.yaml is not the settings of a run", "those it began with")
+        return
+    chosen, header = content["mechanism"], setting.header
+    pairs: list[tuple[str, Any, Any]] = [
+        ("steps", content.get("steps"), setting.steps),
+        ("directions", content.get("directions"), setting.directions),
+    ]
+    pairs += [(f"mechanism.{key}", chosen.get(key), header.get(key)) for key in ("subsets", "family")]
+    pairs += [
+        (f"mechanism.{key}", chosen.get(key), setting.mechanism[key]) for key in _SETTINGS if key in setting.mechanism
+    ]
+    if setting.name == "mi":
+        pairs.append(("mechanism.budget", chosen.get("budget"), setting.budget))
+    pairs.append(("test_seed", content.get("test_seed"), header.get("test_seed")))
+    for key, found, expected in pairs:
+        left_out = found is None and key in ("directions", "mechanism.sampling")
+        if found != expected and not left_out:
+            note(
+                None,
+                None,
+                "settings",
+                f"config.yaml has {key}: {shown(found)}",
+                f"{expected!r}, of the transcript's header",
+            )
+
+
+def promised(setting: Setting) -> Any:
+    """p as a number of 50 digits, from the header alone: 1 where nothing is promised."""
+    if setting.void or setting.name in NOTHING:
+        return mp.mpf(1)
+    if setting.name in PRIVATE:
+        epsilon, delta = mp.mpf(setting.mechanism["epsilon"]), mp.mpf(setting.mechanism["delta"])
+        return min((mp.exp(epsilon) + delta) / (1 + mp.exp(epsilon)), mp.mpf(1))
+    return success_bound(mp.mpf(setting.budget or 0.0))
+
+
+def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) -> float | None:
+    """That the statement's figures are those of the run. Returns the p that it states."""
+    stated = read_document(path)
+    p = promised(setting)
+    for key, expected in (
+        ("mechanism", setting.mechanism),
+        ("budget", setting.budget),
+        ("subsets", setting.header.get("subsets")),
+        ("family", setting.header.get("family")),
+        ("steps", setting.steps),
+        ("steps_run", steps_run),
+        ("directions", setting.directions),
+        ("units", setting.units),
+        ("void", setting.void),
+    ):
+        if stated.get(key) != expected:
+            note(None, None, "statement", f"{key} is {shown(stated.get(key))}", repr(expected))
+    _check_bound("posterior_success", stated.get("posterior_success"), p, note)
+    if p == 1:
+        epsilon = None
+    elif setting.name in PRIVATE:
+        epsilon = mp.mpf(setting.mechanism["epsilon"])
+    else:
+        epsilon = epsilon_bound(mp.mpf(setting.budget or 0.0))
+    _check_bound("epsilon", stated.get("epsilon"), epsilon, note)
+    found = stated.get("posterior_success")
+    return float(found) if isinstance(found, int | float) and 0 <= found <= 1 else None
+
+
+def _check_bound(key: str, found: Any, exact: Any, note: Note) -> None:
+    """A stated bound may be larger than the exact one by rounding, never smaller; none where nothing is promised."""
+    if exact is None:
+        fine = found is None
+    else:
+        fine = type(found) in (int, float) and exact <= mp.mpf(found) <= exact * (1 + _NEARLY)
+    if not fine:
+        note(None, None, "statement", f"{key} is {shown(found)}", "none" if exact is None else mp.nstr(exact, 17))
+
+
+def check_noise(setting: Setting, note: Note, notes: list[str]) -> float | None:
+    """That σ gives (ε, δ) where a closed form tells: without sampling. Returns δ at the stated ε.
+
+    T (of `dp-sign`: T·K) Gaussian releases of sensitivity 1 and noise σ tell as much as one of sensitivity √T.
+    """
+    if setting.mechanism.get("sampling", 1.0) != 1.0:
+        notes.append(
+            "ε of a run with a secret sample in each step needs a numerical composition, which is not done again here; "
+            "σ stands as the header states it."
+        )
+        return None
+    releases = setting.steps * (setting.directions if setting.name == "dp-sign" else 1)
+    epsilon, stated = mp.mpf(setting.mechanism["epsilon"]), mp.mpf(setting.mechanism["delta"])
+    delta = gaussian_delta(epsilon, mp.sqrt(releases) / mp.mpf(setting.mechanism["sigma"]))
+    if delta > stated:
+        note(None, None, "epsilon", f"δ = {float(stated)!r} at ε = {float(epsilon)!r}", f"δ = {mp.nstr(delta, 17)}")
+    return float(delta)

@@ -1,0 +1,321 @@
+"""What each step of a journal must have been, given those before: q, information, share, charge, release, posterior.
+
+>>> belief = Belief(4)
+>>> signs = np.array([True, True, True, False])
+>>> belief.observe(signs, plus=mp.mpf(9), minus=mp.mpf(1))
+>>> belief.probabilities().round(3).tolist()
+[0.321, 0.321, 0.321, 0.036]
+
+Rules: the paper's (arXiv 2605.06505), and our bit channel and adaptive allocation. Shares and sums are exact
+(`fractions`), probabilities have 50 digits (`mpmath`).
+"""
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from paczero.audit.arrays import Bools
+from paczero.audit.journal.information import Number, bit_information, entropy, gaussian_information, mp
+from paczero.audit.journal.reader import Entry, Setting
+from paczero.audit.journal.result import Finding, ReleaseFigures
+
+# Relative to the figure or to the step's share, for each 10,000 contested releases: ten times what floats lose over so
+# many, and so little that all steps together pass the budget by a millionth of a millionth of it at most.
+_LEAK, _MANY = Fraction(1, 10**12), 10_000
+
+_SAME = 1e-9
+
+_WASTE = 1e-4  # how far the noise may stay below what the share allows
+
+_NIL = 1e-280  # nats: below, floats run out of digits and the most noise is used
+
+_KEPT, _LONGEST = 200, 200  # findings, and characters of a part of one
+
+_FLIP = 2**64  # f is a multiple of one part in so many
+
+# Mechanisms that ask candidates: the noise that a contested release must have, and what it may be. `mi` solves for its.
+_CONTESTED = {"zpl": (0.5, (1, -1)), "skip": (0.0, (0,)), "half-sign": (0.0, (1, -1)), "mi": (None, (1, -1))}
+
+_REAL = ("none", "dpzero", "dp-aggzo")
+
+_PLAIN = (*_REAL, "dp-sign", "full-sign", "coin")
+
+
+class Split(NamedTuple):
+    """How a direction divides the candidates that are still possible.
+
+    Attributes:
+        plus: probability of a positive sign.
+        minority: probability of the less likely sign.
+        common: the sign of all, or 0 where there are both (by counting).
+    """
+
+    plus: Number
+    minority: Number
+    common: int
+
+
+class Belief:
+    """The posterior over candidates, as weights of 50 digits; 0 for a candidate that a noiseless release excluded.
+
+    Args:
+        subsets: M.
+    """
+
+    def __init__(self, subsets: int) -> None:
+        self._weights: list[Number] = [mp.mpf(1)] * subsets
+
+    def split(self, signs: Bools) -> Split:
+        """See `Split`; signs (M,), true for positive."""
+        flags = signs.tolist()
+        plus = [weight for weight, flag in zip(self._weights, flags, strict=True) if flag and weight]
+        minus = [weight for weight, flag in zip(self._weights, flags, strict=True) if not flag and weight]
+        mass, rest = mp.fsum(plus), mp.fsum(minus)
+        common = 0 if plus and minus else 1 if plus else -1
+        return Split(mass / (mass + rest), min(mass, rest) / (mass + rest), common)
+
+    def observe(self, signs: Bools, *, plus: Number, minus: Number) -> None:
+        """Bayes' rule: each candidate's weight times the likelihood of what was released under its sign."""
+        likelihood = {True: plus, False: minus}
+        pairs = zip(self._weights, signs.tolist(), strict=True)
+        self._weights = [weight * likelihood[flag] for weight, flag in pairs]
+
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """(M,) summing to 1, each rounded once."""
+        total = mp.fsum(self._weights)
+        return np.array([float(weight / total) for weight in self._weights])
+
+
+class Recount:
+    """Goes through the steps of a journal in order.
+
+    Args:
+        setting: the run's header.
+
+    Attributes:
+        belief: the posterior after what was taken so far.
+        spent: the exact sum of charges, nats.
+        information: the sum of what the noise lets through, nats.
+        findings: the first 200.
+        found: how many there are.
+        unanimous, contested: releases of either kind, where candidates are asked.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.belief = Belief(setting.subsets)
+        self.spent = Fraction(0)
+        self.information = mp.mpf(0)
+        self.findings: list[Finding] = []
+        self.found = 0
+        self.unanimous = self.contested = 0
+        self._next = 0
+        self._passed: set[str] = set()
+        self._outlook = self._look()
+
+    def note(self, step: int | None, direction: int | None, what: str, found: object, expected: object) -> None:
+        """Keeps a finding, of which each part is one short line, whatever a file holds."""
+        self.found += 1
+        if len(self.findings) < _KEPT:
+            self.findings.append(Finding(step, direction, what, _line(str(found)), _line(str(expected))))
+
+    def take(self, entry: Entry) -> Iterator[ReleaseFigures]:
+        """The K releases of the next step, each checked."""
+        if entry.step != self._next:
+            self.note(self._next, None, "step", f"step {entry.step} stands here", f"step {self._next}")
+        step = entry.step if 0 <= entry.step < self.setting.steps else min(self._next, self.setting.steps - 1)
+        self._next = step + 1
+        if not entry.chained:
+            self.note(step, None, "chain", "it does not follow from this line and the one before", "an unchanged line")
+        share = self._share(step)
+        for k in range(self.setting.directions):
+            if entry.signs:
+                yield self._of_candidates(step, k, entry, share)
+            else:
+                yield self._plain(step, k, entry)
+
+    def _share(self, step: int) -> Fraction:
+        """Nats that each direction of a step may spend."""
+        if self.setting.name != "mi":
+            return Fraction(0)
+        budget = Fraction(self.setting.budget or 0.0)
+        left = max(budget - self.spent, Fraction(0))
+        if self.setting.mechanism.get("allocation", "adaptive") == "uniform":
+            whole = min(budget / self.setting.steps, left)
+        else:
+            whole = left / (self.setting.steps - step)
+        return whole / self.setting.directions
+
+    def _of_candidates(self, step: int, k: int, entry: Entry, share: Fraction) -> ReleaseFigures:
+        signs, noise = entry.signs[k], entry.noise[k]
+        real = self.belief.split(signs)
+        # Only `mi` counts with what was released before; the others take all candidates as possible, always.
+        split = real if self.setting.name == "mi" else _counted(signs)
+        if entry.unanimous[k] != (split.common != 0):
+            says = {True: "all candidates agree", False: "candidates disagree"}
+            self.note(step, k, "unanimity", says[entry.unanimous[k]], says[split.common != 0])
+        if abs(mp.mpf(entry.q[k]) - split.plus) > max(_SAME * split.plus, _NIL):
+            self.note(step, k, "q", repr(entry.q[k]), mp.nstr(split.plus, 17))
+        self.unanimous += split.common != 0
+        self.contested += split.common == 0
+        leak = self._leak(real, noise)
+        self._check_noise(step, k, split, noise, leak, share)
+        self._check_charge(step, k, entry.beta[k], leak, share)
+        self._check_release(step, k, entry, split)
+        if real.common == 0:
+            self._learn(signs, entry, k)
+        return self._figures(step, k, entry, real, leak, share)
+
+    def _leak(self, real: Split, noise: float) -> Number:
+        """Nats about S* that a release with this noise lets through."""
+        if real.common or self.setting.name in ("zpl", "skip"):  # these never read S*
+            return mp.mpf(0)
+        if self.setting.name == "half-sign":
+            return entropy(real.minority)
+        if self._gaussian:
+            return gaussian_information(real.minority, mp.mpf(max(noise, 0.0)))
+        return bit_information(real.minority, _flip(noise))
+
+    def _check_noise(self, step: int, k: int, split: Split, noise: float, leak: Number, share: Fraction) -> None:
+        wanted = 0.0 if split.common else _CONTESTED[self.setting.name][0]
+        if wanted is not None:
+            if noise != wanted:
+                self.note(step, k, "noise", repr(noise), repr(wanted))
+            return
+        if noise < 0 or not (self._gaussian or (noise <= 0.5 and (Fraction(noise) * _FLIP).denominator == 1)):
+            self.note(step, k, "noise", repr(noise), "σ >= 0" if self._gaussian else "0 to 1/2, in units of 2^-64")
+            return
+        asked = min(_mpf(share), entropy(split.minority))
+        least = asked * (1 - _WASTE)
+        if noise == 0 or asked < _NIL or leak >= least:
+            return
+        # More noise than the share asks for, unless the next smaller f would already pass it.
+        if self._gaussian or bit_information(split.minority, _flip(noise * (1 - 2**-48) - 2**-62)) < least:
+            told = f"{noise!r}, which tells {mp.nstr(leak, 17)} nats"
+            self.note(step, k, "noise", told, f"no more noise than {mp.nstr(asked, 17)} nats ask for")
+
+    def _check_charge(self, step: int, k: int, charged: float, leak: Number, share: Fraction) -> None:
+        owed = leak if self.setting.name == "mi" else mp.mpf(0)  # the others promise no leak, or nothing
+        short = charged < 0 or owed - mp.mpf(charged) > max(self._slack * max(owed, _mpf(share)), _NIL)
+        if short or abs(mp.mpf(charged) - owed) > max(_SAME * owed, _NIL):
+            self.note(step, k, "charge", f"{charged!r} nats", f"{mp.nstr(owed, 17)} nats, as this noise lets through")
+        if Fraction(charged) > share * (1 + _LEAK):
+            self.note(step, k, "share", f"{charged!r} nats were charged", f"at most {float(share)!r} nats")
+        self.spent += Fraction(max(charged, 0.0))
+        self.information += leak
+        budget = self.setting.budget
+        if budget is not None:
+            self._once(step, k, "budget", f"{float(self.spent)!r} nats in all", self.spent > Fraction(budget), budget)
+            passed = self.information > mp.mpf(budget) * (1 + self._slack)
+            self._once(step, k, "information", f"{mp.nstr(self.information, 17)} nats in all", passed, budget)
+
+    def _once(self, step: int, k: int, what: str, found: str, passed: bool, budget: float) -> None:
+        """Notes the first time only that the budget is passed."""
+        if passed and what not in self._passed:
+            self._passed.add(what)
+            self.note(step, k, what, found, f"at most the budget, {budget!r} nats")
+
+    def _check_release(self, step: int, k: int, entry: Entry, split: Split) -> None:
+        y, output = entry.y[k], None if entry.output is None else entry.output[k]
+        if (output is not None) != self._gaussian:
+            self.note(step, k, "release", f"its output is {output!r}", "a real number of the gaussian channel only")
+        allowed = (split.common,) if split.common else _CONTESTED[self.setting.name][1]
+        if self._gaussian and output is not None and not split.common:
+            allowed = (1 if output >= 0 else -1,)
+        fine = output is None or entry.noise[k] > 0 or output == y  # without noise, the sign itself
+        if type(y) is not int or y not in allowed or not fine:
+            told = repr(y) if output is None else f"{y!r} of {output!r}"
+            self.note(step, k, "release", told, " or ".join(map(str, allowed)))
+
+    def _learn(self, signs: Bools, entry: Entry, k: int) -> None:
+        """What a contested release tells, by the noise that the journal says it had."""
+        if self.setting.name in ("zpl", "skip"):
+            return
+        if self._gaussian and entry.noise[k] > 0:
+            if math.isinf(entry.noise[k]) or entry.output is None:
+                return
+            pull = mp.mpf(entry.output[k]) / mp.mpf(entry.noise[k]) ** 2  # densities e^±pull, up to what both share
+            self.belief.observe(signs, plus=mp.exp(pull), minus=mp.exp(-pull))
+        else:
+            flip = _flip(entry.noise[k]) if self.setting.name == "mi" and not self._gaussian else mp.mpf(0)
+            kept, positive = 1 - flip, entry.y[k] > 0
+            self.belief.observe(signs, plus=kept if positive else flip, minus=flip if positive else kept)
+        self._outlook = self._look()
+
+    def _plain(self, step: int, k: int, entry: Entry) -> ReleaseFigures:
+        """A release of a mechanism without candidates: nothing is told about S*."""
+        name = self.setting.name
+        sigma = float(self.setting.mechanism.get("sigma", 0.0))
+        for what, found, expected in (
+            ("unanimity", entry.unanimous[k], False),
+            ("q", entry.q[k], 0.5),
+            ("charge", entry.beta[k], 0.0),
+            ("noise", entry.noise[k], sigma),
+        ):
+            if found != expected:
+                self.note(step, k, what, repr(found), repr(expected))
+        y = entry.y[k]
+        if type(y) is not (float if name in _REAL else int) or (name not in _REAL and y not in (1, -1)):
+            self.note(step, k, "release", repr(y), "a real number" if name in _REAL else "1 or -1")
+        half = mp.mpf(1) / 2
+        return self._figures(step, k, entry, Split(half, half, 0), mp.mpf(0), Fraction(0))
+
+    def _figures(self, step: int, k: int, entry: Entry, split: Split, leak: Number, share: Fraction) -> ReleaseFigures:
+        noise = entry.noise[k]
+        return ReleaseFigures(
+            step=step,
+            direction=k,
+            unanimous=split.common != 0,
+            q=float(split.plus),
+            noise=None if math.isinf(noise) else noise,
+            share=float(share),
+            charged=entry.beta[k],
+            information=float(leak),
+            released=float(entry.y[k]),
+            spent=float(self.spent),
+            entropy=self._outlook[0],
+            likeliest=self._outlook[1],
+        )
+
+    def _look(self) -> tuple[float, float]:
+        """Nats left in the posterior, and its largest probability."""
+        p = self.belief.probabilities()
+        return float(-(p[p > 0] * np.log(p[p > 0])).sum()) + 0.0, float(p.max())
+
+    @property
+    def _slack(self) -> Number:
+        return _mpf(_LEAK * (1 + self.contested // _MANY))
+
+    @property
+    def _gaussian(self) -> bool:
+        return self.setting.name == "mi" and self.setting.mechanism.get("channel", "bit") == "gaussian"
+
+
+def asks_candidates(name: str) -> bool | None:
+    """Whether a mechanism asks candidates; None for one that is unknown here."""
+    return True if name in _CONTESTED else False if name in _PLAIN else None
+
+
+def _counted(signs: Bools) -> Split:
+    """The split of candidates of which each is as likely as any other."""
+    positive, subsets = int(np.count_nonzero(signs)), len(signs)
+    plus = mp.mpf(positive) / subsets
+    return Split(plus, min(plus, 1 - plus), 1 if positive == subsets else -1 if positive == 0 else 0)
+
+
+def _flip(noise: float) -> Number:
+    """f as a number of 50 digits, within [0, 1/2] whatever the journal says."""
+    return mp.mpf(min(max(noise, 0.0), 0.5))
+
+
+def _line(text: str) -> str:
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[: _LONGEST + 1])
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
+
+
+def _mpf(value: Fraction) -> Number:
+    return mp.mpf(value.numerator) / value.denominator

@@ -1,0 +1,131 @@
+"""The figures of an audit, as PNG bytes, from its document (`audit.json`) alone.
+
+>>> draw(document)["bounds.png"][:4]     # doctest: +SKIP
+b'\\x89PNG'
+
+Style and colours are the report's.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paczero.release.plots import BLUE, GREEN, GREY, INK, VERMILION, in_percent, png
+
+Row = Mapping[str, Any]
+
+TITLES = {
+    "bounds.png": "How often attacks on the secret half were right, beside what the promise allows",
+    "spent.png": "What each release let through, added up, beside the budget",
+    "families.png": "What somebody gains who already knows the half of some units",
+    "canaries.png": "Whether a record was in the pool at all: what attacks found out",
+}
+
+_FAMILIES = {"random": VERMILION, "paired": GREEN, "balanced": BLUE}
+
+
+def draw(document: Row) -> dict[str, bytes]:
+    """File name -> PNG of every figure that there is data for."""
+    pictures: dict[str, bytes] = {}
+    attacks = (document.get("reruns") or {}).get("attacks") or []
+    if attacks:
+        pictures["bounds.png"] = bounds(attacks)
+    if spent_steps(document):
+        pictures["spent.png"] = spent(document)
+    if document.get("families"):
+        pictures["families.png"] = families(document["families"])
+    if document.get("canaries"):
+        pictures["canaries.png"] = canaries(document["canaries"]["rows"])
+    return pictures
+
+
+def bounds(attacks: Sequence[Row]) -> bytes:
+    """Each attack's share of right guesses with its interval, and the bound as a bar across it."""
+
+    def drawn(figure: Figure) -> None:
+        axes = figure.subplots()
+        for place, attack in enumerate(attacks):
+            passed = attack["exceeded"]
+            colour = VERMILION if passed else BLUE
+            interval = attack["interval"]
+            axes.plot([interval["low"], interval["high"]], [place, place], color=colour, linewidth=2)
+            axes.plot([interval["estimate"]], [place], marker="o", markersize=8, color=colour)
+            axes.plot([attack["prior"]] * 2, [place - 0.32, place + 0.32], color=GREY, linewidth=1.2, linestyle=":")
+            axes.plot([attack["bound"]] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=3)
+        _names(axes, [attack["title"] for attack in attacks])
+        axes.set(xlim=(-0.02, 1.02), xlabel="right guesses")
+        axes.set_title("● reached, with its interval    ┃ allowed    ┊ blind guess")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+
+    return png(drawn, 9, 1.5 + 0.42 * len(attacks))
+
+
+def spent_steps(document: Row) -> list[Row]:
+    """The releases to draw: those of a run that spends something."""
+    exact = document.get("exact") or {}
+    return exact.get("curve") or [] if (exact.get("budget") or 0.0) > 0 else []
+
+
+def spent(document: Row) -> bytes:
+    """Charges and information over the steps, added up, below the budget."""
+    curve, budget = spent_steps(document), document["exact"]["budget"]
+
+    def drawn(figure: Figure) -> None:
+        axes = figure.subplots()
+        steps = [point["step"] + 1 for point in curve]
+        axes.axhline(budget, color=INK, linewidth=2)
+        axes.text(steps[0], budget, f" budget B = {budget:g} nats", va="bottom", color=INK)
+        axes.plot(steps, [point["spent"] for point in curve], color=VERMILION, linewidth=4, alpha=0.5, label="charged")
+        axes.plot(steps, [point["information"] for point in curve], color=BLUE, linewidth=1.5, label="let through")
+        axes.set(ylim=(0, 1.15 * budget), xlabel="step", ylabel="nats, added up")
+        axes.legend(loc="lower right", frameon=False)
+
+    return png(drawn, 8, 3.6)
+
+
+def families(rows: Sequence[Row]) -> bytes:
+    """Chance of a right guess about another unit against how many units' halves are known, a line a family."""
+
+    def drawn(figure: Figure) -> None:
+        axes = figure.subplots()
+        for row in rows:
+            colour = _FAMILIES.get(row["family"], GREY)
+            known = [point["known"] for point in row["points"]]
+            where = range(len(known))
+            for key, style, what in (("average", "-", "average unit"), ("worst", (0, (4, 2)), "worst unit")):
+                values = [point[key] for point in row["points"]]
+                axes.plot(where, values, color=colour, linestyle=style, marker="o", label=f"{row['family']}, {what}")
+            axes.set_xticks(list(where), [f"{count:,}" for count in known])
+        axes.set(ylim=(0.45, 1.02), xlabel="units whose half is known already", ylabel="right guesses about another")
+        in_percent(axes)
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+    return png(drawn, 9, 4)
+
+
+def canaries(rows: Sequence[Row]) -> bytes:
+    """AUC of each attack on membership in the pool, with its interval; 50 % is a blind guess."""
+
+    def drawn(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.axvline(0.5, color=GREY, linewidth=1.2, linestyle=":")
+        for place, row in enumerate(rows):
+            colour = GREEN if row["stated_epsilon"] is not None else VERMILION
+            if row["auc_low"] is not None:
+                axes.plot([row["auc_low"], row["auc_high"]], [place, place], color=colour, linewidth=2)
+            axes.plot([row["auc"]], [place], marker="o", markersize=8, color=colour)
+        _names(axes, [f"{row['label']}: {row['attack']}" for row in rows])
+        low = min((row["auc_low"] if row["auc_low"] is not None else row["auc"]) for row in rows)
+        axes.set(xlim=(min(0.45, math.floor(20 * low) / 20), 1.01), xlabel="AUC (0.5: a blind guess; 1: always right)")
+
+    return png(drawn, 9, 1.4 + 0.36 * len(rows))
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    """One row each, the first on top."""
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)

@@ -1,0 +1,347 @@
+"""What somebody gains who knows already in which half some units are: from the candidates alone, before any release.
+
+>>> import numpy as np
+>>> one, other = np.array([True, True, False, False]), np.array([True, False, True, False])
+>>> pairs = np.stack([one, ~one, other, ~other])          # four units in two pairs, four candidates
+>>> result = side_knowledge(pairs, known=(0, 1, 2))
+>>> [(point.known, round(point.average, 3), point.worst) for point in result.points]
+[(0, 0.5, 0.5), (1, 0.667, 1.0), (2, 0.833, 1.0)]
+>>> result.correlation.determined
+4
+
+S* is uniform over the M candidates. The units whose half is known leave the candidates that agree with them, each as
+likely as another; the best guess about one more unit is its half in most of those. All chances are exact averages over
+S*, whatever is known being true. Which units are known is drawn at random (with a public seed; one unit, or wherever
+there are few sets: all of them), or chosen to leave the fewest candidates. A bound such as `posterior_success` starts
+from 1/2 and so is about somebody who knows of no unit; for others these figures are where it starts.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from paczero.audit.arrays import Bools, Floats, count, flags
+from paczero.errors import PACZeroError
+from paczero.mechanism.subsets import draw_subsets
+
+Labels = npt.NDArray[np.int64]
+
+Indices = npt.NDArray[np.int64]
+
+_TARGETS = 2048  # units that are guessed about; of a larger pool a random part
+
+_MOST_KNOWN = 64  # up to so many known units are gone through to see when S* is found
+
+_ENTRIES = 2**22  # of a block of products or counts
+
+_PURPOSE = 0x4B4E4F57  # keeps these draws apart from every other use of a seed
+
+
+@dataclass(frozen=True)
+class KnownUnits:
+    """What knowing the halves of k units gives.
+
+    Attributes:
+        known: k.
+        candidates_left: how many candidates agree with what is known, on average over S*.
+        entropy: nats of uncertainty about S* left, on average; ln M at the start.
+        average: how often the best guess about another unit is right, on average over S* and units.
+        worst: the same for the unit that is guessed most often, for the worst of the known sets that were tried or a
+            part of it.
+    """
+
+    known: int
+    candidates_left: float
+    entropy: float
+    average: float
+    worst: float
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How much one unit's half tells of another's, by the largest |correlation| of each unit with another one.
+
+    Attributes:
+        mean, median, largest: over units.
+        determined: units whose half another one's decides (|correlation| 1).
+        units: how many units were looked at; all of a pool of up to 2,048.
+    """
+
+    mean: float
+    median: float
+    largest: float
+    determined: int
+    units: int
+
+
+@dataclass(frozen=True)
+class FamilyResult:
+    """Side knowledge in one family of candidates.
+
+    Attributes:
+        family: its name.
+        own: whether these are the run's own candidates.
+        units: N.
+        subsets: M.
+        points: for known units that were drawn at random; for k = 1, and where there are no more than `draws` sets of k
+            units, for all of them.
+        chosen: for known units that were chosen one after another so that the fewest candidates are left (from 2,048).
+        partner: how often the best guess about a unit is right for somebody who knows the half of the *one* other unit
+            that tells most of it, on average over units.
+        correlation: see `Correlation`.
+        to_identify: how many random units must be known on average until S* is, and with it every unit's half; None
+            where some candidates are alike, or 64 units do not suffice.
+        draws: how many random sets of each size.
+        seed: public, of these draws.
+    """
+
+    family: str
+    own: bool
+    units: int
+    subsets: int
+    points: tuple[KnownUnits, ...]
+    chosen: tuple[KnownUnits, ...]
+    partner: float
+    correlation: Correlation
+    to_identify: float | None
+    draws: int
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def side_knowledge(
+    membership: npt.ArrayLike,
+    *,
+    family: str = "own",
+    own: bool = False,
+    known: Sequence[int] = (0, 1, 2, 4, 8, 16),
+    draws: int = 64,
+    seed: int = 0,
+) -> FamilyResult:
+    """What somebody gains who knows the halves of k units, for each k of `known`.
+
+    Args:
+        membership: (N, M) bool, which unit is in which candidate, each in exactly half of them.
+        family: the name to report.
+        own: whether these are a run's own candidates, to report.
+        known: numbers of units, 0 or more; those above N − 1 are left out.
+        draws: random sets of each size, 1 or more.
+        seed: public, >= 0.
+
+    Raises:
+        PACZeroError: an argument out of range, fewer than two units, or a unit that is not in half of the candidates.
+    """
+    members = _halves(membership)
+    units, subsets = members.shape
+    wanted = sorted({k for k in (count("known", given) for given in known) if k < units})
+    draws, seed = count("draws", draws, 1), count("seed", seed)
+    rng = np.random.default_rng(np.random.SeedSequence([seed, _PURPOSE]))
+    targets = np.sort(rng.permutation(units)[:_TARGETS])
+    tellings = correlations(members, targets)
+    pairs = (1 + tellings.largest) / 2
+    orders = [rng.permutation(units)[: max([_MOST_KNOWN, *wanted])] for _ in range(draws)]
+    points = [
+        _single_point(subsets, pairs, tellings.average)
+        if k == 1
+        else _mean_point(members, targets, _sets(units, k, orders))
+        for k in wanted
+    ]
+    greedy = _chosen(members, targets, max(wanted, default=0))
+    chosen = [_point(members, targets, greedy[:k]) for k in wanted if k <= len(greedy)]
+    return FamilyResult(
+        family=family,
+        own=own,
+        units=units,
+        subsets=subsets,
+        points=_never_less(points),
+        chosen=_never_less(chosen),
+        partner=float(pairs.mean()),
+        correlation=tellings.summary(),
+        to_identify=_to_identify(members, orders),
+        draws=draws,
+        seed=seed,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Tellings:
+    """|Correlation| of units with all others.
+
+    Attributes:
+        largest: (n,) of each unit, the largest with another.
+        average: the mean over all pairs.
+    """
+
+    largest: Floats
+    average: float
+
+    def summary(self) -> Correlation:
+        """In a few figures."""
+        determined = int(np.count_nonzero(self.largest == 1))
+        middle, top = float(np.median(self.largest)), float(self.largest.max())
+        return Correlation(float(self.largest.mean()), middle, top, determined, len(self.largest))
+
+
+def correlations(membership: npt.ArrayLike, targets: Indices | None = None) -> Tellings:
+    """|Correlation| between the halves of some units and of every other, over S* uniform.
+
+    Args:
+        membership: (N, M) bool, each unit in exactly half of the candidates; N >= 2.
+        targets: (n,) units; all where left out.
+
+    Raises:
+        PACZeroError: fewer than two units, or a unit that is not in half of the candidates.
+    """
+    members = _halves(membership)
+    rows = np.arange(len(members)) if targets is None else np.asarray(targets)
+    sides = np.where(members, 1, -1).astype(np.float32)  # products are whole numbers up to M: exact
+    largest, total = np.empty(len(rows)), 0.0
+    size = max(1, _ENTRIES // len(members))
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        products = np.abs(sides[part] @ sides.T)
+        products[np.arange(len(part)), part] = 0
+        largest[start : start + size] = products.max(axis=1)
+        total += float(products.sum(dtype=np.float64))
+    subsets = members.shape[1]
+    return Tellings(largest / subsets, total / (len(rows) * (len(members) - 1) * subsets))
+
+
+def beside_random(membership: npt.ArrayLike, family: str, *, seed: int = 0) -> tuple[FamilyResult, ...]:
+    """A run's own candidates, and beside them as many that are drawn row by row, as the paper does.
+
+    Args:
+        membership: (N, M) bool, the run's.
+        family: its name.
+        seed: public, of the other candidates and of which units are known.
+    """
+    members = _halves(membership)
+    own = side_knowledge(members, family=family, own=True, seed=seed)
+    if family == "random":
+        return (own,)
+    drawn = draw_subsets(*members.shape, seed=seed, family="random")
+    return own, side_knowledge(drawn, family="random", seed=seed)
+
+
+def _halves(membership: npt.ArrayLike) -> Bools:
+    shape = np.shape(membership)
+    if len(shape) != 2 or shape[0] < 2 or shape[1] < 2:
+        raise PACZeroError(f"membership: shape {shape} was given; expected (N, M) of two units and candidates or more")
+    members = flags("membership", membership, shape)
+    if (2 * members.sum(axis=1) != shape[1]).any():
+        raise PACZeroError("membership: a unit was given that is not in half of the candidates; expected M/2 of M")
+    return members
+
+
+def _refined(members: Bools, known: Sequence[int]) -> Iterator[Labels]:
+    """(M,) which candidates still look alike (the same label), after no unit, the first, the first two, …"""
+    labels = np.zeros(members.shape[1], dtype=np.int64)
+    yield labels
+    for unit in known:
+        labels = np.unique(2 * labels + members[unit], return_inverse=True)[1].reshape(-1)
+        yield labels
+
+
+def _splits(members: Bools, labels: Labels) -> Iterator[tuple[slice, npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
+    """Blocks of units, and of how many candidates of each label (n, C) each unit is a member, and is not."""
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels).astype(np.int32)
+    starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+    size = max(1, _ENTRIES // len(labels))
+    for start in range(0, len(members), size):
+        block = slice(start, min(start + size, len(members)))
+        inside = np.add.reduceat(members[block][:, order], starts, axis=1, dtype=np.int32)
+        yield block, inside, sizes - inside
+
+
+def _chances(members: Bools, labels: Labels) -> Floats:
+    """(n,) how often the best guess about each unit is right, over S*."""
+    found = np.empty(len(members))
+    for block, inside, outside in _splits(members, labels):
+        found[block] = np.maximum(inside, outside).sum(axis=1) / len(labels)
+    return found
+
+
+def _point(members: Bools, targets: Indices, known: Sequence[int]) -> KnownUnits:
+    """What one set of known units gives."""
+    *_, labels = _refined(members, known)
+    sizes = np.bincount(labels)
+    others = np.setdiff1d(targets, known)
+    chances = _chances(members[others if others.size else np.setdiff1d(np.arange(len(members)), known)], labels)
+    share = sizes / len(labels)
+    return KnownUnits(
+        known=len(known),
+        candidates_left=float((share * sizes).sum()),
+        entropy=float((share * np.log(sizes)).sum()),
+        average=float(chances.mean()),
+        worst=float(chances.max()),
+    )
+
+
+def _sets(units: int, k: int, orders: Sequence[Indices]) -> list[list[int]]:
+    """Sets of k known units: all there are, where the draws are no fewer, else the beginnings of the drawn orders."""
+    if math.comb(units, k) <= len(orders):
+        return [list(known) for known in itertools.combinations(range(units), k)]
+    return [order[:k].tolist() for order in orders]
+
+
+def _mean_point(members: Bools, targets: Indices, sets: Sequence[Sequence[int]]) -> KnownUnits:
+    """The mean over sets of known units; of the worst units the worst."""
+    tried = [_point(members, targets, known) for known in sets]
+    return KnownUnits(
+        known=tried[0].known,
+        candidates_left=float(np.mean([point.candidates_left for point in tried])),
+        entropy=float(np.mean([point.entropy for point in tried])),
+        average=float(np.mean([point.average for point in tried])),
+        worst=max(point.worst for point in tried),
+    )
+
+
+def _single_point(subsets: int, pairs: Floats, average: float) -> KnownUnits:
+    """One known unit, all of them: who guesses by it is right with probability (1 + |correlation|)/2."""
+    return KnownUnits(1, subsets / 2, math.log(subsets / 2), (1 + average) / 2, float(pairs.max()))
+
+
+def _never_less(points: Sequence[KnownUnits]) -> tuple[KnownUnits, ...]:
+    """Of what one set of known units tells, a larger one tells no less: the worst so far stays the worst."""
+    worst, done = 0.0, []
+    for point in points:
+        worst = max(worst, point.worst)
+        done.append(KnownUnits(point.known, point.candidates_left, point.entropy, point.average, worst))
+    return tuple(done)
+
+
+def _chosen(members: Bools, targets: Indices, most: int) -> list[int]:
+    """Up to `most` of some units, taken one after another so that the fewest candidates are left."""
+    labels, order, pool = np.zeros(members.shape[1], dtype=np.int64), list[int](), members[targets]
+    for _ in range(min(most, len(targets) - 1)):
+        left = np.empty(len(pool))
+        for block, inside, outside in _splits(pool, labels):
+            # M times the mean number of candidates left
+            left[block] = (inside.astype(np.float64) ** 2 + outside.astype(np.float64) ** 2).sum(axis=1)
+        left[order] = np.inf
+        order.append(int(left.argmin()))
+        labels = np.unique(2 * labels + pool[order[-1]], return_inverse=True)[1].reshape(-1)
+    return targets[order].tolist() if order else []
+
+
+def _to_identify(members: Bools, orders: Sequence[Indices]) -> float | None:
+    """The mean number of units until the candidate is alone, over S* and orders."""
+    total = 0.0
+    for order in orders:
+        for labels in _refined(members, order.tolist()):
+            alone = float(np.mean(np.bincount(labels)[labels] == 1))
+            total += 1 - alone
+            if alone == 1:
+                break
+        else:
+            return None
+    return total / len(orders)

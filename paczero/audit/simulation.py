@@ -1,0 +1,329 @@
+"""A small world in which the whole procedure can be repeated hundreds of times: a tiny model and made-up records.
+
+>>> laboratory = Laboratory(settings_of(header), units=64)          # doctest: +SKIP
+>>> trial = laboratory.run(Path("/tmp/one"))                        # doctest: +SKIP
+>>> trial.y.shape, trial.losses.shape                               # doctest: +SKIP
+((24, 1), (64,))
+
+What is repeated is the code that users train with: prompts, forward passes, derivatives, candidates of the run's own
+family, the release object with a secret and coins of the operating system, journal, transcript, updates. Model and
+records come from public seeds, and so are known to every attacker. Only what takes time and leaks nothing is left out:
+dev evaluations, figures, publishing.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from paczero.audit.arrays import Bools, Floats
+from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
+from paczero.mechanism.registry import KINDS
+from paczero.mechanism.secret import create_secret, open_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from paczero.optim.derivatives import Derivatives
+
+
+STEPS, RATE, REAL_RATE = 24, 0.05, 0.01
+
+_WORDS, _LENGTH = 240, 5  # words of the made-up language, and words of a record
+
+_PILOTS = 16
+
+_MOST_DIRECTIONS = 4
+
+_TASK = TaskConfig(template="{text} so {label}", labels={"0": "bad", "1": "good"})
+
+
+def settings_of(header: Mapping[str, Any], steps: int = STEPS) -> PACZeroConfig:
+    """The audited run's mechanism, with its budget, channel, family, M and K, for a short run of the small model.
+
+    Args:
+        header: the transcript's. K above 4 and pilots above 16 are cut to these, which no bound depends on.
+        steps: T.
+    """
+    stated = dict(header["mechanism"])
+    stated.pop("sigma", None)  # it follows from ε, δ, T and K, which are others here
+    if stated.get("sampling") == 1.0:
+        stated.pop("sampling")
+    if KINDS[stated["name"]].private:
+        stated.pop("delta", None)
+    mechanism = MechanismConfig(
+        **stated,
+        subsets=header["subsets"],
+        family=header["family"],
+        pilots=_PILOTS,
+        budget=header["budget"] if stated["name"] == "mi" else None,
+    )
+    return settings(mechanism, steps=steps, directions=min(header["directions"], _MOST_DIRECTIONS))
+
+
+def settings(mechanism: MechanismConfig, *, steps: int = STEPS, directions: int = 1) -> PACZeroConfig:
+    """A short run of the small model under any mechanism."""
+    real = KINDS[mechanism.name].real
+    return PACZeroConfig(
+        steps=steps,
+        directions=directions,
+        learning_rate=REAL_RATE if real else RATE,
+        schedule="constant",
+        batch_tokens=4096,
+        task=_TASK,
+        mechanism=mechanism,
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run.
+
+    Attributes:
+        y: (T, K) what was released.
+        signs: (T, K, M) int8 of every candidate; None where none are asked. A function of what is public here: who
+            knows model, records and candidates computes them along the way.
+        noise: (T, K) f or σ of each release, likewise a function of what is public.
+        output: (T, K) what the channel gave, of which y is the sign; y itself for most.
+        inside: (N,) which units are in S*; what attackers of the secret want to know. None where there is no candidate.
+        secret: S*'s number, likewise.
+        derivatives: (T, K, N) of *all* units at each step, also of those that were left out of the pool.
+        weights: (D,) float32 as they ended, in the order of names.
+        losses: (N,) of every unit under them, nats.
+    """
+
+    y: Floats
+    signs: npt.NDArray[np.int8] | None
+    noise: Floats
+    output: Floats
+    inside: Bools | None
+    secret: int | None
+    derivatives: Floats
+    weights: npt.NDArray[np.float32]
+    losses: Floats
+
+
+class Laboratory:
+    """The small model with its records, ready to train on them again and again.
+
+    Args:
+        args: mechanism, steps and rates.
+        units: N, records that there are; each is a unit.
+        odd: how many of them, the last ones, have a label that their words do not explain, as canaries do.
+        good: share of the others whose label is the second one; the farther from 1/2, the more the records agree.
+        seed: public, of model, records and candidates.
+
+    Attributes:
+        membership: (N, M) the candidates of the whole pool; None where the mechanism asks none.
+    """
+
+    def __init__(self, args: PACZeroConfig, *, units: int, odd: int = 0, good: float = 0.5, seed: int = 0) -> None:
+        import torch
+
+        from paczero.data.encoding import read_records
+        from paczero.models.adapters import (
+            attach,
+            peft_config_from,
+        )
+        from paczero.models.layers import first_trained_layer
+        from paczero.training.factory import (
+            make_objective,
+            make_scorer,
+            make_weights,
+        )
+
+        torch.set_num_threads(1)
+        self.args, self.units = replace(args, seed=seed), units
+        model, tokenizer = _tiny_model(seed)
+        self._records = read_records(_rows(units, odd, good, seed), args.task, tokenizer, model)
+        lora = peft_config_from({"r": 2, "target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1]})
+        attached, self._trained = attach(model, peft_config=lora, seed=seed)
+        first = first_trained_layer(attached, list(self._trained))
+        self._scorer = make_scorer(attached, self._records, self.args, first_layer=first, cache=None)
+        self._objective = make_objective(self._scorer, self._records)
+        self._weights = make_weights(self._trained, self.args)
+        self._start = self._weights.snapshot()
+        self.membership = self.candidates(np.ones(units, dtype=bool))
+
+    @cached_property
+    def _known(self) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
+        """Features, labels and pilot derivatives of all units, as the families ask for them."""
+        from paczero.training.candidates import pilot_derivatives
+        from paczero.training.factory import make_weights
+
+        pilot = make_weights(self._trained, self.args, purpose="pilot")
+        pilots = pilot_derivatives(self.args, self._objective, pilot, lambda *_: None, base="", pool="")
+        features = np.asarray(self._scorer.features(), dtype=np.float64)
+        return features, np.asarray(self._records.encoded.targets, dtype=np.int64), pilots
+
+    def candidates(self, there: Bools) -> Bools | None:
+        """The candidates (n, M) of a pool of only the units that are `there` (N,), drawn as a run draws them."""
+        from paczero.mechanism.subsets import draw_subsets
+
+        chosen = self.args.mechanism
+        if not KINDS[chosen.name].candidates:
+            return None
+        known: dict[str, Any] = {}
+        if chosen.family != "random":
+            features, labels, pilots = self._known
+            known = {"features": features[there], "labels": labels[there]}
+            known |= {"pilots": pilots[there]} if chosen.family == "balanced" else {}
+        return draw_subsets(int(there.sum()), chosen.subsets, seed=self.args.seed, family=chosen.family, **known)
+
+    def run(self, place: Path, *, there: Bools | None = None, membership: Bools | None = None) -> Trial:
+        """Trains once, from the start, in a new directory.
+
+        Args:
+            place: made, and left with secret, journal and transcript.
+            there: (N,) which units are in the pool; all where left out.
+            membership: (n, M) candidates of that pool; `self.membership` where left out and all are there.
+        """
+        from paczero.mechanism.journal import Journal
+        from paczero.mechanism.transcript import FORMAT, Transcript
+        from paczero.training.factory import (
+            make_mechanism,
+            make_schedule,
+            mechanism_header,
+        )
+        from paczero.training.loop import Trainer
+
+        everybody = there is None
+        there = np.ones(self.units, dtype=bool) if there is None else there
+        members = (self.membership if everybody else self.candidates(there)) if membership is None else membership
+        count = int(there.sum())
+        place.mkdir(mode=0o700, parents=True)
+        secret = place / "secret.json"
+        create_secret(secret, subsets=self.args.mechanism.subsets)
+        self._weights.load(self._start)
+        objective = _Pool(self._objective, there)
+        header = {
+            "format": FORMAT,
+            "mechanism": mechanism_header(self.args, count),
+            "directions": self.args.directions,
+            "steps": self.args.steps,
+        }
+        Trainer(
+            objective,  # type: ignore[arg-type]
+            self._weights,
+            make_mechanism(self.args, members, secret, units=count),
+            journal=(journal := Journal.create(place / "journal.jsonl", {})),
+            transcript=(transcript := Transcript.create(place / "transcript.jsonl", header)),
+            schedule=make_schedule(self.args),
+        ).run()
+        return self._trial(journal.entries, transcript.y, objective, members, there, secret)
+
+    def _trial(self, entries: Any, y: Any, objective: "_Pool", members: Any, there: Bools, secret: Path) -> Trial:
+        signs = inside = number = None
+        if members is not None:
+            packed = [[np.frombuffer(bytes.fromhex(text), np.uint8) for text in entry["signs"]] for entry in entries]
+            bits = np.unpackbits(np.array(packed), axis=-1, count=members.shape[1])
+            signs = np.where(bits > 0, 1, -1).astype(np.int8)
+            subsets = members.shape[1]
+            number = _number(secret, subsets)
+            inside = np.zeros(self.units, dtype=bool)
+            inside[there] = members[:, number]
+        return Trial(
+            y=np.array(y, dtype=np.float64),
+            signs=signs,
+            noise=np.array([[float(value) for value in entry["noise"]] for entry in entries]),
+            output=np.array([entry["output"] or entry["y"] for entry in entries], dtype=np.float64),
+            inside=inside,
+            secret=number,
+            derivatives=np.stack(objective.measured),
+            weights=np.concatenate([p.detach().numpy().ravel() for _, p in sorted(self._trained.items())]).copy(),
+            losses=self.losses(),
+        )
+
+    def losses(self) -> Floats:
+        """Cross-entropy (N,) of every unit with the weights as they stand, nats."""
+        return np.asarray(self._objective.losses(self._scorer.scores(), self._objective.targets), dtype=np.float64)
+
+
+class _Pool:
+    """The objective of the units that are there; what the others would have said is kept for the attacker."""
+
+    def __init__(self, objective: Any, there: Bools) -> None:
+        self._objective, self._there = objective, there
+        self.scorer, self.units = objective.scorer, int(there.sum())
+        self.measured: list[Floats] = []
+
+    def derivatives(self, weights: Any, step: int, directions: int, part: Any = None) -> "Derivatives":
+        everybody = self._objective.derivatives(weights, step, directions)
+        self.measured.append(everybody.values.T.copy())
+        values = everybody.values[self._there]
+        return replace(everybody, values=values if part is None else values[part], part=part)
+
+
+def _number(path: Path, subsets: int) -> int:
+    """Which candidate a secret of the laboratory's own is: it answers what sign its candidate has."""
+    secret = open_secret(path)
+    return next(m for m in range(subsets) if secret.signs_of(np.where(np.arange(subsets) == m, 1, -1)) == 1)
+
+
+@contextmanager
+def scratch() -> "Iterator[Path]":
+    """A directory for runs that nobody needs afterwards, in memory where the system has such a place."""
+    memory = Path("/dev/shm")
+    root = Path(tempfile.mkdtemp(prefix="paczero-audit-", dir=memory if memory.is_dir() else None))
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _rows(units: int, odd: int, good: float, seed: int) -> list[dict[str, str]]:
+    """Made-up sentences: half of the words are good ones, and all of a sentence's words are of its label."""
+    chance = np.random.default_rng([seed, 0x7E57])
+    rows: list[dict[str, str]] = []
+    seen: set[str] = set()
+    while len(rows) < units:
+        label = int(chance.random() < good)
+        words = chance.integers(_WORDS // 2, size=_LENGTH) * 2 + label
+        if len(rows) >= units - odd:  # nothing explains the label of these
+            words, label = chance.integers(_WORDS, size=_LENGTH), int(chance.random() < 0.5)
+        text = " ".join(f"w{word}" for word in words)
+        if text not in seen:
+            seen.add(text)
+            rows.append({"text": text, "label": str(label)})
+    return rows
+
+
+def _tiny_model(seed: int) -> "tuple[LlamaForCausalLM, PreTrainedTokenizerFast]":
+    """A random Llama of two layers that knows the made-up words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<end>", "so", "bad", "good", *(f"w{number}" for number in range(_WORDS))]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<end>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=32,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config).eval()
+    return model, PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
+
+
+Progress = Callable[[str, int, int], None]

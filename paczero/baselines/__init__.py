@@ -1,1 +1,0 @@
-"""Other releases for the same loop: MeZO, differentially private ones and ablations. Imports no torch."""

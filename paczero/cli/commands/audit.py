@@ -1,0 +1,158 @@
+"""`paczero audit RUN`: attacks a run of yours, and sets what was reached beside what is promised.
+
+$ paczero audit runs/first
+$ paczero audit runs/first --parts exact,controls
+"""
+
+import json
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import Namespace
+
+from paczero.cli.console import Live, keep_quiet
+from paczero.cli.parser import CommandParser, command_parser
+from paczero.errors import PACZeroError
+from paczero.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from paczero.audit.report import Parts
+
+
+PARTS = ("exact", "families", "controls", "reruns", "canaries")
+
+_ABOUT = """
+Makes believing unnecessary: computes the run's journal again by other code, repeats the procedure hundreds of times on
+a small model with fresh secrets and attacks them, and sets each bound beside what was reached. Leaks built on purpose
+must be caught, or the audit is blind and fails. It also attacks what is *not* promised, that a record was in the pool
+at all.
+
+Writes RUN/report/audit/: a page that needs no network, audit.json and the figures. They are yours. Exit code 1 says
+that something does not follow, that an attack passed its bound, or that a leak was not seen. Re-runs are kept in
+RUN/private/audit/, so an audit that was interrupted goes on.
+
+  paczero audit runs/first                              everything, some minutes
+  paczero audit runs/first --parts exact,families       what follows from the files, some seconds
+  paczero audit runs/first --reruns 2000                narrower intervals
+"""
+
+
+def parser() -> CommandParser:
+    made: CommandParser = command_parser("audit", _ABOUT, usage="RUN [OPTIONS]")
+    made.add_argument("run", type=str, metavar="RUN", help="a directory that `paczero train` made")
+    made.add_argument(
+        "--parts", type=str, default=",".join(PARTS), metavar="LIST", help=f"which parts, of {', '.join(PARTS)}"
+    )
+    made.add_argument("--reruns", type=int, default=300, metavar="N", help="re-runs with fresh secrets, 40 or more")
+    made.add_argument("--canary_runs", type=int, default=40, metavar="N", help="trainings of each canary attack")
+    made.add_argument("--open", action="store_true", help="open the page in the browser, where there is one")
+    return made
+
+
+def run(namespace: Namespace) -> int:
+    wanted = _wanted(namespace.parts)
+    if namespace.reruns < 40:
+        raise PACZeroError(
+            f"--reruns: {namespace.reruns} was given; expected 40 or more, for intervals that say something"
+        )
+    if namespace.canary_runs < 24:
+        raise PACZeroError(f"--canary_runs: {namespace.canary_runs} was given; expected 24 or more")
+    directory = RunDirectory(Path(namespace.run))
+    if not directory.private.is_dir() and directory.release.is_dir():
+        raise PACZeroError(f"{namespace.run!r} has no private/, which an audit reads; of a release: `paczero verify`")
+    keep_quiet()
+    with directory.locked(), Live() as live:
+        header, document, page = _audited(directory, namespace, wanted, live)
+    print(_said(document, header, page))
+    if namespace.open and not webbrowser.open(page.absolute().as_uri()):
+        print("No browser was found here; open the page by hand.")
+    return 0 if document["passed"] else 1
+
+
+def _wanted(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in PARTS]
+    if unknown or not names:
+        raise PACZeroError(f"--parts: {text!r} was given; expected some of {', '.join(PARTS)}, with commas between")
+    return [name for name in PARTS if name in names]
+
+
+def _audited(
+    directory: RunDirectory, namespace: Namespace, wanted: list[str], live: Live
+) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """Does the parts, and writes the page: header, document and where the page lies."""
+    from paczero.audit import html as pages
+    from paczero.audit import report as documents
+    from paczero.mechanism.transcript import Transcript
+
+    header = Transcript.read(directory.transcript).header
+    parts = _parts(directory, header, namespace, wanted, live)
+    document = json.loads(json.dumps(documents.build(parts), allow_nan=False))
+    return header, document, pages.write(document, directory.report / "audit", header)
+
+
+def _parts(
+    directory: RunDirectory, header: dict[str, Any], namespace: Namespace, wanted: list[str], live: Live
+) -> "Parts":
+    from paczero.audit import canaries, reruns
+    from paczero.audit import positive_controls as leaks
+    from paczero.audit import side_information as families
+    from paczero.audit import simulation as laboratory
+    from paczero.audit.journal.recompute import recompute
+    from paczero.audit.report import Parts
+    from paczero.mechanism.registry import KINDS
+    from paczero.training.candidates import read_candidates
+
+    def show(what: str, done: int, of: int) -> None:
+        live.show(f"{what}: {done:,} of {of:,}" if of > 1 else what)
+
+    asks = KINDS[header["mechanism"]["name"]].candidates
+    found: dict[str, Any] = {}
+    if "exact" in wanted:
+        found["exact"] = recompute(directory.root, lambda done, of: show("journal", done, of))
+    if "families" in wanted and asks:
+        live.show("candidates")
+        found["families"] = families.beside_random(read_candidates(directory.candidates), header["family"])
+    if "controls" in wanted:
+        live.show("leaks built on purpose")
+        found["controls"] = leaks.controls()
+    if "reruns" in wanted and asks:
+        args = laboratory.settings_of(header)
+        found["reruns"] = reruns.rerun(args, directory.private / "audit", runs=namespace.reruns, progress=show)
+    if "canaries" in wanted:
+        chosen = canaries.own_and_references(header)
+        found["canaries"] = canaries.canaries(chosen, runs=namespace.canary_runs, progress=show)
+    return Parts(run=str(directory.root), header=header, **found)
+
+
+def _said(document: dict[str, Any], header: dict[str, Any], page: Path) -> str:
+    """The terminal's account: what was reached beside each bound."""
+    from paczero.release.wording import three_sentences
+    from paczero.utils.formatting import percent
+
+    lines = [*three_sentences(header), ""]
+    if document["exact"]:
+        exact = document["exact"]
+        lines.append(
+            f"{'journal':<13}{exact['steps_run']:,} steps computed again, {exact['findings_in_all']:,} values do not "
+            "follow; "
+            f"{exact['information']:.6g} nats were let through, {exact['charged']:.6g} charged"
+        )
+    for attack in (document["reruns"] or {}).get("attacks", []):
+        interval = attack["interval"]
+        lines.append(
+            f"{'attack':<13}{attack['title']}: right in {percent(interval['estimate'])} "
+            f"({percent(interval['low'])} to {percent(interval['high'])}), allowed {percent(attack['bound'])}"
+        )
+    for control in document["controls"]:
+        what = "caught" if control["leaks"] else "not accused"
+        lines.append(f"{'control':<13}{control['name']}: {what if control['caught'] else 'NOT ' + what}")
+    for row in (document["canaries"] or {}).get("rows", []):
+        lines.append(
+            f"{'membership':<13}{row['label']}, {row['attack']}: AUC {row['auc']:.2f}, ε at least "
+            f"{row['epsilon_low']:.2f}"
+            + (f", stated {row['stated_epsilon']:g}" if row["stated_epsilon"] is not None else ", nothing promised")
+        )
+    lines += [f"{'FAILED':<13}{failure}" for failure in document["failures"][:10]]
+    return "\n".join([*lines, "", f"{'Passed' if document['passed'] else 'Failed'}: {page}"])

@@ -1,0 +1,99 @@
+"""`paczero match`: the settings of every mechanism at the same posterior success.
+
+$ paczero match --success 0.55
+$ paczero match --epsilon 2 --units 1000 --steps 1000 --directions 64 --sampling 0.064 --json
+"""
+
+import dataclasses
+import json
+
+from jsonargparse import Namespace
+
+from paczero.cli.parser import CommandParser, command_parser
+from paczero.mechanism.matching import Matched, matched
+from paczero.release.guarantee import rounded_up
+from paczero.release.wording import HIDES
+
+_ABOUT = """
+Says at which settings every mechanism lets a guess about one unit be right with the same probability p at most, by
+somebody who held both answers for equally likely. One of --success, --nats and --epsilon says what p is.
+
+  paczero match --success 0.55
+  paczero match --nats 0.33 --units 4000 --steps 600
+  paczero match --epsilon 2 --steps 1000 --directions 64 --sampling 0.064 --json
+"""
+
+_SAID = ("mechanism.name", "steps", "directions")  # beside the table or in it
+
+_HEADS = ("mechanism", "p", "nats", "ε", "σ (clips)", "hides", "settings")
+
+_FOOT = """
+p of mi, zpl and skip is about which half a unit was in, on average over releases; it does not hide who is in the pool.
+p of dpzero, dp-aggzo and dp-sign is about whether a unit was in the pool, to somebody who knows all others. An ε in
+brackets has the same p at δ = 0, for comparison: no differential privacy is meant by it."""
+
+
+def parser() -> CommandParser:
+    made: CommandParser = command_parser("match", _ABOUT, usage="(--success P | --nats B | --epsilon E) [OPTIONS]")
+    numbers: dict[str, type] = {}
+    for name, metavar, text in (
+        ("success", "P", "p, the probability of a right guess, between 0.5 and 1"),
+        ("nats", "B", "the budget of mi, below ln 2"),
+        ("epsilon", "E", "ε of the differentially private ones"),
+        ("delta", "D", "δ of the differentially private ones; 1/N² where left out"),
+    ):
+        made.add_argument(f"--{name}", type=float | None, metavar=metavar, help=text)
+        numbers[name] = float
+    for name, default, metavar, text in (
+        ("units", 1000, "N", "units in the pool"),
+        ("steps", 1000, "T", "steps of a run"),
+        ("directions", 1, "K", "directions a step; dpzero always has 1"),
+    ):
+        made.add_argument(f"--{name}", type=int, default=default, metavar=metavar, help=text)
+        numbers[name] = int
+    made.add_argument(
+        "--sampling",
+        type=float,
+        default=1.0,
+        metavar="Q",
+        help="Poisson rate of dpzero and dp-aggzo; 1: the whole pool",
+    )
+    made.value_types = numbers | {"sampling": float}
+    made.add_argument("--json", action="store_true", help="print the rows as JSON")
+    return made
+
+
+def run(namespace: Namespace) -> int:
+    names = ("success", "nats", "epsilon", "units", "delta", "steps", "directions", "sampling")
+    rows = matched(**{name: getattr(namespace, name) for name in names})
+    if namespace.json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
+        return 0
+    delta = next(row.delta for row in rows if row.delta is not None)
+    print(
+        f"N = {namespace.units:,} units, δ = {delta:.3g}, T = {namespace.steps:,} steps, K = {namespace.directions:,}, "
+        f"sampling {namespace.sampling:g}\n"
+    )
+    print(table([_HEADS, *map(_cells, rows)]))
+    print(_FOOT)
+    return 0
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Cells in columns of one width, the last column as it is."""
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)]
+    return "\n".join("  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows)
+
+
+def _cells(row: Matched) -> tuple[str, ...]:
+    private = row.protects == "pool"
+    epsilon = "-" if row.epsilon is None else f"{row.epsilon:g}" if private else f"({row.epsilon:.4g})"
+    return (
+        row.name,
+        rounded_up(row.success) if row.success < 1 else "no bound",
+        "-" if row.nats is None else f"{row.nats:g}",
+        epsilon,
+        "-" if row.sigma is None else f"{row.sigma:g}",
+        HIDES[row.protects],
+        " ".join(f"--{key} {value:g}" for key, value in row.settings.items() if key not in _SAID),
+    )

@@ -1,0 +1,36 @@
+"""`paczero report RUN`: the statement, the figures and what happened, as one page.
+
+$ paczero report runs/first --open
+"""
+
+import webbrowser
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from paczero.cli.parser import CommandParser, command_parser
+from paczero.run_directory import RunDirectory
+
+_ABOUT = """
+Writes RUN/report/: what is promised and what not, what happened, and the figures, as one HTML page that needs no
+network, with the figures beside it as PNG. It is yours: it shows what a release may not. Works on unfinished runs too.
+
+  paczero report runs/first --open
+"""
+
+
+def parser() -> CommandParser:
+    made: CommandParser = command_parser("report", _ABOUT, usage="RUN [--open]")
+    made.add_argument("run", type=str, metavar="RUN", help="a directory that `paczero train` made")
+    made.add_argument("--open", action="store_true", help="open it in the browser, where there is one")
+    return made
+
+
+def run(namespace: Namespace) -> int:
+    from paczero.report.html import write_report
+
+    page = write_report(RunDirectory(Path(namespace.run)))
+    print(page)
+    if namespace.open and not webbrowser.open(page.absolute().as_uri()):
+        print("No browser was found here; open the page by hand.")
+    return 0

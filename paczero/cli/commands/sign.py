@@ -1,0 +1,47 @@
+"""`paczero sign RELEASE --key KEY`: puts your signature into a release of yours.
+
+$ paczero sign runs/first --key ~/.ssh/id_ed25519
+"""
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from paczero.cli.checks import released_folder
+from paczero.cli.console import Live, keep_quiet
+from paczero.cli.parser import CommandParser, command_parser
+from paczero.errors import PACZeroError
+
+_ABOUT = """
+Signs a release, once it is known to agree with itself: signature.json then lies in it, and whoever has your public
+key can tell it from any other by `paczero verify RELEASE --key KEY.pub`. The key is one that `ssh-keygen -t ed25519`
+made, or Ed25519 in PEM; a passphrase is asked for, or taken from PACZERO_KEY_PASSPHRASE.
+
+  paczero sign runs/first --key ~/.ssh/id_ed25519
+"""
+
+
+def parser() -> CommandParser:
+    made: CommandParser = command_parser("sign", _ABOUT, usage="RELEASE --key FILE")
+    made.add_argument("release", type=str, metavar="RELEASE", help="a finished run, or its release/")
+    made.add_argument("--key", type=str, metavar="FILE", help="your private key")
+    return made
+
+
+def run(namespace: Namespace) -> int:
+    from paczero.release import signing as signature
+    from paczero.release.verify.release import check_release
+
+    if namespace.key is None:
+        raise PACZeroError("--key: nothing was given; expected your private key, such as ~/.ssh/id_ed25519")
+    folder = released_folder(Path(namespace.release))
+    if (folder / signature.NAME).exists():
+        raise PACZeroError(f"{str(folder)!r} is signed already; remove {signature.NAME} from it to sign anew")
+    keep_quiet()
+    with Live() as live:
+        live.show(f"checking {folder}")
+        check_release(folder)
+    fingerprint = signature.sign(folder, Path(namespace.key).expanduser())
+    print(f"{folder / signature.NAME}: signed by {fingerprint}")
+    print(f"Anybody with your public key: paczero verify {folder} --key YOUR_KEY.pub")
+    return 0

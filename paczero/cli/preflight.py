@@ -1,0 +1,176 @@
+"""What a run is, what it promises and what it costs, said before it starts.
+
+>>> announce(trainer, settings)     # doctest: +SKIP
+Model      models/small: 134.5 M parameters, 15,360 of them train (peft, 1 of 30 layers runs in each step)
+Pool       600 units, 600 records of pool.csv; dev 400, test 1,000
+Mechanism  zpl, M = 128 candidates (balanced), budget 0 nats
+Promise    whoever sees the release and knows the pool guesses which half a unit is in …
+Engine     packing: records lie end to end, no padding
+Cost       300 steps, each 2 passes over 9,800 token positions (12 % padding); about 2 min 13 s, 620 MB for …
+Writes     runs/first (release/ may be published when it is finished; private/ never)
+"""
+
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from paczero.cli.console import warn
+from paczero.config_io import RunSettings
+from paczero.utils.formatting import duration, size
+
+if TYPE_CHECKING:
+    from paczero.config import PACZeroConfig
+    from paczero.engine.cost import Cost
+    from paczero.training.trainer import PACZeroTrainer
+
+
+_WIDTH = 110
+
+
+def announce(
+    trainer: "PACZeroTrainer", settings: RunSettings, notes: Sequence[str] = (), stream: TextIO | None = None
+) -> None:
+    """Prints it to standard error (or `stream`), with `notes` on the draw of the records; warnings after it."""
+    from paczero.release.guarantee import verdict
+
+    cost = trainer.estimate()
+    rows = [
+        *run_lines(trainer, settings, cost),
+        *(("Engine", f"{name}: {text}") for name, text in engine_lines(trainer.args, cost)),
+        ("Cost", cost_line(trainer, cost)),
+        ("Writes", f"{settings.args.output_dir} (release/ may be published when it is finished; private/ never)"),
+        *(("Note", note) for note in (*notes, *trainer.notes)),
+    ]
+    print(*(wrapped(f"{name:<10} ", text) for name, text in rows), sep="\n", file=stream or sys.stderr, flush=True)
+    kind = verdict(trainer.header)
+    if kind == "void":
+        warn("test_seed is set: secret, coins and noise can be computed by anybody; the report is marked VOID")
+    elif kind == "nothing" and trainer.args.mechanism.name == "mi":
+        warn(f"a budget of {trainer.args.mechanism.budget:g} nats (ln 2 = 0.693 or more) promises nothing")
+
+
+def run_lines(trainer: "PACZeroTrainer", settings: RunSettings, cost: "Cost") -> list[tuple[str, str]]:
+    """What the run is and promises, a name and a sentence each."""
+    return [
+        ("Model", model_line(settings, cost)),
+        ("Pool", _pool(trainer, settings)),
+        ("Mechanism", _mechanism(trainer.header)),
+        ("Promise", promise_line(trainer.header)),
+    ]
+
+
+def promise_line(header: Mapping[str, Any]) -> str:
+    """What is promised, in one sentence."""
+    from paczero.release.guarantee import kind_of, rounded_up, success, verdict
+    from paczero.release.wording import delta_in_words
+
+    kind = verdict(header)
+    if kind == "void":
+        return "none: this run is for testing only (test_seed), its report is marked VOID"
+    if kind == "nothing":
+        fault = kind_of(header).protects == "nothing"
+        why = "trains on the pool as it is" if fault else "has too large a budget"
+        return f"none: this run {why}, so take it that the release tells everything about the pool"
+    p = rounded_up(success(header))
+    if kind_of(header).protects == "all":
+        return "nothing is learned from any record: fair coins decide every step"
+    if kind_of(header).private:
+        return (
+            f"(ε, δ)-differential privacy over the pool, ε = {header['mechanism']['epsilon']:g}, δ = "
+            f"{delta_in_words(header)}: whoever sees the release is right about whether a unit was in the pool with "
+            f"probability {p} at most (a coin: 0.5)"
+        )
+    average = ", on average over releases" if header["mechanism"]["name"] == "mi" else ""
+    return (
+        f"whoever sees the release and knows the pool is right about a unit's half with probability {p} at most "
+        f"(a coin: 0.5){average}; it does not hide who is in the pool"
+    )
+
+
+def model_line(settings: RunSettings, cost: "Cost") -> str:
+    """Which model, and how much of it trains."""
+    kind = "full tuning" if settings.peft is None else str(settings.peft.get("peft_type", "LORA"))
+    layers = f"each step runs {cost.trained_layers} of {cost.layers} layers"
+    return f"{settings.model}: {_count(cost.parameters)} parameters, {_count(cost.trained)} train ({kind}; {layers})"
+
+
+def engine_lines(args: "PACZeroConfig", cost: "Cost") -> list[tuple[str, str]]:
+    """The fast paths that are taken, and those that were switched off, a name and a sentence each."""
+    from paczero.optim.kernels import describe
+
+    engine = args.engine
+    off = [name for name in ("packing", "prefix", "cache", "narrowing", "merge") if not getattr(engine, name)]
+    lines = [*cost.paths.items(), *((name, f"switched off (engine.{name})") for name in off)]
+    lines.append(("kernel", describe() if engine.kernel == "auto" else "plain torch (engine.kernel off)"))
+    return lines
+
+
+def cost_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
+    """Steps, tokens, time and memory."""
+    return f"{steps_line(trainer, cost)}; about {duration(seconds(trainer, cost))}, {memory_line(cost)}"
+
+
+def steps_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
+    """How many steps, and what each of them reads."""
+    args = trainer.args
+    part = "" if args.units_per_step is None else f" a part ({args.units_per_step:,} units) of"
+    if args.mechanism.sampling not in (None, 1.0):
+        part = f" a secret sample ({100 * args.mechanism.sampling:.3g} % of the units) of"
+    return (
+        f"{args.steps:,} steps, each {2 * args.directions} passes over{part} {cost.tokens:,} token positions"
+        f"{f' ({100 * cost.padding:.0f} % padding)' if cost.padding else ''}"
+    )
+
+
+def memory_line(cost: "Cost") -> str:
+    """How much memory, and what for."""
+    return f"{size(cost.memory)} for weights and cached states"
+
+
+def seconds(trainer: "PACZeroTrainer", cost: "Cost") -> float:
+    """The estimate with the dev evaluations, each of which is one pass over the dev set."""
+    if trainer.dev is None:
+        return cost.seconds
+    args = trainer.args
+    share = float(trainer.dev.encoded.lengths.sum() / trainer.pool.encoded.lengths.sum())
+    part = args.mechanism.sampling or 1.0
+    if args.units_per_step is not None:
+        part = min(1.0, args.units_per_step / trainer.pool.pool.units)
+    one_pass = cost.step_seconds / (2 * args.directions * part)
+    evaluations = args.steps // args.eval_steps + 2
+    return cost.seconds + share * (cost.cache_seconds + evaluations * one_pass)
+
+
+def _pool(trainer: "PACZeroTrainer", settings: RunSettings) -> str:
+    pool = trainer.pool.pool
+    unit = f"units (by {settings.args.task.unit_column})" if settings.args.task.unit_column else "units, one a record"
+    drawn = "" if settings.data.train_records is None else f", drawn by seed {settings.args.seed}"
+    text = f"{pool.units:,} {unit}: {len(pool):,} records of {settings.data.train}{drawn}"
+    if trainer.dev is not None:
+        text += f"; dev set of {len(trainer.dev.pool):,} (not protected)"
+    return text
+
+
+def _mechanism(header: Mapping[str, Any]) -> str:
+    from paczero.release.wording import DESCRIBED
+
+    mechanism, name = header["mechanism"], header["mechanism"]["name"]
+    if "sigma" in mechanism:
+        sample = "" if mechanism["sampling"] == 1 else f", secret samples at rate {mechanism['sampling']:g}"
+        return f"{DESCRIBED[name]}, σ = {mechanism['sigma']:g} clips{sample}"
+    if name not in ("zpl", "mi", "skip"):
+        return DESCRIBED[name]
+    text = f"{name}, M = {header['subsets']:,} candidates ({header['family']}), budget {header['budget']:g} nats"
+    if name == "mi":
+        text += f", channel {header['mechanism']['channel']}, {header['mechanism']['allocation']} allocation"
+    return text
+
+
+def wrapped(name: str, text: str) -> str:
+    """The text beside its name, in lines that begin below each other."""
+    return textwrap.fill(text, _WIDTH, initial_indent=name, subsequent_indent=" " * len(name), break_long_words=False)
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:,.1f} M" if number >= 1_000_000 else f"{number:,}"

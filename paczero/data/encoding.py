@@ -1,0 +1,81 @@
+"""Reads records, checks them and encodes them as a model takes them; says what should be known about them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from paczero.config import TaskConfig
+from paczero.data.completions import Continuations
+from paczero.data.dataset import Pool, make_pool
+from paczero.data.loading import load_rows
+from paczero.data.tasks.base import Encoded, Task
+from paczero.data.tasks.registry import task_of
+
+
+@dataclass(frozen=True)
+class Records:
+    """One set of records, read and encoded.
+
+    Attributes:
+        pool: rows, labels and units.
+        encoded: their tokens.
+        task: what they are asked and judged by.
+    """
+
+    pool: Pool
+    encoded: Encoded
+    task: Task
+
+    @property
+    def continuations(self) -> Continuations:
+        """What may follow their prompts."""
+        return self.encoded.continuations
+
+
+def read_records(
+    source: Any, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = False
+) -> Records:
+    """Reads, checks and encodes records; raises PACZeroError for whatever cannot be used."""
+    return encode_records(read_pool(source, task, training=training), task, tokenizer, model)
+
+
+def read_pool(source: Any, task: TaskConfig, *, training: bool = False) -> Pool:
+    """Reads and checks records: all that can be said of them before a model is loaded."""
+    return make_pool(load_rows(source), task, training=training)
+
+
+def encode_records(pool: Pool, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Records:
+    """Prompts of a pool and what may follow them, as the model takes them."""
+    kind = task_of(task)
+    return Records(pool, kind.encode(pool, tokenizer, context=context_length(model)), kind)
+
+
+def notes_on(pool: Records, dev: Records | None) -> list[str]:
+    """What should be known about the records before hours are spent, a sentence each."""
+    notes = [*pool.pool.notes, *cut_notes(pool)]
+    if dev is not None:
+        notes += [f"Dev set: {note}" for note in (*dev.pool.notes, *cut_notes(dev))]
+        known = {tuple(prompt) for prompt in pool.encoded.prompts}
+        shared = sum(tuple(prompt) in known for prompt in dev.encoded.prompts)
+        if shared:
+            notes.append(f"{shared} dev records are in the pool too; the dev set must be disjoint to mean anything.")
+    return notes
+
+
+def cut_notes(records: Records) -> list[str]:
+    """Sentences on how many records were cut, and how."""
+    encoded, task = records.encoded, records.task.config
+    if not encoded.truncated:
+        return []
+    what = "completion" if task.kind == "chat" else "longest column"
+    fit = "the model's context" if task.max_length is None else f"{task.max_length:,} tokens (task.max_length)"
+    notes = [f"{encoded.truncated:,} of {len(encoded):,} records were cut at the end of their {what} to fit {fit}."]
+    if task.kind == "answer":
+        notes.append(f"{encoded.lost:,} of these no longer hold their answer.")
+    return notes
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """How many tokens the model takes."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31 - 1)

@@ -1,0 +1,190 @@
+"""Pool, dev set and test set drawn from larger files by the run's public seed, as the field does it.
+
+>>> rows = load_rows([{"text": f"film {n}", "label": n % 2} for n in range(100)])
+>>> splits = draw_splits(rows, seed=0, train_records=40, dev_records=20)
+>>> len(splits.train), len(splits.dev), splits.test
+(40, 20, None)
+
+MeZO (arXiv 2305.17333) and PACZero (arXiv 2605.06505) train on 1,000 records, choose on 500 and score 1,000; few-shot
+runs train on k records a class. A draw is a function of seed, purpose and the record's number alone (an order by
+SHA-256), so it is the same on every machine and with every version of any library.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from paczero.config import TaskConfig
+from paczero.data.loading import Rows
+from paczero.data.template import Template
+from paczero.errors import PACZeroError
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What was drawn.
+
+    Attributes:
+        train: the pool.
+        dev: records for choosing, disjoint from the pool.
+        test: records for the score.
+        notes: what should be known about the draw, a sentence each.
+    """
+
+    train: Rows
+    dev: Rows | None
+    test: Rows | None
+    notes: tuple[str, ...] = ()
+
+
+def draw_splits(
+    train: Rows,
+    dev: Rows | None = None,
+    test: Rows | None = None,
+    *,
+    seed: int,
+    train_records: int | None = None,
+    dev_records: int | None = None,
+    test_records: int | None = None,
+    shots: int | None = None,
+    task: TaskConfig | None = None,
+) -> Splits:
+    """Draws a run's records; the order of the file stays.
+
+    A dev or test record that says the same as one of the pool, or is of one of its units, is passed over while others
+    are left; where too few are, it is taken, and a note says so.
+
+    Args:
+        train, dev, test: what `load_rows` gives.
+        seed: the run's public seed.
+        train_records: size of the pool; all of `train` (but dev and test records drawn from it) where left out.
+        dev_records: size of the dev set, drawn from `dev`, or from what the pool leaves of `train`; all of `dev` where
+            left out.
+        test_records: size of the test set at most, drawn from `test`; without `test`, its size, drawn from what pool
+            and dev set leave of `train`. All of `test` where left out.
+        shots: k, records of each label in the pool, instead of `train_records`.
+        task: says which columns hold text, label and unit.
+
+    Raises:
+        PACZeroError: there are too few records for what was asked.
+    """
+    task = task or TaskConfig()
+    spared = sum(count or 0 for rows, count in ((dev, dev_records), (test, test_records)) if rows is None)
+    pool, rest = _draw_pool(train, seed, task, wanted=train_records, shots=shots, spared=spared)
+    notes: list[str] = []
+    taken = _keys_of(pool, task)
+    if dev_records is not None:
+        source, numbers = (train, rest) if dev is None else (dev, range(len(dev)))
+        _require_enough("dev", dev_records, source, len(numbers), " beside the pool" if dev is None else "")
+        chosen = _passing_over(source, _order(numbers, seed, "dev"), dev_records, taken, task)
+        rest = sorted(set(rest) - set(chosen)) if dev is None else rest
+        dev = _drawn(source, chosen, seed)
+        notes += _repeats("dev set", dev, taken, task)
+    if test_records is not None:
+        taken |= set() if dev is None else _keys_of(dev, task)
+        if test is None:
+            _require_enough("test", test_records, train, len(rest), " beside pool and dev set")
+            test = _drawn(train, _passing_over(train, _order(rest, seed, "test"), test_records, taken, task), seed)
+        elif len(test) < test_records:
+            notes.append(f"Test set: {test.origin} has {len(test):,} records, all of which are scored.")
+        elif len(test) > test_records:
+            chosen = _passing_over(test, _order(range(len(test)), seed, "test"), test_records, taken, task)
+            test = _drawn(test, chosen, seed)
+        notes += _repeats("test set", test, taken, task)
+    return Splits(pool, dev, test, tuple(notes))
+
+
+def _draw_pool(
+    train: Rows, seed: int, task: TaskConfig, *, wanted: int | None, shots: int | None, spared: int
+) -> tuple[Rows, list[int]]:
+    """The pool, and the numbers of the records that it leaves: at least `spared` of them where its size is open."""
+    order = _order(range(len(train)), seed, "train")
+    if shots is not None:
+        chosen = _shots(train, order, shots, task)
+    elif wanted is None:
+        chosen = order[spared:] if len(order) > spared else order
+    elif len(train) >= wanted:
+        chosen = order[:wanted]
+    else:
+        raise PACZeroError(
+            f"data.train_records: {wanted} was given; {train.origin} has {len(train):,} records; ask for fewer, or "
+            "leave it out for all"
+        )
+    left = sorted(set(order) - set(chosen))
+    return _drawn(train, chosen, seed) if left else train, left
+
+
+def _require_enough(what: str, wanted: int, source: Rows, left: int, beside: str) -> None:
+    """Refuses a dev or test set that is larger than what it is drawn from."""
+    if left < wanted:
+        raise PACZeroError(
+            f"data.{what}_records: {wanted} was given; {source.origin} has {left:,}{beside}; ask for fewer, or name "
+            f"another file in data.{what}"
+        )
+
+
+def _shots(train: Rows, order: Sequence[int], shots: int, task: TaskConfig) -> list[int]:
+    """The first k records of each label."""
+    if task.label_column not in train.columns:
+        raise PACZeroError(
+            f"data.shots: {shots} was given, but {train.origin} has no column {task.label_column!r} of labels; name it "
+            "in task.label_column"
+        )
+    classes: dict[str, list[int]] = {}
+    for number in order:
+        classes.setdefault(train[number].get(task.label_column, "").strip(), []).append(number)
+    for label, numbers in sorted(classes.items()):
+        if len(numbers) < shots:
+            raise PACZeroError(
+                f"data.shots: {shots} was given; {train.origin} has {len(numbers)} records of the label {label!r}; ask "
+                "for fewer"
+            )
+    return [number for numbers in classes.values() for number in numbers[:shots]]
+
+
+def _order(numbers: Iterable[int], seed: int, purpose: str) -> list[int]:
+    """The numbers in the random order of this seed and purpose."""
+    return sorted(numbers, key=lambda number: hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest())
+
+
+def _passing_over(rows: Rows, order: Sequence[int], wanted: int, taken: set[Key], task: TaskConfig) -> list[int]:
+    """The first of the order that share nothing with what is taken; where they are too few, the first of the others."""
+    fresh = [number for number in order if not taken & set(_keys(rows, number, task))]
+    again = set(order) - set(fresh)
+    return [*fresh, *(number for number in order if number in again)][:wanted]
+
+
+def _repeats(what: str, rows: Rows, taken: set[Key], task: TaskConfig) -> list[str]:
+    shared = sum(bool(taken & set(_keys(rows, number, task))) for number in range(len(rows)))
+    if not shared:
+        return []
+    return [f"{shared} of the {len(rows):,} records of the {what} have the text or the unit of one that was drawn."]
+
+
+def _keys_of(rows: Rows, task: TaskConfig) -> set[Key]:
+    return {key for number in range(len(rows)) for key in _keys(rows, number, task)}
+
+
+def _keys(rows: Rows, number: int, task: TaskConfig) -> list[Key]:
+    """What a record must not share with one of another set: its text, and whose it is."""
+    row = rows[number]
+    columns = [column for column in _columns(task.template) if column in rows.columns]
+    columns = columns or [column for column in rows.columns if column != task.unit_column]
+    text = [row.get(column, "").strip() or repr(rows.nested.get(column, {}).get(number, "")) for column in columns]
+    keys: list[Key] = [("text", *text)]
+    if task.unit_column is not None and row.get(task.unit_column, "").strip():
+        keys.append(("unit", row[task.unit_column].strip()))
+    return keys
+
+
+@cache
+def _columns(template: str) -> tuple[str, ...]:
+    return Template.parse(template).columns
+
+
+def _drawn(rows: Rows, numbers: Sequence[int], seed: int) -> Rows:
+    origin = f"{rows.origin} ({len(numbers):,} of {len(rows):,} records, drawn by seed {seed})"
+    return rows.select(sorted(numbers), origin)

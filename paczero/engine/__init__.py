@@ -1,0 +1,1 @@
+"""Computes losses, scores and generated texts with as few operations as possible."""

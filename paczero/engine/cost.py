@@ -1,0 +1,159 @@
+"""What a run will take, said before it starts: tokens, time and memory.
+
+>>> estimate(model, batches, tree, first_layer=29, elements=15360, args=args).step_seconds  # doctest: +SKIP
+0.41
+"""
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from paczero.config import PACZeroConfig
+from paczero.data.batching import MicroBatch
+from paczero.data.completions import Continuations
+from paczero.engine.generation import Generator
+from paczero.engine.hidden_cache import HiddenCache
+from paczero.engine.scorer import Scorer
+from paczero.mechanism.registry import KINDS
+from paczero.models.layers import find_layers, plain
+from paczero.models.loading import DTYPES
+from paczero.models.offload import resident_bytes
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate, from one timed micro-batch of middling length.
+
+    Attributes:
+        parameters: of the model.
+        trained: how many of them train.
+        trained_layers: decoder layers that each step runs.
+        layers: decoder layers of the model.
+        tokens: token positions of one pass over the pool, padding included.
+        padding: share of them that is padding, 0 to 1.
+        passes: passes over the pool in all (two a direction and step, and the pilot directions).
+        cache_seconds: to compute what lies below the first trained layer, once.
+        step_seconds: one step.
+        seconds: the whole run without dev evaluations.
+        memory: bytes of weights, copies and cached states on the device.
+        paths: the fast paths that are taken, and what each of them does here.
+    """
+
+    parameters: int
+    trained: int
+    trained_layers: int
+    layers: int
+    tokens: int
+    padding: float
+    passes: int
+    cache_seconds: float
+    step_seconds: float
+    seconds: float
+    memory: int
+    paths: dict[str, str]
+
+    def shared(self, processes: int, batches: int) -> "Cost":
+        """The cost of each of several processes that share so many micro-batches."""
+        if processes == 1:
+            return self
+        busy = min(processes, batches)
+        text = f"{processes} share {batches} micro-batches" + (", so some wait" if busy < processes else "")
+        return replace(
+            self,
+            cache_seconds=self.cache_seconds / busy,
+            step_seconds=self.step_seconds / busy,
+            seconds=self.seconds / busy,
+            paths={"processes": text} | self.paths,
+        )
+
+
+def estimate(
+    model: nn.Module,
+    batches: list[MicroBatch],
+    continuations: Continuations,
+    *,
+    first_layer: int,
+    elements: int,
+    args: PACZeroConfig,
+    generator: Generator | None = None,
+) -> Cost:
+    """Times one micro-batch and scales it to the run.
+
+    Args:
+        model: with its adapter attached.
+        batches, continuations: the pool's.
+        first_layer: the lowest layer that trains.
+        elements: how many parameters train.
+        args: the run's settings.
+        generator: of the pool, where each pass generates.
+    """
+    middle = batches[len(batches) // 2]
+    probe = replace(middle, records=np.arange(len(middle.records)))
+    positions = sum(batch.positions for batch in batches)
+    share = positions / probe.positions
+    started = time.perf_counter()
+    scorer = Scorer(
+        model,
+        [probe],
+        continuations.of(middle.records),
+        first_layer=first_layer,
+        cache=HiddenCache(2**62, None),
+        engine=args.engine,
+        sample_of=batches,
+    )
+    built = time.perf_counter() - started if first_layer else 0.0
+    kept = 0 if scorer.cache is None else sum(t.numel() * t.element_size() for s in scorer.cache.states for t in s)
+    once, paths = _seconds_of_a_pass(scorer), scorer.paths()
+    if generator is not None:
+        seconds, paths["generation"] = _seconds_of_generating(generator)
+        once = seconds / share
+    directions = args.directions
+    pool_share = 1.0 if args.units_per_step is None else args.units_per_step / sum(len(b.records) for b in batches)
+    step = 2 * directions * once * share * min(1.0, pool_share) * (args.mechanism.sampling or 1.0)
+    measured = args.mechanism.family == "balanced" and KINDS[args.mechanism.name].candidates
+    pilots = args.mechanism.pilots if measured else 0
+    base = plain(model)
+    parameters = sum(p.numel() for p in base.parameters())
+    size = 4 if base is not model else DTYPES[args.dtype].itemsize  # an adapter trains in float32
+    # One to restore from, and where a run began or its best step, which is kept in the host's memory.
+    copies = (args.restore == "copy") + (next(base.parameters()).device.type == "cpu")
+    layers = len(find_layers(model).layers)
+    return Cost(
+        parameters=parameters,
+        trained=elements,
+        trained_layers=layers - first_layer,
+        layers=layers,
+        tokens=positions,
+        padding=1 - sum(batch.tokens for batch in batches) / positions,
+        passes=2 * directions * args.steps + 2 * pilots,
+        cache_seconds=built * share,
+        step_seconds=step,
+        seconds=built * share + step * args.steps + 2 * pilots * once * share,
+        memory=resident_bytes(base)
+        + scorer.merged_bytes
+        + elements * size * copies
+        + min(round(kept * share), args.cache_bytes),
+        paths=paths,
+    )
+
+
+def _seconds_of_a_pass(scorer: Scorer) -> float:
+    """Of the scorer's rows; where many more would go through the last layer together, of as many, per row."""
+    times = scorer.fill_up()
+    scorer.scores()  # the first call also allocates
+    started = time.perf_counter()
+    scorer.scores()
+    return (time.perf_counter() - started) / times
+
+
+def _seconds_of_generating(generator: Generator) -> tuple[float, str]:
+    """Of all records, from one batch as the untuned model ends it; and what that was, in words."""
+    generator.sample()  # the first call also allocates
+    started = time.perf_counter()
+    positions, tokens = generator.sample()
+    seconds = (time.perf_counter() - started) * generator.positions / positions
+    each = tokens / len(generator.batches[len(generator.batches) // 2])
+    most = generator.ending.most
+    return seconds, f"greedy, {each:.1f} tokens a record as the untuned model ends ({most} at most, which takes longer)"

@@ -1,0 +1,118 @@
+"""From the model's output to a score for each continuation: its mean token log-probability.
+
+What is computed is what is read: where label words have one token, the rows of those words alone; where they have more,
+or a record has an answer of its own, the whole vocabulary, since its normaliser no longer cancels.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from paczero.data.batching import MicroBatch
+from paczero.data.completions import CandidateTree, Continuations, OwnAnswers
+
+CHUNK = 2**24  # logits that are held at a time where a record's own tokens are read, 64 MiB
+
+
+class Head(Protocol):
+    """Scores what follows each record of a micro-batch."""
+
+    def scores(self, hidden: Tensor, batch: MicroBatch) -> Tensor:
+        """Output of the last layer at all read positions of the rows (n, D) -> (B, C)."""
+
+
+def head_of(model: PreTrainedModel, continuations: Continuations) -> Head:
+    """The head that reads these continuations."""
+    if isinstance(continuations, CandidateTree):
+        return CandidateHead(model, continuations)
+    if isinstance(continuations, OwnAnswers):
+        return AnswerHead(model, continuations)
+    raise TypeError(f"continuations: a {type(continuations).__name__} was given; expected one of records.continuations")
+
+
+class CandidateHead:
+    """For the candidates that all records share: scores up to a constant per record.
+
+    Args:
+        model: a transformers causal decoder.
+        tree: the candidates.
+    """
+
+    def __init__(self, model: PreTrainedModel, tree: CandidateTree):
+        self.logits = Logits(model)
+        self.tree = tree
+        self._first_tokens = torch.tensor([path[0][1] for path in tree.terms])
+
+    def scores(self, hidden: Tensor, batch: MicroBatch) -> Tensor:
+        hidden = hidden.view(len(batch.records), -1, hidden.shape[-1])  # (B, P, D)
+        if len(self.tree) == 0:  # one token each: what all candidates share cancels in their softmax
+            return self.logits(hidden[:, 0], self._first_tokens)
+        logs = self.logits(hidden).log_softmax(dim=-1)  # (B, P, V)
+        columns = [
+            torch.stack([logs[:, place, token] for place, token in path]).mean(dim=0) for path in self.tree.terms
+        ]
+        return torch.stack(columns, dim=1)
+
+
+class AnswerHead:
+    """For an answer of each record's own: its mean token log-probability, one column.
+
+    Args:
+        model: a transformers causal decoder.
+        answers: the answers of all records.
+    """
+
+    def __init__(self, model: PreTrainedModel, answers: OwnAnswers):
+        self.logits = Logits(model)
+        self.answers = answers.answers
+
+    def scores(self, hidden: Tensor, batch: MicroBatch) -> Tensor:
+        tokens = torch.from_numpy(np.concatenate([self.answers[record] for record in batch.records]))
+        tokens = tokens.to(hidden.device)
+        rows = max(1, CHUNK // self.logits.vocabulary)
+        logs = torch.cat([self._logs(hidden[a : a + rows], tokens[a : a + rows]) for a in range(0, len(tokens), rows)])
+        starts = batch.starts
+        sums = np.add.reduceat(logs.double().cpu().numpy(), starts[:-1])  # in order, on any device
+        return torch.from_numpy(sums / np.diff(starts))[:, None]
+
+    def _logs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probability of each token (n,) at its position (n, D)."""
+        logits = self.logits(hidden)
+        return logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
+
+
+class Logits:
+    """The output head of a model.
+
+    Attributes:
+        vocabulary: V, how many logits a position has.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        self.config = model.config
+        self.module = model.get_output_embeddings()
+        self.vocabulary = int(model.config.get_text_config().vocab_size)
+
+    def __call__(self, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Logits of these tokens, all where left out, in float32 whatever the model's type.
+
+        A half-precision logit of 20 comes in steps of 0.01 or 0.1, in which no derivative can be seen.
+        """
+        module = self.module
+        if type(module) is not nn.Linear or module.weight.device.type == "meta":
+            logits = module(hidden).float()
+            return self._scaled(logits if rows is None else logits[..., rows])
+        weight = module.weight if rows is None else module.weight[rows]
+        bias = module.bias if module.bias is None or rows is None else module.bias[rows]
+        bias = None if bias is None else bias.float()
+        return self._scaled(nn.functional.linear(hidden.float(), weight.float(), bias))
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        """What some families do between head and softmax."""
+        config = self.config
+        logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1)
+        cap = getattr(config, "final_logit_softcapping", None)
+        return torch.tanh(logits / cap) * cap if cap else logits

@@ -1,0 +1,1 @@
+"""Several runs: sweeps, their comparison, and the results page."""

@@ -1,0 +1,62 @@
+"""What choosing among several runs of one pool costs: the sum of what all of them may tell, whichever is kept.
+
+>>> searched([Searched("mi", 0.33), Searched("mi", 0.33), Searched("zpl", 0.0)])
+'3 runs on the pool: whoever keeps one of them for its figures owes what all may tell: 0.66 nats (p = 0.9947), \
+not what a run states by itself; choose the settings on other records, or state the sum'
+
+The figures that decide are functions of what all runs released. Let the guess about the kept run's secret be right with
+probability p. Were secrets and releases independent, it would be right with probability 1/2, whichever run is kept, so
+by data processing kl(p ‖ 1/2) <= I(all secrets; all releases), which is at most the sum of the budgets, whether the
+runs have one secret or each its own. Differentially private runs compose alike (basic composition).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from paczero.mechanism.bounds import posterior_success
+from paczero.mechanism.registry import KINDS
+from paczero.release.guarantee import rounded_up
+
+
+class Searched(NamedTuple):
+    """One of the runs: its mechanism, B in nats as it was set (of `mi`), and ε (of differentially private ones)."""
+
+    name: str
+    budget: float | None = None
+    epsilon: float | None = None
+
+
+def searched(runs: Sequence[Searched]) -> str | None:
+    """A warning about the runs among which somebody may choose; None for fewer than two."""
+    if len(runs) < 2:
+        return None
+    owed = [text for text in (_halves(runs), _pool(runs)) if text]
+    opening = f"{len(runs):,} runs on the pool: "
+    if not owed:
+        return f"{opening}none of them promises anything, nor does the one that is kept"
+    return (
+        f"{opening}whoever keeps one of them for its figures owes what all may tell: {'; '.join(owed)}, not what a run "
+        "states by itself; choose the settings on other records, or state the sum"
+    )
+
+
+def _halves(runs: Sequence[Searched]) -> str:
+    """What is told of secret halves, where some run promises to hide one."""
+    if not any(KINDS[run.name].protects == "half" for run in runs):
+        return ""
+    if any(run.name == "half-sign" for run in runs):
+        return "no bound on the secret half, which half-sign releases"
+    nats = math.fsum(run.budget or 0.0 for run in runs if run.name == "mi")
+    success = posterior_success(nats)
+    return f"{nats:g} nats " + (f"(p = {rounded_up(success)})" if success < 1 else "(no bound: ln 2 or more)")
+
+
+def _pool(runs: Sequence[Searched]) -> str:
+    """What is told of who is in the pool, where some run is differentially private over it."""
+    private = [run for run in runs if KINDS[run.name].private]
+    if not private:
+        return ""
+    if any(KINDS[run.name].protects in ("half", "nothing") for run in runs):
+        return "no ε over the pool, since other runs here have none"
+    return f"ε = {math.fsum(run.epsilon or 0.0 for run in private):g} over the pool, and the δ add up too"

@@ -1,0 +1,244 @@
+"""The figures of compared runs, as PNG bytes, from `results.json` alone.
+
+>>> utility(document)[:4]                # doctest: +SKIP
+b'\\x89PNG'
+
+Every point is a run (a seed); a bar is the mean over the seeds of a cell. Style and colours are the report's.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from paczero.data.metrics import METRICS
+from paczero.experiments import wording
+from paczero.release.plots import BLUE, GREEN, GREY, INK, VERMILION, in_percent, label_right, png
+
+Row = Mapping[str, Any]
+
+_ORANGE, _SKY, _PURPLE, _BROWN = "#B8860B", "#3A9BD1", "#A8487E", "#7A5230"
+
+COLOURS = {
+    "none": INK,
+    "full-sign": GREY,
+    "half-sign": GREY,
+    "zpl": BLUE,
+    "mi": VERMILION,
+    "skip": _SKY,
+    "coin": GREY,
+    "dpzero": GREEN,
+    "dp-aggzo": _PURPLE,
+    "dp-sign": _BROWN,
+}
+
+_CYCLE = (BLUE, VERMILION, GREEN, _PURPLE, _ORANGE, _SKY, INK, _BROWN)
+
+_STROKES = ("-", (0, (5, 2)), (0, (1, 1.5)))
+
+_DASHES = {"untuned": (0, (5, 3)), "untuned_median": (0, (1, 2))}
+
+_NEAR = 0.005  # of two p that stand in one column
+
+NAMES = ("utility.png", "cells.png", "unanimity.png")
+
+_UNTUNED = {"untuned": "untuned", "untuned_median": "untuned, median"}
+
+
+def draw(document: Row) -> dict[str, bytes]:
+    """File name -> PNG of every figure that there is data for."""
+    pictures: dict[str, bytes] = {}
+    if any(cell["mean"] is not None for cell in document["cells"]):
+        pictures |= {"utility.png": utility(document), "cells.png": cells(document)}
+    if any(cell["unanimity_over_steps"] for cell in document["cells"]):
+        pictures["unanimity.png"] = unanimity(document)
+    return pictures
+
+
+def utility(document: Row) -> bytes:
+    """The test figure against the promise, mechanisms side by side; of each the cell that the selection sets chose."""
+    shown = [cell for cell in document["cells"] if cell["best_of_kind"] and cell["mean"] is not None]
+    columns = _columns(shown)
+    widths = [max(1.0, 0.62 * len(column)) for column in columns]  # inches
+
+    def drawn(figure: Figure) -> None:
+        axes = figure.subplots()
+        left, ticks, names = 0.0, [], []
+        for index, (column, width) in enumerate(zip(columns, widths, strict=True)):
+            if index % 2:
+                axes.axvspan(left, left + width, color="#F3F3F3", zorder=0, linewidth=0)
+            for slot, cell in enumerate(column):
+                place = left + width * (slot + 0.5) / len(column)
+                _points(axes, cell, place, upright=True)
+                ticks.append(place)
+                names.append(_short(cell))
+            axes.annotate(
+                _heading(column),
+                (left + width / 2, 1.02),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="bottom",
+                fontsize=10,
+                color=INK,
+            )
+            left += width
+        axes.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_xlim(0, left)
+        private = "\ndp…: differentially private over the pool, placed where p is the same" if _private(shown) else ""
+        axes.set_xlabel(
+            f"columns: mutual information about the secret half, and p of a right guess; not to scale{private}",
+            fontsize=10,
+        )
+        axes.grid(False, axis="x")
+        _vertical(axes, document, shown)
+
+    return png(drawn, max(7.5, sum(widths) + 3.0), 4.8)
+
+
+def _columns(shown: Sequence[Row]) -> list[list[Row]]:
+    """Cells with the same p beside each other, ascending; those that promise nothing last.
+
+    A differentially private cell whose p is nearly that of a budget stands in the budget's column.
+    """
+    budgets = [cell["posterior_success"] for cell in shown if cell["nats"] is not None and not cell["epsilon"]]
+
+    def place(cell: Row) -> tuple[bool, float]:
+        p = cell["posterior_success"]
+        near = min(budgets, key=lambda other: abs(other - p), default=p)
+        return cell["nats"] is None, round(near if abs(near - p) < _NEAR else p, 4)
+
+    ordered = sorted(shown, key=place)  # stable: within a column as in the tables
+    return [list(column) for _, column in itertools.groupby(ordered, key=place)]
+
+
+def _heading(column: Sequence[Row]) -> str:
+    """The promise of a column: nats and p."""
+    if column[0]["nats"] is None:
+        return "no\npromise"
+    informed = [cell for cell in column if not cell["epsilon"]]
+    text = f"{informed[0]['nats']:.3g} nats" if informed else "—"
+    return f"{text}\np ≤ {wording.success(max(column, key=lambda cell: cell['posterior_success']))}"
+
+
+def _private(shown: Sequence[Row]) -> bool:
+    return any(cell["epsilon"] for cell in shown)
+
+
+def _short(cell: Row) -> str:
+    if cell["epsilon"] is not None:
+        return f"{cell['mechanism']}, ε = {cell['epsilon']:.3g}"
+    return f"{cell['mechanism']}, {cell['family']}" if cell["family"] else cell["mechanism"]
+
+
+def cells(document: Row) -> bytes:
+    """The test figure of every cell, a row each, with every seed's point."""
+    shown = [cell for cell in document["cells"] if cell["mean"] is not None]
+    metric = METRICS[document["metric"]]
+
+    def drawn(figure: Figure) -> None:
+        axes = figure.subplots()
+        for place, cell in enumerate(shown):
+            _points(axes, cell, place, upright=False)
+        axes.set_yticks(range(len(shown)), [cell["cell"] for cell in shown])
+        axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=metric.title if metric.share else f"{metric.title} (nats)")
+        axes.grid(False, axis="y")
+        values = [value for cell in shown for value in cell["values"]]
+        near, far = min(values), max(values)
+        reach = max(far - near, 0.15 * far)
+        for name, value in _lines(document):
+            style: dict[str, Any] = {"color": GREY, "linewidth": 1.4, "linestyle": _DASHES[name]}
+            if near - reach <= value <= far + reach:
+                axes.axvline(value, zorder=1, label=f"{_UNTUNED[name]} {metric.shown(value)}", **style)
+            else:  # a line far away would press all points together
+                axes.plot([], [], label=f"{_UNTUNED[name]} {metric.shown(value)} (outside the figure)", **style)
+        if metric.share:
+            axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        if _lines(document):
+            figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=10)
+        _title(axes, document)
+
+    longest = max(len(cell["cell"]) for cell in shown)
+    return png(drawn, 6.4 + 0.075 * longest, 1.6 + 0.27 * len(shown))
+
+
+def unanimity(document: Row) -> bytes:
+    """Share of releases on which all candidates agreed, over the steps; mean over the seeds of each cell."""
+    asked = [cell for cell in document["cells"] if cell["unanimity_over_steps"]]
+    shown = asked if len(asked) <= 10 else _best_of_candidates(asked)
+    shown.sort(key=lambda cell: -cell["unanimity_over_steps"]["share"][-1])  # the legend in the order of the lines
+    height = max(4.2, 1.2 + 0.25 * len(shown))
+
+    def drawn(figure: Figure) -> None:
+        axes = figure.subplots()
+        for number, cell in enumerate(shown):
+            series = cell["unanimity_over_steps"]
+            axes.plot(
+                series["steps"],
+                series["share"],
+                color=_CYCLE[number % len(_CYCLE)],
+                linestyle=_STROKES[number // len(_CYCLE) % len(_STROKES)],
+                linewidth=1.7,
+                label=f"{cell['cell']}: {100 * cell['unanimity']:.0f} %",
+            )
+        axes.set(ylim=(0, 1.03), xlabel="step", ylabel="all candidates agree\n(share of releases, moving mean)")
+        axes.set_xlim(0, max(cell["unanimity_over_steps"]["steps"][-1] for cell in shown))
+        in_percent(axes)
+        axes.set_title("How often all candidate halves agree (mean of seeds)")
+        chosen = "" if len(shown) == len(asked) else f"\n({len(shown)} of {len(asked)} cells, by selection set)"
+        figure.legend(loc="outside right upper", frameon=False, title=f"over the whole run{chosen}", fontsize=10)
+
+    longest = max(24, *(len(cell["cell"]) + 6 for cell in shown))
+    return png(drawn, 7.0 + 0.085 * longest, height)
+
+
+def _best_of_candidates(asked: Sequence[Row]) -> list[Row]:
+    """Of each mechanism, family and M at each promise the cell with the best selection figure."""
+    kinds: dict[tuple[Any, ...], list[Row]] = {}
+    for cell in asked:
+        kinds.setdefault((cell["mechanism"], cell["family"], cell["subsets"], cell["nats"]), []).append(cell)
+    return [max(alike, key=lambda cell: cell["dev_mean"] or 0.0) for alike in kinds.values()]
+
+
+def _points(axes: Axes, cell: Row, place: float, *, upright: bool) -> None:
+    """Every seed's point beside the mean's bar; upright: the figure goes up, else to the right."""
+    colour = COLOURS[cell["mechanism"]]
+    count = len(cell["values"])
+    reach = 0.13 if upright else 0.2
+    offsets = [place + (reach * (2 * index / (count - 1) - 1) if count > 1 else 0.0) for index in range(count)]
+    bar = [place - 0.24, place + 0.24] if upright else [place - 0.33, place + 0.33]
+    pairs = [(bar, [cell["mean"]] * 2), (offsets, cell["values"])]
+    styles: list[dict[str, Any]] = [
+        {"color": colour, "linewidth": 2.6, "solid_capstyle": "butt"},
+        {"color": colour, "linestyle": "", "marker": "o", "markersize": 5, "alpha": 0.65, "markeredgewidth": 0},
+    ]
+    for (across, along), style in zip(pairs, styles, strict=True):
+        axes.plot(*((across, along) if upright else (along, across)), zorder=3, **style)
+
+
+def _vertical(axes: Axes, document: Row, shown: Sequence[Row]) -> None:
+    """The axis of the metric with the untuned lines and their names."""
+    metric = METRICS[document["metric"]]
+    values = [value for cell in shown for value in cell["values"]] + [value for _, value in _lines(document)]
+    margin = 0.06 * (max(values) - min(values)) or 0.02
+    axes.set_ylim(min(values) - margin, max(values) + margin)
+    axes.set_ylabel(f"{metric.title} on the test set" + ("" if metric.share else " (nats)"))
+    if metric.share:
+        in_percent(axes)
+    labels = []
+    for name, value in _lines(document):
+        axes.axhline(value, color=GREY, linewidth=1.4, linestyle=_DASHES[name], zorder=1)
+        labels.append((value, f"{_UNTUNED[name]} {metric.shown(value)}", GREY))
+    if labels:
+        label_right(axes, labels)
+
+
+def _lines(document: Row) -> list[tuple[str, float]]:
+    """The untuned figures, means over the seeds."""
+    return [(name, document[name]["mean"]) for name in _UNTUNED if document[name]]
+
+
+def _title(axes: Axes, document: Row) -> None:
+    metric = METRICS[document["metric"]]
+    axes.set_title(f"{metric.title[0].upper()}{metric.title[1:]} on the test set: seeds (points) and their mean (bar)")

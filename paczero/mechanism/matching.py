@@ -1,0 +1,137 @@
+"""The settings at which every mechanism lets a guess about one unit be right equally often.
+
+>>> rows = matched(success=0.55, units=1000, steps=1000)
+>>> [(row.name, row.nats) for row in rows][:2]
+[('zpl', 0.0), ('mi', 0.00500836)]
+
+Two questions are compared by the same p, the probability of a right answer to somebody who holds both answers for
+equally likely before: which half a unit was in (bounded by mutual information, on average over releases), and whether
+it was in the pool at all (bounded by differential privacy, against somebody who knows all other units). The second is
+the stronger promise at the same p.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from paczero.errors import PACZeroError
+from paczero.mechanism.accounting import calibrate
+from paczero.mechanism.bounds import (
+    epsilon_for_nats,
+    epsilon_for_success,
+    nats_for_success,
+    posterior_success,
+    success_for_epsilon,
+)
+from paczero.mechanism.registry import KINDS, Kind
+
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Matched:
+    """One mechanism at the p that was asked for.
+
+    Attributes:
+        name: of the mechanism.
+        settings: what to set, by dotted key.
+        protects: `half`, `pool`, `all` or `nothing`, as in `mechanism.kinds`.
+        success: p, at most; 1.0 where nothing is bounded.
+        nats: the budget B; None where ε bounds the guess, or nothing does.
+        epsilon: ε of a differentially private mechanism; else the one with the same p (δ = 0), for comparison.
+        delta: δ; None where there is none.
+        sigma: the noise, in units of the clip; None where there is none.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    protects: str
+    success: float
+    nats: float | None = None
+    epsilon: float | None = None
+    delta: float | None = None
+    sigma: float | None = None
+
+
+def matched(
+    *,
+    success: float | None = None,
+    nats: float | None = None,
+    epsilon: float | None = None,
+    units: int = 1000,
+    delta: float | None = None,
+    steps: int = 1000,
+    directions: int = 1,
+    sampling: float = 1.0,
+) -> list[Matched]:
+    """Every mechanism at the same posterior success.
+
+    Args:
+        success, nats, epsilon: what decides p; exactly one of them.
+        units: N, of which δ is made where it is not given.
+        delta: δ; 1/N² where left out.
+        steps: T.
+        directions: K; `dpzero` has 1.
+        sampling: the Poisson rate of `dpzero` and `dp-aggzo`.
+
+    Returns:
+        A row a mechanism, in the order of `KINDS`.
+
+    Raises:
+        PACZeroError: none or several of the three were given, or a value is out of range.
+    """
+    if units < 1:
+        raise PACZeroError(f"units: {units} was given; expected 1 or more")
+    delta = units**-2.0 if delta is None else delta
+    p = _success(success, nats, epsilon, delta)
+    if not 0.5 < p < 1:
+        raise PACZeroError(
+            f"success: p = {p:g} follows from what was given; expected above 0.5 (a blind guess, at which only a "
+            "mechanism that tells nothing can be) and below 1 (at which nothing is promised)"
+        )
+    budget = rounded_down(nats_for_success(p) if nats is None else nats)
+    given = rounded_down(epsilon_for_success(p, delta) if epsilon is None else epsilon)
+    if given <= 0:
+        raise PACZeroError(f"delta: {delta:g} was given; expected less, as it alone allows p = {p:g}; more units help")
+    noisy = {"epsilon": given, "delta": delta, "steps": steps}
+    return [
+        _private(kind, noisy, directions, sampling) if kind.private else _informed(kind, budget)
+        for kind in KINDS.values()
+    ]
+
+
+def rounded_down(value: float) -> float:
+    """To six digits, so that it can be typed."""
+    scale = 10.0 ** (_DIGITS - 1 - math.floor(math.log10(value))) if value > 0 else 1.0
+    return math.floor(value * scale) / scale
+
+
+def _success(success: float | None, nats: float | None, epsilon: float | None, delta: float) -> float:
+    if sum(value is not None for value in (success, nats, epsilon)) != 1:
+        raise PACZeroError("success, nats, epsilon: expected one of the three, from which the other two follow")
+    if success is not None:
+        nats_for_success(success)  # refuses what is no such probability
+        return success
+    return success_for_epsilon(epsilon, delta) if epsilon is not None else posterior_success(nats or 0.0)
+
+
+def _informed(kind: Kind, budget: float) -> Matched:
+    """A mechanism that is bounded by mutual information, or by nothing."""
+    settings: dict[str, Any] = {"mechanism.name": kind.name}
+    bound = kind.budget(budget)
+    if bound is None:
+        return Matched(kind.name, settings, kind.protects, 1.0)
+    if bound:
+        settings["mechanism.budget"] = bound
+    return Matched(kind.name, settings, kind.protects, posterior_success(bound), bound, float(epsilon_for_nats(bound)))
+
+
+def _private(kind: Kind, noisy: dict[str, Any], directions: int, sampling: float) -> Matched:
+    """A differentially private mechanism."""
+    k, rate = 1 if kind.name == "dpzero" else directions, sampling if kind.sampled else 1.0
+    epsilon, delta, steps = noisy["epsilon"], noisy["delta"], noisy["steps"]
+    sigma = calibrate(kind.name, epsilon, delta=delta, steps=steps, directions=k, sampling=rate)
+    settings = {"mechanism.name": kind.name, "mechanism.epsilon": epsilon, "mechanism.delta": delta}
+    settings |= {"steps": steps, "directions": k} | ({"mechanism.sampling": rate} if rate < 1 else {})
+    p = success_for_epsilon(epsilon, delta)
+    return Matched(kind.name, settings, kind.protects, p, None, epsilon, delta, sigma)

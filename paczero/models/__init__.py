@@ -1,0 +1,1 @@
+"""Loads a model, finds its layers, attaches adapters and places what does not fit in memory."""

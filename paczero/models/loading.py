@@ -1,0 +1,189 @@
+"""Loads a model, decides which of its parameters train, and finds its decoder layers.
+
+>>> model, tokenizer = load("HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32", device="cpu")  # doctest: +SKIP
+>>> model, trained = attach(model, peft_config=LoraConfig(target_modules=["q_proj"]))              # doctest: +SKIP
+
+Names of trained parameters are canonical: those of the plain model, without what PEFT wraps around them.
+"""
+
+import contextlib
+import logging
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from paczero.config import EngineConfig
+from paczero.errors import PACZeroError
+from paczero.models.layers import find_layers
+from paczero.models.offload import WholeState, device_map, is_placed
+from paczero.optim.parameters import fingerprint_tensors
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def load(
+    model: str | PreTrainedModel,
+    *,
+    dtype: str,
+    device: str,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    engine: EngineConfig | None = None,
+    keep: Sequence[int] = (),
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model in evaluation mode, and its tokenizer.
+
+    Args:
+        model: a hub id, a local directory, or a loaded model (used as it is).
+        dtype: `float32`, `bfloat16` or `float16`; for a model that is loaded here.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        tokenizer: taken as it is where given.
+        engine: over which devices the model may be spread, and where frozen layers may wait.
+        keep: decoder layers whose own weights train, so they do not wait (negative indices count from the last).
+
+    Raises:
+        PACZeroError: the model, its tokenizer or the device cannot be had, the model has an adapter already, or it
+            does not fit.
+    """
+    target = pick_device(device)
+    name = model if isinstance(model, str) else str(model.config._name_or_path)
+    if isinstance(model, str):
+        _require_there(model)
+        try:
+            model = _from_pretrained(model, DTYPES[dtype], target, engine or EngineConfig(), keep)
+        except PACZeroError:  # what the settings ask of the device; the model itself may be fine
+            raise
+        except UnpicklingError as error:  # torch opens pickles without running what is in them, and says at length why
+            raise PACZeroError(
+                f"model: the weights of {name!r} are a pickle that holds more than tensors, and it is not opened; "
+                "expected safetensors"
+            ) from error
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
+            if not out_of_memory(error):
+                raise PACZeroError(_cannot_load("model", name, error)) from error
+            raise PACZeroError(
+                f"model: {name!r} does not fit into memory as {dtype}; let its layers wait elsewhere (--engine.offload "
+                "disk, or cpu beside a GPU), or use --dtype bfloat16"
+            ) from error
+    elif engine is not None and (engine.offload, engine.devices) != ("none", "one") and not is_placed(model):
+        raise PACZeroError(
+            f"model: a loaded {type(model).__name__} was given with engine.offload {engine.offload!r} and "
+            f"engine.devices {engine.devices!r}; expected a directory or hub id, so that layers find places while "
+            "it is loaded"
+        )
+    if hasattr(model, "peft_config") or any(".base_layer." in part for part, _ in model.named_parameters()):
+        raise PACZeroError(
+            "model: it has an adapter already, so a replay would not find its base; merge it (merge_and_unload) and "
+            "save it, or load the base model again"
+        )
+    if tokenizer is None:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise PACZeroError(_cannot_load("tokenizer", name, error)) from error
+    if not is_placed(model):
+        nn.Module.to(model, target)  # transformers' own `to` has no type for a device
+    return model.eval(), tokenizer
+
+
+def _from_pretrained(
+    name: str, dtype: torch.dtype, device: torch.device, engine: EngineConfig, keep: Sequence[int]
+) -> PreTrainedModel:
+    """Loads a model, each layer to its place; what waits on disk is not read, but for what no safetensors file has."""
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
+    if device.type != "cpu":
+        options["device_map"] = {"": device}  # straight there, without a copy in the host's memory
+    if (engine.offload, engine.devices) == ("none", "one"):
+        return AutoModelForCausalLM.from_pretrained(name, **options)
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name), dtype=dtype)
+    found = find_layers(empty)
+    kept = {index % len(found.layers) for index in keep}
+    places = device_map(empty, found.path, engine, device, kept)
+    if places is None:
+        return AutoModelForCausalLM.from_pretrained(name, **options)
+    folder = tempfile.mkdtemp(prefix="paczero-")
+    with _no_note_of_meta():
+        options |= {"device_map": places, "offload_folder": folder}
+        model = AutoModelForCausalLM.from_pretrained(name, **options)
+    weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    return model
+
+
+@contextlib.contextmanager
+def _no_note_of_meta() -> Iterator[None]:
+    """Keeps accelerate from saying on every start that layers wait, which was asked for."""
+    logger = logging.getLogger("accelerate.big_modeling")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether this is what the host's or the GPU's allocator says where there is no memory left."""
+    said = str(error)
+    words = ("out of memory", "can't allocate memory", "Cannot allocate memory", "unable to mmap")
+    return isinstance(error, MemoryError) or any(word in said for word in words)
+
+
+def _require_there(model: str) -> None:
+    """One short question before transformers asks the hub for a minute: is this a directory, cached, or on the hub?"""
+    if Path(model).is_dir() or constants.HF_HUB_OFFLINE:
+        return
+    try:
+        if try_to_load_from_cache(model, "config.json") is None:
+            HfApi().model_info(model, timeout=10)
+    # hub and network fail in dozens of ways, all of them the user's to know in one line
+    except Exception as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise PACZeroError(
+            f"model: there is no directory {model!r} in {str(Path.cwd())!r}, and no such model can be had from the hub "
+            f"({type(error).__name__}: {said}); expected a hub id or a directory that save_pretrained() wrote"
+        ) from error
+
+
+def _cannot_load(what: str, name: str, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:200]
+    return (
+        f"model: the {what} of {name!r} cannot be loaded; expected a hub id or a directory that "
+        f"save_pretrained() wrote (a GGUF file goes through `paczero convert` first): {reason}"
+    )
+
+
+def pick_device(device: str) -> torch.device:
+    """The torch device of a setting; `auto` takes a GPU where there is one.
+
+    Raises:
+        PACZeroError: there is no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+        torch.empty(0, device=picked)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PACZeroError(f"device: {device!r} was given; expected one of {DEVICES} that is here: {reason}") from error
+    return picked
+
+
+def base_fingerprint(model: PreTrainedModel) -> str:
+    """SHA-256 of the base model's weights (names, types, shapes, values); taken before an adapter is attached.
+
+    Tied weights count once. It is the same wherever the weights are; what waits on disk is read piece by piece.
+    """
+    return fingerprint_tensors(WholeState(model))

@@ -1,0 +1,1 @@
+"""Directions, perturbed parameters, derivatives and updates: zeroth-order optimisation."""

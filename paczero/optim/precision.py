@@ -1,0 +1,156 @@
+"""What a run's moves lose to the rounding of the weights' type, before budget is spent on steps that train nothing.
+
+>>> Grain(weights).lost(1e-7, normal=True)                           # float16 weights of size 0.02  # doctest: +SKIP
+1.0
+
+A step moves each weight by η/K · Σ_k y_k z_k. Where y is ±1 that is ±η for one Rademacher direction, and else (about) a
+normal number of size η/√K, for the directions are independent whatever the bits are. A number that is less than half
+of the distance to the weight's neighbour moves nothing; a larger one moves by whole distances. What counts is how much
+of a step survives along its direction, E[z · moved(ηz)] / η: that much, to first order, of what it does to the loss.
+Normal moves survive well below the distance, because the rare large ones move too far by what the others lose.
+"""
+
+import bisect
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+from scipy.optimize import brentq
+
+from paczero.config import PACZeroConfig
+from paczero.errors import PACZeroError
+from paczero.mechanism.registry import KINDS
+from paczero.optim.chunked import pieces
+from paczero.optim.parameters import Weights, round32
+
+_MOST = 0.5  # of a step, or of the steps: a run that loses more trains next to nothing
+
+# Below such μ, rounding inside a model of that type made derivatives as wrong as they are large where all layers of
+# SmolLM2-135M trained (benchmarks/precision.py); the error grows as 1/μ.
+_COARSE = {"bfloat16": 1e-2, "float16": 2e-3}
+
+_CURE = "Train in float32 (dtype), enlarge it, or pass --force true"
+
+_EXPONENTS = 160  # beyond those of all float32 numbers, which end at −148 and 128
+
+# Half a distance in sizes of a normal move: below the one 1e-8 of it is lost, above the other all but 1e-16.
+_FINE, _COARSEST = 0.5, 9.0
+
+
+class Grain:
+    """How finely the non-zero weights can be moved.
+
+    Weights of zero are left out: whatever size a step has moves them, and an adapter starts with half of its weights at
+    zero.
+
+    Args:
+        weights: read once, in pieces.
+
+    Attributes:
+        halves: half the distance from a weight to its neighbour away from zero -> share of the weights, in [0, 1].
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        counts: Counter[float] = Counter()
+        for piece in pieces(weights.parameters, size=2**16):
+            value = piece.out.float()
+            exponents = torch.frexp(value[value != 0]).exponent + _EXPONENTS
+            type_ = torch.finfo(piece.out.dtype)
+            for at, count in enumerate(torch.bincount(exponents, minlength=1).tolist()):
+                if count:  # value = m · 2^exponent with m in [1/2, 1)
+                    counts[max(2.0 ** (at - _EXPONENTS - 1), type_.tiny) * type_.eps / 2] += count
+        self.halves = {half: count / counts.total() for half, count in sorted(counts.items())}
+
+    def lost(self, size: float, *, normal: bool) -> float:
+        """The share, in [0, 1], of a move that does not survive rounding, by weights.
+
+        Args:
+            size: the move's root mean square, 0 or more.
+            normal: whether its elements are normal numbers; ±size otherwise.
+        """
+        if round32(size) == 0:
+            return 1.0
+        survives = _of_normal if normal else _of_signs
+        return sum(share * (1 - survives(half / size)) for half, share in self.halves.items())
+
+
+def _of_normal(half: float) -> float:
+    """E[z · moved(z)], at most 1, for z ~ N(0, 1) and half a distance of that size.
+
+    moved(z) grows by 2·half at each odd multiple of half, and E[|z|; |z| > a] is 2 φ(a).
+    """
+    if not _FINE < half < _COARSEST:
+        return float(half <= _FINE)
+    total = sum(math.exp(-((odd * half) ** 2) / 2) for odd in range(1, 19, 2))
+    return min(1.0, 4 * half * total / math.sqrt(2 * math.pi))
+
+
+def _of_signs(half: float) -> float:
+    """The same for z = ±1. A weight that one of the two leaves where it is could only ever drift the other way."""
+    return float(half < 1)
+
+
+def check_moves(weights: Weights, args: PACZeroConfig) -> list[str]:
+    """Refuses a run whose steps would mostly round to nothing (they would cost budget and train nothing).
+
+    What real numbers move is known only when they are released, so that with them it is said and not refused.
+
+    Returns:
+        What should be known of a smaller loss, a sentence each.
+
+    Raises:
+        PACZeroError: μ, the first step or most of the schedule's steps would lose most of what they are.
+    """
+    if args.force:
+        return []
+    grain, signs = Grain(weights), weights.law.name == "rademacher"
+
+    def step_lost(rate: float) -> float:
+        return grain.lost(rate / math.sqrt(args.directions), normal=args.directions > 1 or not signs)
+
+    lost = grain.lost(args.mu, normal=not signs)
+    if lost > _MOST:
+        raise PACZeroError(
+            f"mu: {args.mu:g} rounds away by {lost:.0%} in the type of the trained weights; expected half of it or "
+            f"more to be left. {_CURE}"
+        )
+    notes = []
+    if args.mu < _COARSE.get(args.dtype, 0.0):
+        notes.append(
+            f"Precision: a model in {args.dtype} rounds on its way what μ = {args.mu:g} changes, so that many "
+            f"derivatives may have a wrong sign; float32 or μ = {_COARSE[args.dtype]:g} is safer."
+        )
+    first = step_lost(args.learning_rate)
+    if KINDS[args.mechanism.name].real:
+        if first > _MOST:
+            least = brentq(lambda log: step_lost(args.learning_rate * 10**log) - _MOST, 0, 40)
+            notes.append(
+                f"Precision: with learning_rate {args.learning_rate:g} a step rounds away by half or more in the type "
+                f"of the trained weights, unless what it releases is about {10**least:.2g} or larger; --dtype float32 "
+                "keeps it."
+            )
+        return notes
+    if first > _MOST:
+        shared = f" shared by {args.directions} directions" if args.directions > 1 else ""
+        raise PACZeroError(
+            f"learning_rate: {args.learning_rate:g}{shared} rounds away by {first:.0%} in the type of the trained "
+            f"weights; expected half of it or more to be left. {_CURE}"
+        )
+    return [*notes, *_end_of_schedule(args, step_lost)]
+
+
+def _end_of_schedule(args: PACZeroConfig, step_lost: Callable[[float], float]) -> list[str]:
+    """Which of the last steps are too small, in a sentence."""
+    # Rates never rise, so what is lost is the end of the schedule.
+    reached = bisect.bisect_left(range(args.steps), True, key=lambda t: step_lost(args.learning_rate_at(t)) > _MOST)
+    tail = args.steps - reached
+    if tail == 0:
+        return []
+    said = (
+        f"with the schedule {args.schedule!r} the last {tail:,} of {args.steps:,} steps are so small that they round "
+        "away by half or more in the type of the trained weights"
+    )
+    if tail > _MOST * args.steps:
+        raise PACZeroError(f"learning_rate: {said}; expected most steps to train. {_CURE}")
+    return [f"Precision: {said}; they cost what other steps cost."]

@@ -1,1 +1,0 @@
-"""Text in: files, units, prompts, tokens, micro-batches, scores. Imports no torch."""

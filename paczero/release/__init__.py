@@ -1,0 +1,1 @@
+"""What a run publishes: weights, statement, model card, plots; and its replay."""

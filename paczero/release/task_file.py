@@ -1,0 +1,61 @@
+"""What a release says of its task, for programs (`task.json`): prompt, label words, how answers are read.
+
+>>> write(run.staging, task)                        # doctest: +SKIP
+>>> read(Path("runs/first/release")).template       # doctest: +SKIP
+'{text} It was {label}'
+
+It lets anybody score with a release as its owner does. All of it is settings; which column names a record's unit is the
+owner's matter and left out. Releases from before this file have none.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+
+from paczero.config import TaskConfig
+from paczero.errors import IntegrityError
+from paczero.utils.io import write_whole
+
+FORMAT = "paczero-task/1"
+
+NAME = "task.json"
+
+_OWN = frozenset({"unit_column"})
+
+
+def write(folder: Path, task: TaskConfig) -> None:
+    """Writes `task.json` into a release that is being made; the order of the labels is kept."""
+    write_whole(folder / NAME, render(task))
+
+
+def render(task: TaskConfig) -> bytes:
+    """The bytes of `task.json`; one form only."""
+    content = {name: value for name, value in asdict(task).items() if name not in _OWN}
+    text = json.dumps({"format": FORMAT, **content}, indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def read(folder: Path) -> TaskConfig | None:
+    """The task of a release; None where it is from before `task.json`.
+
+    Raises:
+        IntegrityError: the file is none that a run wrote.
+    """
+    path = folder / NAME
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+        raise IntegrityError(f"{path}: is no task that a run wrote; expected format {FORMAT!r}")
+    known = {field.name for field in fields(TaskConfig)} - _OWN
+    unknown = content.keys() - known - {"format"}
+    if unknown:
+        raise IntegrityError(f"{path}: {min(unknown)!r} is no setting of a task here; a newer paczero may read it")
+    try:
+        return TaskConfig(**{name: value for name, value in content.items() if name != "format"})
+    except (ValueError, TypeError, AttributeError) as error:  # PACZeroError among them
+        raise IntegrityError(f"{path}: is no task that a run wrote: {' '.join(str(error).split())}") from error

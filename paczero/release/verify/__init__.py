@@ -1,0 +1,1 @@
+"""Checks a release with nothing but its folder."""

@@ -1,0 +1,131 @@
+"""What may lie in a release: known names, plain files of bounded size, and nothing else.
+
+>>> check_folder(Path("runs/demo/release"))         # doctest: +SKIP
+['README.md', 'adapter/adapter_config.json', …]
+
+A model's folder may hold what transformers writes of a model and its tokenizer; weights are safetensors. Pickles and
+code have no place in a release, so nothing that is loaded from it can run.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from paczero.errors import IntegrityError
+from paczero.release import statement
+from paczero.release.model_card import CARD, FIGURES
+from paczero.release.signing import NAME as SIGNATURE
+from paczero.release.task_file import NAME as TASK
+
+_MEBIBYTE = 1024**2
+
+_TEXT, _TOKENIZER, _PICTURE = 16 * _MEBIBYTE, 256 * _MEBIBYTE, 16 * _MEBIBYTE
+
+_WEIGHTS = 4 * 1024**4
+
+_TRANSCRIPT = 64 * 1024**3
+
+# Name within the release (a pattern) -> the most bytes that an honest one can have.
+_KNOWN = {
+    re.escape(statement.NAME): _TEXT,
+    re.escape(SIGNATURE): _TEXT,
+    re.escape(TASK): _TEXT,
+    re.escape(CARD): _TEXT,
+    r"transcript\.jsonl": _TRANSCRIPT,
+    rf"{FIGURES}/(released|posterior|development)\.png": _PICTURE,
+    r"adapter/adapter_config\.json": _TEXT,
+    r"adapter/adapter_model\.safetensors": _WEIGHTS,
+    r"model/(model|model-\d{5}-of-\d{5})\.safetensors": _WEIGHTS,
+    r"model/(config|generation_config|model\.safetensors\.index)\.json": _TEXT,
+    r"model/(tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json": _TOKENIZER,
+    r"model/(merges\.txt|vocab\.txt|tokenizer\.model|spiece\.model|chat_template\.jinja)": _TOKENIZER,
+}
+
+_PATTERNS = {re.compile(pattern): limit for pattern, limit in _KNOWN.items()}
+
+_FOLDERS = frozenset({FIGURES, "adapter", "model"})
+
+_NEEDED = (statement.NAME, "transcript.jsonl", CARD)
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+_PICTURE_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs"})
+
+
+def check_folder(release: Path) -> list[str]:
+    """Looks at every name below a release, without following links and without opening a file.
+
+    Returns:
+        Sorted relative POSIX paths of all files.
+
+    Raises:
+        IntegrityError: a name that no release has, a link or special file, an empty folder, a file that is too large,
+            or one that is missing.
+    """
+    names: list[str] = []
+    try:
+        for entry in sorted(os.scandir(release), key=lambda entry: entry.name):
+            if entry.name in _FOLDERS and entry.is_dir(follow_symlinks=False):
+                inner = sorted(os.scandir(entry.path), key=lambda entry: entry.name)
+                if not inner:
+                    raise IntegrityError(f"{entry.path}: is empty; a release has no empty folder")
+                names += [_checked(file, f"{entry.name}/{file.name}") for file in inner]
+            else:
+                names.append(_checked(entry, entry.name))
+    except OSError as error:
+        raise IntegrityError(f"{release}: cannot be read: {error.strerror}") from error
+    for name in _NEEDED:
+        if name not in names:
+            raise IntegrityError(f"{release / name}: is missing; restore it")
+    if sum(any(name.startswith(f"{kind}/") for name in names) for kind in ("adapter", "model")) != 1:
+        raise IntegrityError(f"{release}: holds both adapter/ and model/, or neither; a release has one of them")
+    return names
+
+
+def _checked(entry: "os.DirEntry[str]", name: str) -> str:
+    """The name, once it is known to be that of a plain file of a release."""
+    path = entry.path
+    if not name.isprintable():
+        raise IntegrityError(f"{path!r}: has a name with invisible characters; no file of a release has")
+    state = entry.stat(follow_symlinks=False)
+    if entry.is_symlink():
+        raise IntegrityError(f"{path}: is a link, which could point outside; a release holds plain files only")
+    if entry.is_dir(follow_symlinks=False):
+        raise IntegrityError(f"{path}: is a folder that no release has; move it away")
+    if not stat.S_ISREG(state.st_mode):
+        raise IntegrityError(f"{path}: is a special file; a release holds plain files only")
+    limit = next((limit for pattern, limit in _PATTERNS.items() if pattern.fullmatch(name)), None)
+    if limit is None:
+        raise IntegrityError(f"{path}: is no part of a release; move it away")
+    if state.st_size > limit:
+        raise IntegrityError(f"{path}: has {state.st_size:,} bytes; no such file of a release has more than {limit:,}")
+    return name
+
+
+def check_pictures(release: Path, names: list[str]) -> None:
+    """That the figures are pictures and carry nothing else: a text in a PNG would be seen by nobody.
+
+    Raises:
+        IntegrityError: one is no PNG, or has a part that shows nothing.
+    """
+    for name in names:
+        if name.endswith(".png"):
+            path = release / name
+            kinds = _chunks(path.read_bytes(), path)
+            if hidden := sorted(set(kinds) - _PICTURE_CHUNKS):
+                raise IntegrityError(f"{path}: carries more than its picture ({hidden[0]!r}); restore it")
+
+
+def _chunks(data: bytes, path: Path) -> list[bytes]:
+    """The kinds of a PNG's parts, in order."""
+    kinds, place = [], len(_PNG)
+    while data.startswith(_PNG) and place + 12 <= len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        kinds.append(data[place + 4 : place + 8])
+        place += 12 + size
+        if kinds[-1] == b"IEND":
+            break
+    if not kinds or kinds[-1] != b"IEND" or place != len(data):
+        raise IntegrityError(f"{path}: is no whole PNG; restore it")
+    return kinds

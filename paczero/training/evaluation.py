@@ -1,0 +1,124 @@
+"""Judging a set of records with the weights as they stand: scores, generated texts, and the figures of their task.
+
+>>> evaluator = Evaluator(records, scorer, make_generator(model, records, args, tokenizer))    # doctest: +SKIP
+>>> evaluator.figures()                                                                       # doctest: +SKIP
+{'f1': 0.41, 'exact_match': 0.3, 'loss': 1.92}
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from paczero.config import PACZeroConfig
+from paczero.data.encoding import Records
+from paczero.data.metrics import f1, median_threshold
+from paczero.data.tasks.base import Found
+from paczero.data.tasks.question_answering import generated, has_stopped
+from paczero.distributed.base import ALONE, Ranks
+from paczero.engine.generation import Ending, Generator
+from paczero.engine.scorer import Scorer
+from paczero.models.layers import plain
+from paczero.training.factory import make_scorer
+from paczero.training.loop import DevResult
+
+Progress = Callable[[int, int], None]  # (records done, records in all)
+
+
+class Evaluator:
+    """Judges one set of records.
+
+    Args:
+        records: what is judged.
+        scorer: of these records.
+        generator: of these records, where their task generates.
+        tokenizer: reads what is generated.
+    """
+
+    def __init__(
+        self, records: Records, scorer: Scorer, generator: Generator | None, tokenizer: PreTrainedTokenizerBase
+    ):
+        self.records, self.scorer, self.generator, self.tokenizer = records, scorer, generator, tokenizer
+
+    def find(self) -> Found:
+        """What the model makes of the records."""
+        scores = self.scorer.scores()
+        if self.generator is None:
+            return Found(scores)
+        stop = self.records.task.config.stop
+        return Found(scores, [generated(self.tokenizer, ids, stop) for ids in self.generator.generate()])
+
+    def figures(self, found: Found | None = None, threshold: float = 0.0) -> dict[str, float]:
+        """Means over the records by name; of what was found, or of the weights as they stand."""
+        records = self.records
+        return records.task.figures(records.pool, records.encoded, found or self.find(), threshold)
+
+    def dev_result(self, done: int, *, median: bool = False) -> DevResult:
+        """The figures after `done` steps, a binary decision at the median of the scores if asked for.
+
+        All ranks find; what they take of it is the first one's.
+        """
+        found = self.find()
+
+        def judge() -> DevResult:
+            threshold = median_threshold(found.scores) if median else 0.0
+            return DevResult(done, threshold=threshold, **self.figures(found, threshold))
+
+        return self.scorer.ranks.share(judge)
+
+    def table(self, found: Found, threshold: float = 0.0) -> dict[str, list[Any]]:
+        """The same of every record: name of a column -> R values."""
+        return self.records.task.table(self.records.pool, self.records.encoded, found, threshold)
+
+
+def make_evaluator(
+    model: nn.Module,
+    records: Records,
+    args: PACZeroConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    ranks: Ranks = ALONE,
+    progress: Progress | None = None,
+) -> Evaluator:
+    """What judges records once, with nothing kept for a next time; `progress` is told how many were generated for."""
+    scorer = make_scorer(model, records, args, first_layer=0, cache=None, ranks=ranks)
+    generates = records.task.generates
+    generator = make_generator(model, records, args, tokenizer, ranks=ranks, progress=progress) if generates else None
+    return Evaluator(records, scorer, generator, tokenizer)
+
+
+def make_generator(
+    model: nn.Module,
+    records: Records,
+    args: PACZeroConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    ranks: Ranks = ALONE,
+    progress: Progress | None = None,
+) -> Generator:
+    """Greedy generation behind these records' prompts; its scores are the F1 of each record's answer."""
+    task, answers = records.task.config, records.pool.answers
+
+    def judge(record: int, ids: list[int]) -> float:
+        return f1(generated(tokenizer, ids, task.stop), answers[record])
+
+    return Generator(
+        model,
+        records.encoded.prompts,
+        Ending(task.max_new_tokens, end_tokens(model, tokenizer), partial(has_stopped, tokenizer, stop=task.stop)),
+        judge=judge,
+        batch_tokens=args.batch_tokens,
+        ranks=ranks,
+        engine=args.engine,
+        progress=progress,
+    )
+
+
+def end_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens that end a text, as the model's own generation settings and the tokenizer have them."""
+    settings = getattr(plain(model), "generation_config", None)
+    named = [getattr(settings, "eos_token_id", None), tokenizer.eos_token_id]
+    return frozenset(int(token) for value in named if value is not None for token in np.atleast_1d(value))

@@ -1,0 +1,209 @@
+"""From settings to the release object that they name, and to what the transcript's header says of it."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from paczero.config import PACZeroConfig
+from paczero.data.batching import MicroBatch, micro_batches
+from paczero.data.encoding import Records
+from paczero.data.metrics import median_threshold
+from paczero.distributed.base import ALONE, Ranks
+from paczero.engine.hidden_cache import HiddenCache
+from paczero.engine.packing import can_pack
+from paczero.engine.scorer import Scorer
+from paczero.errors import PACZeroError
+from paczero.mechanism.accounting import calibrate
+from paczero.mechanism.base import Mechanism
+from paczero.mechanism.dp import AggZO, DPSign, DPZero
+from paczero.mechanism.nonprivate import Coin, FullSign, Mean
+from paczero.mechanism.pac import MI, ZPL, HalfSign, Skip
+from paczero.mechanism.randomness import Draws
+from paczero.mechanism.registry import KINDS
+from paczero.mechanism.secret import coins
+from paczero.models.layers import plain
+from paczero.optim.derivatives import Objective, ScoreSource
+from paczero.optim.directions import direction_law
+from paczero.optim.parameters import Weights
+from paczero.training.loop import Schedule
+
+
+def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
+    """What a transcript says of the mechanism; public.
+
+    Of a differentially private one also ε, δ (1/N² where none was given), the sampling rate, and σ in units of the
+    clip, which is a function of these, T and K.
+    """
+    chosen = args.mechanism
+    header: dict[str, Any] = {"name": chosen.name, "clip": chosen.clip}
+    if chosen.name == "mi":
+        header |= {"channel": chosen.channel, "allocation": chosen.allocation}
+    if KINDS[chosen.name].private:
+        header |= noise(args, units)
+    return header
+
+
+def noise(args: PACZeroConfig, units: int) -> dict[str, float]:
+    """ε, δ, sampling rate and σ of a differentially private run on a pool of N units."""
+    chosen = args.mechanism
+    if chosen.epsilon is None:
+        raise PACZeroError(f"mechanism.epsilon: none was given; {chosen.name!r} needs one")
+    delta = units**-2.0 if chosen.delta is None else chosen.delta
+    sampling = 1.0 if chosen.sampling is None else chosen.sampling
+    sigma = calibrate(
+        chosen.name, chosen.epsilon, delta=delta, steps=args.steps, directions=args.directions, sampling=sampling
+    )
+    return {"epsilon": chosen.epsilon, "delta": delta, "sampling": sampling, "sigma": sigma}
+
+
+def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: Path, *, units: int) -> Mechanism:
+    """The release object that the settings name.
+
+    Args:
+        membership: the candidates (N, M), for mechanisms that ask them.
+        secret: the file of the secret's number; opened by `mi` and `half-sign` alone.
+        units: N.
+    """
+    chosen, thrown = args.mechanism, coins(args.test_seed)
+    if KINDS[chosen.name].candidates:
+        return _of_candidates(args, membership, secret)
+    if chosen.name == "none":
+        return Mean(clip=chosen.clip, directions=args.directions)
+    if chosen.name == "coin":
+        return Coin(coins=thrown, directions=args.directions)
+    clip = _needed("mechanism.clip", chosen.clip, chosen.name)
+    if chosen.name == "full-sign":
+        return FullSign(clip=clip, directions=args.directions)
+    found, draws = noise(args, units), Draws(args.test_seed)
+    if chosen.name == "dp-sign":
+        return DPSign(clip=clip, sigma=found["sigma"], draws=draws, directions=args.directions)
+    make: Any = DPZero if chosen.name == "dpzero" else partial(AggZO, directions=args.directions)
+    made: Mechanism = make(clip=clip, sigma=found["sigma"], units=units, draws=draws, sampling=found["sampling"])
+    return made
+
+
+def _of_candidates(args: PACZeroConfig, membership: np.ndarray | None, secret: Path) -> Mechanism:
+    chosen = args.mechanism
+    members = _needed("candidates", membership, chosen.name)
+    shared: dict[str, Any] = {
+        "clip": _needed("mechanism.clip", chosen.clip, chosen.name),
+        "coins": coins(args.test_seed),
+        "directions": args.directions,
+    }
+    if chosen.name == "mi":
+        return MI(
+            members,
+            **shared,
+            budget=chosen.budget if chosen.budget is not None else 0.0,
+            steps=args.steps,
+            channel=chosen.channel,
+            allocation=chosen.allocation,
+            secret=secret,
+        )
+    if chosen.name == "half-sign":
+        return HalfSign(members, **shared, secret=secret)
+    return {"zpl": ZPL, "skip": Skip}[chosen.name](members, **shared)
+
+
+def _needed(name: str, value: Any, mechanism: str) -> Any:
+    if value is None:
+        raise PACZeroError(f"{name}: none was given; {mechanism!r} needs it")
+    return value
+
+
+def check_fit(args: PACZeroConfig, records: Records) -> None:
+    """Refuses settings that the pool cannot meet."""
+    if args.units_per_step is not None and args.units_per_step > records.pool.units:
+        raise PACZeroError(
+            f"units_per_step: {args.units_per_step} was given; expected at most the pool's {records.pool.units} units, "
+            "or nothing for the whole pool"
+        )
+    sampling = args.mechanism.sampling
+    if sampling is not None and sampling * records.pool.units < 1:
+        raise PACZeroError(
+            f"mechanism.sampling: {sampling!r} of {records.pool.units} units is less than one unit a step; expected "
+            "enough for one or more"
+        )
+    if args.threshold == "median":
+        median_threshold(np.zeros((1, len(records.encoded.candidates))))
+
+
+def make_batches(records: Records, args: PACZeroConfig, model: nn.Module) -> list[MicroBatch]:
+    """The fixed micro-batches of one set of records, packed where the model's attention allows it."""
+    longest = int(records.encoded.lengths.max()) + len(records.continuations)
+    packing = args.engine.packing and can_pack(plain(model), longest)
+    return micro_batches(
+        records.encoded.prompts,
+        records.continuations,
+        batch_tokens=args.batch_tokens,
+        packing=packing,
+        prefix=args.engine.prefix,
+    )
+
+
+def make_scorer(
+    model: nn.Module,
+    records: Records,
+    args: PACZeroConfig,
+    *,
+    first_layer: int,
+    cache: Path | None,
+    progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = ALONE,
+    base: str = "",
+) -> Scorer:
+    """The scorer of one set of records, its hidden states cached below `first_layer`.
+
+    Args:
+        cache: a private directory for hidden states, from where a run that goes on takes them again; memory only
+            where left out.
+        base: hash of the base model that they are of.
+    """
+    store = HiddenCache(args.cache_bytes, cache, base)
+    batches = make_batches(records, args, model)
+    return Scorer(
+        model,
+        batches,
+        records.continuations,
+        first_layer=first_layer,
+        cache=store,
+        progress=progress,
+        ranks=ranks,
+        engine=args.engine,
+    )
+
+
+def make_objective(source: ScoreSource, records: Records) -> Objective:
+    """The pool's losses as a function of the weights, from its scores or from what is generated."""
+    return Objective(source, records.encoded.targets, records.pool.unit_of_record, records.task.losses)
+
+
+def make_weights(trained: dict[str, nn.Parameter], args: PACZeroConfig, *, purpose: str = "direction") -> Weights:
+    """The trained weights under the run's law, seed and μ."""
+    return Weights(
+        trained,
+        law=direction_law(args.direction_law),
+        seed=args.seed,
+        mu=args.mu,
+        restore=args.restore,
+        purpose=purpose,
+        kernel=args.engine.kernel,
+    )
+
+
+def make_schedule(args: PACZeroConfig) -> Schedule:
+    """When things happen in the loop."""
+    return Schedule(
+        steps=args.steps,
+        directions=args.directions,
+        rate=args.learning_rate_at,
+        seed=args.seed,
+        units_per_step=args.units_per_step,
+        eval_steps=args.eval_steps,
+        select=args.select,
+        sampled=args.mechanism.sampling not in (None, 1.0),
+    )

@@ -1,0 +1,310 @@
+"""The one training loop: derivatives, signs, release, update.
+
+It knows neither tasks nor mechanisms. A resumed run goes through the same loop from the first step: where the journal
+holds a step's release, that is taken instead of a new one, so a run that was killed ends bit for bit like one that was
+not.
+
+Of several processes, all evaluate, update and know what was released; the first alone has mechanism, journal,
+transcript and observers. What it makes of them the others get by `Ranks.share`, and so they do its errors.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar, Protocol
+
+import numpy as np
+import torch
+
+from paczero.distributed.base import ALONE, Ranks
+from paczero.errors import PACZeroError
+from paczero.mechanism.base import Mechanism, Release
+from paczero.mechanism.journal import Journal
+from paczero.mechanism.subsets import draw_part
+from paczero.mechanism.transcript import Transcript
+from paczero.optim.derivatives import Derivatives, Objective
+from paczero.optim.parameters import Average, Weights
+
+
+@dataclass(frozen=True)
+class Step:
+    """What observers hear of a step; the owner's, never to be published (all but `index`, `y` and `rate`).
+
+    Attributes:
+        index: t, from 0.
+        steps: T.
+        rate: η_t.
+        release: what was released and what it cost.
+        spent: nats charged so far.
+        loss: mean loss over the pool, nats; None for a step taken from the journal.
+        seconds: how long it took.
+        still: its directions along which no record's loss changed at all: their derivatives are 0 and say nothing.
+    """
+
+    index: int
+    steps: int
+    rate: float
+    release: Release
+    spent: float
+    loss: float | None
+    seconds: float
+    still: int = 0
+
+
+@dataclass(frozen=True)
+class DevResult:
+    """The served weights on the dev set after `done` steps.
+
+    Attributes:
+        done: how many steps had been taken.
+        accuracy: of a classification, from 0 to 1, at `threshold`.
+        loss: mean loss, nats.
+        threshold: where a binary decision was put (0 unless it was moved).
+        f1: of generated answers, from 0 to 1.
+        exact_match: of generated answers, from 0 to 1.
+    """
+
+    done: int
+    accuracy: float | None = None
+    loss: float = math.nan
+    threshold: float = 0.0
+    f1: float | None = None
+    exact_match: float | None = None
+
+    FIGURES: ClassVar = ("accuracy", "f1", "exact_match", "loss")
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What there is of accuracy, F1, exact match and loss, by name."""
+        values = {name: getattr(self, name) for name in self.FIGURES}
+        return {name: float(value) for name, value in values.items() if value is not None}
+
+
+class Observer(Protocol):
+    """Whoever watches a run."""
+
+    def on_step(self, step: Step) -> None:
+        """Called after each step's update."""
+
+    def on_dev(self, result: DevResult) -> None:
+        """Called after each evaluation on the dev set."""
+
+
+@dataclass
+class Schedule:
+    """When things happen; all of it public and fixed beforehand.
+
+    Attributes:
+        steps: T.
+        directions: K.
+        rate: step -> η_t.
+        seed: the public seed.
+        units_per_step: units drawn for a step; None for the whole pool.
+        sampled: whether the mechanism draws each step's units in secret; the ranks know them for the step only.
+        eval_steps: dev evaluations lie this far apart.
+        select: `last`, `loss`, `accuracy` or `f1`.
+    """
+
+    steps: int
+    directions: int
+    rate: Callable[[int], float]
+    seed: int = 0
+    units_per_step: int | None = None
+    eval_steps: int = 100
+    select: str = "last"
+    sampled: bool = False
+
+
+@dataclass
+class Outcome:
+    """What training ended with; the weights that are served stand in the model.
+
+    Attributes:
+        done: steps taken.
+        chosen: the step whose weights are served.
+        dev: every dev evaluation, in order.
+    """
+
+    done: int
+    chosen: int
+    dev: list[DevResult] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Books:
+    """What the first rank alone has: who releases, and where it is written.
+
+    Attributes:
+        mechanism, journal, transcript: as in `Trainer`.
+    """
+
+    mechanism: Mechanism
+    journal: Journal
+    transcript: Transcript
+
+    def release(self, step: int, measured: Derivatives | None) -> Release:
+        """The release of a step: the written one where nothing was measured, else a new one, on disk before its use."""
+        if measured is None:
+            release = Release.from_journal(self.journal.entries[step])
+            self.mechanism.recall(release)
+            return release
+        release = self.mechanism.release(step, measured.values, nonfinite=measured.nonfinite, part=measured.part)
+        self.journal.append(release.to_journal())
+        self.transcript.append(step, release.y)
+        return release
+
+
+class Trainer:
+    """Runs the loop over one pool.
+
+    Args:
+        objective: the pool's losses.
+        weights: the trained weights at the initial point.
+        mechanism: what is released; None on all ranks but the first, like journal and transcript.
+        journal: the releases written so far; new ones are appended and on disk before the weights move.
+        transcript: what may be published of them; holds as many steps as the journal and follows it line by line.
+        schedule: steps, rates, evaluations.
+        average: the served average of iterates, or None to serve the iterates themselves.
+        evaluate: (steps done) -> result on the dev set with the weights as they stand; None without a dev set.
+        observers: told of every step and evaluation, on the first rank.
+        stop: asked after each step, on the first rank; True ends the run there. It may look at public things only.
+        ranks: the processes that share the work.
+        check_steps: they compare their weights after every so many steps, and those that are served.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        weights: Weights,
+        mechanism: Mechanism | None,
+        *,
+        journal: Journal | None,
+        transcript: Transcript | None,
+        schedule: Schedule,
+        average: Average | None = None,
+        evaluate: Callable[[int], DevResult] | None = None,
+        observers: Sequence[Observer] = (),
+        stop: Callable[[], bool] = lambda: False,
+        ranks: Ranks = ALONE,
+        check_steps: int = 100,
+    ):
+        self.objective = objective
+        self.weights = weights
+        self.mechanism = mechanism
+        self.journal = journal
+        self.transcript = transcript
+        self.schedule = schedule
+        self.average = average
+        self.evaluate = evaluate
+        self.observers = observers
+        self.stop = stop
+        self.ranks = ranks
+        self.check_steps = check_steps
+        self._best: tuple[float, int, dict[str, torch.Tensor]] | None = None
+        self._dev: list[DevResult] = []
+        self._released: Release | None = None  # on the first rank: it never leaves it
+
+    def run(self) -> Outcome:
+        """Trains to the end of the schedule, or until `stop` says so.
+
+        Raises:
+            Diverged: the weights of the processes differ.
+        """
+        schedule, ranks = self.schedule, self.ranks
+        written = ranks.share(lambda: len(self._books().journal.entries))
+        done = 0
+        self._evaluate(done)
+        for step in range(schedule.steps):
+            started = time.perf_counter()
+            rate = schedule.rate(step)
+            measured = self._measure(step) if step >= written else None
+            if measured is None:
+                self._pass_by(step)
+            y = ranks.share(partial(self._release, step, measured))
+            self.weights.update(step, rate, y)
+            if self.average is not None:
+                self.average.observe()
+            done = step + 1
+            seconds = time.perf_counter() - started
+            ranks.keep(partial(self._tell, step, rate, measured, seconds))
+            if done % self.check_steps == 0:
+                ranks.check_weights(self.weights.fingerprint, done)
+            if done % schedule.eval_steps == 0 or done == schedule.steps:
+                self._evaluate(done)
+            if ranks.share(self.stop):
+                break
+        if self._dev and self._dev[-1].done != done:
+            self._evaluate(done)
+        return self._outcome(done)
+
+    def _measure(self, step: int) -> Derivatives:
+        part = self._part(step)
+        if part is None or part.size:
+            return self.objective.derivatives(self.weights, step, self.schedule.directions, part)
+        self._pass_by(step)
+        return Derivatives(np.zeros((0, self.schedule.directions)), 0, part, math.nan)
+
+    def _pass_by(self, step: int) -> None:
+        """Of a step in the journal, or one without units, what measuring it does to the weights."""
+        for k in range(self.schedule.directions):
+            self.weights.pass_by(step, k)
+
+    def _books(self) -> Books:
+        if self.mechanism is None or self.journal is None or self.transcript is None:
+            raise PACZeroError("trainer: none was given; expected mechanism, journal and transcript on the first rank")
+        return Books(self.mechanism, self.journal, self.transcript)
+
+    def _release(self, step: int, measured: Derivatives | None) -> Sequence[float]:
+        """What the step releases; on the first rank."""
+        self._released = self._books().release(step, measured)
+        return self._released.y
+
+    def _tell(self, index: int, rate: float, measured: Derivatives | None, seconds: float) -> None:
+        """Tells the observers of a step; on the first rank."""
+        if self._released is None or self.mechanism is None:
+            return
+        loss, still = (None, 0) if measured is None else (measured.loss, measured.still)
+        step = Step(index, self.schedule.steps, rate, self._released, self.mechanism.spent, loss, seconds, still)
+        for observer in self.observers:
+            observer.on_step(step)
+
+    def _tell_dev(self, result: DevResult) -> None:
+        for observer in self.observers:
+            observer.on_dev(result)
+
+    def _part(self, step: int) -> np.ndarray | None:
+        """The units of the step: a public part of the pool, or what the mechanism draws in secret; None for all."""
+        if self.schedule.units_per_step is None:
+            return self.ranks.share(lambda: self._books().mechanism.sample(step)) if self.schedule.sampled else None
+        return draw_part(self.objective.units, self.schedule.units_per_step, seed=self.schedule.seed, step=step)
+
+    def _evaluate(self, done: int) -> None:
+        if self.evaluate is None:
+            return
+        with self.served():
+            result = self.evaluate(done)
+            self._dev.append(result)
+            by = self.schedule.select
+            figure = None if by == "last" else -result.loss if by == "loss" else result.figures[by]
+            if figure is not None and math.isnan(figure):  # of a model that overflows; nothing would be above it
+                figure = -math.inf
+            if done > 0 and figure is not None and (self._best is None or figure > self._best[0]):
+                self._best = (figure, done, self.weights.snapshot())
+        self.ranks.keep(partial(self._tell_dev, result))
+
+    def served(self) -> AbstractContextManager[None]:
+        """A context in which the weights are those that are served: the average, where one is kept."""
+        return nullcontext() if self.average is None else self.average.applied()
+
+    def _outcome(self, done: int) -> Outcome:
+        chosen = done
+        if self._best is not None:
+            _, chosen, weights = self._best
+            self.weights.load(weights)
+        elif self.average is not None:
+            self.weights.load(self.average.snapshot())
+        self.ranks.check_weights(self.weights.fingerprint, done)
+        return Outcome(done, chosen, self._dev)

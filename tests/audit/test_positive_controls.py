@@ -1,0 +1,29 @@
+"""Each leak that was built on purpose is caught, by the rule by which real runs are judged; the honest one is not."""
+
+import math
+
+from paczero.audit import positive_controls as leaks
+from paczero.audit.intervals import exceeds
+
+
+def test_leaks_are_caught_and_the_honest_one_is_not():
+    found = leaks.controls()
+    assert [control.name for control in found if control.leaks] == [
+        "seeded secret",
+        "absolute tolerance",
+        "posterior not updated",
+        "posterior lost on resume",
+    ]
+    assert [control.name for control in found if not control.leaks] == ["no leak"]
+    for control in found:
+        assert control.caught, control.detail
+        assert control.comparison.exceeded == control.leaks
+        assert control.comparison.attacks == len(found)
+    honest = found[-1].comparison
+    assert 1 / leaks._SUBSETS < honest.interval.estimate < honest.bound, "the honest channel says something"
+
+
+def test_a_tighter_rule_would_not_catch_by_chance():
+    """The decision needs more than a lucky run: right guesses at the bound itself are not enough."""
+    for trials in (100, 1000, 10_000):
+        assert not exceeds(0.6, math.ceil(0.6 * trials), trials, attacks=5)

@@ -1,0 +1,65 @@
+"""The small world runs the code that users run, from the same start each time, and hides nothing from the attacker."""
+
+import numpy as np
+import pytest
+
+from paczero.audit.simulation import Laboratory, scratch, settings, settings_of
+from paczero.config import MechanismConfig
+from paczero.mechanism.registry import KINDS
+from paczero.mechanism.signs import subset_signs
+
+from ..written_runs import make_header
+
+
+@pytest.mark.parametrize("family", ["random", "paired", "balanced"])
+def test_signs_are_what_the_attacker_computes(laboratory, tmp_path, family):
+    """From derivatives and candidates, both of which are public here."""
+    lab = laboratory("mi", family=family, budget=0.3)
+    assert (lab.membership.sum(axis=1) == 4).all()
+    trial = lab.run(tmp_path / "one")
+    for step in range(8):
+        expected = subset_signs(trial.derivatives[step, 0], lab.membership, clip=lab.args.mechanism.clip)
+        assert (trial.signs[step, 0] == expected).all()
+    assert (trial.inside == lab.membership[:, trial.secret]).all()
+
+
+def test_every_run_begins_at_the_start(laboratory, tmp_path):
+    lab = laboratory("none")
+    first, second = lab.run(tmp_path / "one"), lab.run(tmp_path / "two")
+    assert (first.y == second.y).all() and (first.weights == second.weights).all()
+    assert (first.losses == second.losses).all()
+
+
+def test_secrets_are_fresh(laboratory, tmp_path):
+    lab = laboratory("zpl")
+    assert len({lab.run(tmp_path / str(number)).secret for number in range(12)}) > 2
+
+
+def test_who_is_not_there_moves_nothing(laboratory, tmp_path):
+    """The mean of `none` is that of the units that are there; what others would have said is kept for the attacker."""
+    lab, there = laboratory("none"), np.arange(32) < 20
+    trial = lab.run(tmp_path / "some", there=there)
+    np.testing.assert_allclose(trial.y[:, 0], trial.derivatives[:, 0, :20].mean(axis=1), rtol=1e-12)
+    assert trial.derivatives.shape == (8, 1, 32)
+
+
+def test_a_secret_sample_is_taken_of_those_that_are_there(tmp_path):
+    args = settings(MechanismConfig(name="dpzero", epsilon=2.0, sampling=0.5), steps=4)
+    trial = Laboratory(args, units=40).run(tmp_path / "one", there=np.arange(40) < 32)
+    assert trial.y.shape == (4, 1) and np.isfinite(trial.y).all()
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_the_audited_run_s_mechanism_is_taken(name):
+    header = make_header(name, directions=64 if name == "dp-aggzo" else 1)
+    args = settings_of(header)
+    assert args.mechanism.name == name and args.mechanism.subsets == 128 and args.mechanism.family == "balanced"
+    assert args.mechanism.budget == (0.33 if name == "mi" else None)
+    assert args.mechanism.epsilon == header["mechanism"].get("epsilon")
+    assert args.directions == (4 if name == "dp-aggzo" else 1)
+
+
+def test_nothing_is_left_behind():
+    with scratch() as root:
+        (root / "some").mkdir()
+    assert not root.exists()

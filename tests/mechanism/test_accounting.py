@@ -1,0 +1,91 @@
+"""σ gives the ε that was asked for, from the safe side, by independent formulas."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+from scipy.stats import norm
+
+from paczero.errors import PACZeroError
+from paczero.mechanism.accounting import calibrate, epsilon_of
+
+
+def gaussian_delta(epsilon, mu):
+    """δ(ε) of Gaussian mechanisms whose sensitivity over σ is μ in all (Balle & Wang 2018, arXiv 1805.06530)."""
+    return float(ndtr(mu / 2 - epsilon / mu) - math.exp(epsilon) * ndtr(-mu / 2 - epsilon / mu))
+
+
+def sampled_delta(epsilon, sigma, rate):
+    """δ(ε) of one Poisson-sampled Gaussian release, the worse of adding and removing, by summing over a fine grid."""
+    y = np.linspace(-12 * sigma, 12 * sigma + 1, 400_001)
+    without, with_unit = norm.pdf(y, 0, sigma), norm.pdf(y, 1, sigma)
+    mixed = (1 - rate) * without + rate * with_unit
+    pairs = ((mixed, without), (without, mixed))
+    return max(np.maximum(p - math.exp(epsilon) * q, 0).sum() * (y[1] - y[0]) for p, q in pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "epsilon", "steps", "directions"),
+    [("dp-sign", 0.2, 300, 4), ("dp-sign", 2.0, 50, 1), ("dp-aggzo", 1.0, 200, 16), ("dpzero", 6.0, 10, 1)],
+)
+def test_without_sampling_it_is_the_formula(name, epsilon, steps, directions):
+    delta = 1e-6
+    sigma = calibrate(name, epsilon, delta=delta, steps=steps, directions=directions)
+    releases = steps * directions if name == "dp-sign" else steps
+    assert gaussian_delta(epsilon, math.sqrt(releases) / sigma) <= delta
+    assert gaussian_delta(epsilon, math.sqrt(releases) / (sigma * 0.998)) > delta, "and not much more noise than needed"
+    found = epsilon_of(name, sigma, delta=delta, steps=steps, directions=directions)
+    assert epsilon * 0.999 < found <= epsilon
+
+
+def test_one_sampled_release_is_the_sum_over_a_grid():
+    epsilon, rate, delta = 1.0, 0.2, 1e-2
+    sigma = calibrate("dpzero", epsilon, delta=delta, steps=1, directions=1, sampling=rate)
+    assert sampled_delta(epsilon, sigma, rate) <= delta
+    assert sampled_delta(epsilon, sigma * 0.99, rate) > delta
+
+
+def test_many_sampled_releases_are_within_the_renyi_bound_and_cost_less_than_the_whole_pool():
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    sigma = calibrate("dp-aggzo", 2.0, delta=1e-6, steps=1000, directions=64, sampling=0.064)
+    event = SelfComposedDpEvent(PoissonSampledDpEvent(0.064, GaussianDpEvent(sigma)), 1000)
+    assert 1.8 < RdpAccountant().compose(event).get_epsilon(1e-6) < 2.3, "another accountant is near, from above"
+    assert epsilon_of("dp-aggzo", sigma, delta=1e-6, steps=1000, directions=64, sampling=0.064) <= 2.0
+    assert sigma < calibrate("dp-aggzo", 2.0, delta=1e-6, steps=1000, directions=64) / 5
+    assert sigma == calibrate("dpzero", 2.0, delta=1e-6, steps=1000, directions=1, sampling=0.064)
+
+
+def test_more_privacy_takes_more_noise():
+    sigmas = [calibrate("dp-sign", epsilon, delta=1e-6, steps=100, directions=1) for epsilon in (4, 2, 1, 0.5)]
+    assert sigmas == sorted(sigmas)
+    assert all(float(f"{sigma:.6g}") == sigma for sigma in sigmas), "six digits"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"name": "zpl"}, "mechanism"),
+        ({"epsilon": 0.0}, "epsilon"),
+        ({"epsilon": math.nan}, "epsilon"),
+        ({"delta": 0.0}, "delta"),
+        ({"delta": 1.0}, "delta"),
+        ({"steps": 0}, "steps"),
+        ({"directions": 2}, "directions"),
+        ({"sampling": 0.0}, "sampling"),
+        ({"sampling": 0.5, "name": "dp-sign"}, "sampling"),
+    ],
+)
+def test_what_is_refused(changes, name):
+    given = {"name": "dpzero", "epsilon": 1.0, "delta": 1e-5, "steps": 10, "directions": 1} | changes
+    with pytest.raises(PACZeroError, match=f"^{name}: "):
+        calibrate(given.pop("name"), given.pop("epsilon"), **given)
+
+
+def test_without_the_library_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    with pytest.raises(PACZeroError, match=r"pip install 'paczero\[dp\]'"):
+        epsilon_of("dpzero", 1.0, delta=1e-5, steps=1, directions=1)

@@ -1,0 +1,76 @@
+"""The same posterior success for every mechanism, each from its safe side."""
+
+import math
+
+import pytest
+
+from paczero.config import MechanismConfig, PACZeroConfig
+from paczero.errors import PACZeroError
+from paczero.mechanism.accounting import epsilon_of
+from paczero.mechanism.bounds import posterior_success, success_for_epsilon
+from paczero.mechanism.matching import matched, rounded_down
+from paczero.mechanism.registry import KINDS
+
+SMALL = {"steps": 50, "directions": 4, "sampling": 0.2}
+
+
+def by_name(**given):
+    return {row.name: row for row in matched(**(SMALL | given))}
+
+
+def test_all_keep_the_p_that_was_asked_for():
+    rows = by_name(success=0.7)
+    assert list(rows) == list(KINDS)
+    for name, row in rows.items():
+        if row.protects == "nothing":
+            assert (row.success, row.nats, row.epsilon) == (1.0, None, None)
+        elif name in ("mi", "dpzero", "dp-aggzo", "dp-sign"):
+            assert 0.6999 < row.success <= 0.7
+        else:
+            assert (row.success, row.nats) == (0.5, 0.0)
+    assert rows["mi"].success == posterior_success(rows["mi"].nats)
+    for name, k, rate in (("dpzero", 1, 0.2), ("dp-aggzo", 4, 0.2), ("dp-sign", 4, 1.0)):
+        row = rows[name]
+        assert row.delta == 1e-6 and row.success == success_for_epsilon(row.epsilon, row.delta)
+        found = epsilon_of(name, row.sigma, delta=1e-6, steps=50, directions=k, sampling=rate)
+        assert 0.99 * row.epsilon < found <= row.epsilon
+
+
+def test_what_is_given_stands_as_it_is():
+    assert by_name(nats=0.33)["mi"].settings["mechanism.budget"] == 0.33
+    assert by_name(epsilon=2.0)["dp-sign"].settings["mechanism.epsilon"] == 2.0
+    assert by_name(epsilon=2.0)["mi"].nats == pytest.approx(0.328, abs=5e-4)
+    assert by_name(success=0.6, delta=0.01)["dpzero"].delta == 0.01
+
+
+def test_the_settings_are_settings():
+    for row in by_name(success=0.6).values():
+        mechanism = {
+            key.partition(".")[2]: value for key, value in row.settings.items() if key.startswith("mechanism.")
+        }
+        plain = {key: value for key, value in row.settings.items() if "." not in key}
+        PACZeroConfig(mechanism=MechanismConfig(**mechanism), **plain)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "expected one of the three"),
+        ({"success": 0.6, "nats": 0.1}, "expected one of the three"),
+        ({"success": 0.4}, "p: 0.4"),
+        ({"success": 0.5}, "success: p = 0.5"),
+        ({"nats": 0.7}, "success: p = 1"),
+        ({"nats": -0.1}, "nats: -0.1"),
+        ({"epsilon": 0.0, "delta": 1e-5}, "delta: 1e-05"),
+        ({"success": 0.6, "units": 0}, "units: 0"),
+        ({"success": 0.50001, "units": 10}, "which δ alone allows"),
+    ],
+)
+def test_what_is_refused(given, said):
+    with pytest.raises(PACZeroError, match=said):
+        matched(**given)
+
+
+def test_rounded_down():
+    assert rounded_down(0.32781234) == 0.327812 and rounded_down(0.0) == 0.0
+    assert all(rounded_down(x) <= x < rounded_down(x) * (1 + 1e-5) for x in (math.pi, 1e-9 / 3, 1e7 / 7))

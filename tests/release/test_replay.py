@@ -1,0 +1,151 @@
+import contextlib
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from paczero.config import PACZeroConfig
+from paczero.errors import IntegrityError
+from paczero.mechanism.transcript import FORMAT, Transcript
+from paczero.optim.directions import direction_law
+from paczero.optim.parameters import Average, Weights
+from paczero.release.replay import replay
+
+STEPS = 6
+
+
+def toy(dtype):
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 2)).to(dtype)
+
+
+def weights_of(model, config):
+    law = direction_law(config.direction_law)
+    return Weights(dict(model.named_parameters()), law=law, seed=config.seed, mu=config.mu, restore=config.restore)
+
+
+def config_of(**changes):
+    return PACZeroConfig(**({"steps": STEPS, "learning_rate": 0.05, "mu": 1e-2, "average": 0.5, "seed": 8} | changes))
+
+
+def header_of(config, weights, mechanism):
+    return {
+        "format": FORMAT,
+        "mechanism": {"name": mechanism},
+        "direction_law": config.direction_law,
+        "mu": config.mu,
+        "schedule": {"name": config.schedule, "learning_rate": config.learning_rate},
+        "directions": config.directions,
+        "steps": config.steps,
+        "restore": config.restore,
+        "average": config.average,
+        "seed": config.seed,
+        "parameters": weights.layout(),
+    }
+
+
+def train(path, config, *, dtype=torch.float32, real=False):
+    """A toy training: the sign (or the value) of the mean derivative of a small regression."""
+    model = toy(dtype)
+    weights = weights_of(model, config)
+    average = Average(weights, config.average)
+    transcript = Transcript.create(path, header_of(config, weights, "none" if real else "zpl"))
+    x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
+    prints = [weights.fingerprint()]
+    for step in range(STEPS):
+        y = []
+        for k in range(config.directions):
+            with torch.no_grad(), contextlib.closing(weights.sides(step, k)) as sides:
+                plus, minus = (model(x).float().square().mean().item() for _ in sides)
+            derivative = (plus - minus) / (2 * config.mu)
+            y.append(derivative if real else 1 if derivative >= 0 else -1)
+        transcript.append(step, tuple(y))
+        weights.update(step, config.learning_rate_at(step), y)
+        average.observe()
+        prints.append(weights.fingerprint())
+    return prints, average.snapshot()
+
+
+@pytest.mark.parametrize("restore", ["copy", "arithmetic"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("directions", "law", "schedule", "real"),
+    [(1, "rademacher", "linear", False), (2, "gaussian", "constant", False), (2, "rademacher", "linear", True)],
+)
+def test_replay_rebuilds_every_step_bit_for_bit(tmp_path, restore, dtype, directions, law, schedule, real):
+    config = config_of(restore=restore, directions=directions, direction_law=law, schedule=schedule)
+    prints, served = train(tmp_path / "t.jsonl", config, dtype=dtype, real=real)
+    transcript = Transcript.read(tmp_path / "t.jsonl")
+    assert len(set(prints)) == STEPS + 1
+    for until in (0, 3, STEPS):
+        weights = weights_of(toy(dtype), config)
+        average, seen = Average(weights, config.average), []
+        replay(weights, transcript, until=until, average=average, on_step=seen.append)
+        assert weights.fingerprint() == prints[until]
+        assert seen == list(range(until))
+    assert all(torch.equal(served[name], value) for name, value in average.snapshot().items())
+
+
+def test_the_moves_between_sides_matter_where_they_drift(tmp_path):
+    config = config_of(restore="arithmetic")
+    prints, _ = train(tmp_path / "t.jsonl", config, dtype=torch.bfloat16)
+    transcript = Transcript.read(tmp_path / "t.jsonl")
+    transcript.header["restore"] = "copy"
+    weights = weights_of(toy(torch.bfloat16), config_of(restore="copy"))
+    replay(weights, transcript, until=STEPS)
+    assert weights.fingerprint() != prints[-1]
+
+
+def test_one_changed_bit_of_the_transcript_changes_the_weights(tmp_path):
+    config = config_of()
+    prints, _ = train(tmp_path / "t.jsonl", config)
+    transcript = Transcript.read(tmp_path / "t.jsonl")
+    transcript.y[2] = (-transcript.y[2][0],)
+    weights = weights_of(toy(torch.float32), config)
+    replay(weights, transcript, until=STEPS)
+    assert weights.fingerprint() != prints[-1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("direction_law", "gaussian", "direction_law 'gaussian'"),
+        ("mu", 2e-2, "mu 0.02"),
+        ("restore", "arithmetic", "restore 'arithmetic'"),
+        ("seed", 9, "seed 9"),
+        ("average", 0.25, "average 0.25"),
+        ("directions", 2, "step 0 has 1 values"),
+        ("parameters", [["0.bias", "float16", [5]]], "differ in parameters, first in"),
+        ("parameters", 7, "differ in parameters"),
+        ("schedule", None, "lacks 'name'"),
+        ("mu", None, "mu None"),
+    ],
+)
+def test_another_header_is_refused(tmp_path, key, value, message):
+    config = config_of()
+    train(tmp_path / "t.jsonl", config)
+    transcript = Transcript.read(tmp_path / "t.jsonl")
+    transcript.header[key] = value
+    weights = weights_of(toy(torch.float32), config)
+    start = weights.fingerprint()
+    with pytest.raises(IntegrityError, match=message):
+        replay(weights, transcript, until=STEPS, average=Average(weights, config.average))
+    assert weights.fingerprint() == start
+
+
+def test_a_missing_key_or_step_is_refused(tmp_path):
+    config = config_of()
+    train(tmp_path / "t.jsonl", config)
+    transcript = Transcript.read(tmp_path / "t.jsonl")
+    weights = weights_of(toy(torch.float32), config)
+    with pytest.raises(IntegrityError, match="7 steps were asked for; it holds 6"):
+        replay(weights, transcript, until=7)
+    del transcript.header["mu"]
+    with pytest.raises(IntegrityError, match="lacks 'mu'"):
+        replay(weights, transcript, until=1)
+
+
+def test_the_layout_survives_json():
+    layout = weights_of(toy(torch.float32), config_of()).layout()
+    assert json.loads(json.dumps(layout)) == layout

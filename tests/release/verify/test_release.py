@@ -1,0 +1,382 @@
+"""Every change that is not repeated everywhere is found, in one line; one that is makes another release."""
+
+import contextlib
+import itertools
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from paczero.errors import IntegrityError, PACZeroError
+from paczero.release import statement
+from paczero.release.model_card import public_figures
+from paczero.release.verify import release as releases_module
+from paczero.release.verify.release import check_release
+from paczero.utils.io import canonical
+
+from .conftest import RUNS, edit_header, edit_lines, reseal
+
+WEIGHTS = "adapter/adapter_model.safetensors"
+
+
+def refused(folder: Path) -> str:
+    """The one line in which a release is refused."""
+    with pytest.raises(IntegrityError) as caught:
+        check_release(folder)
+    text = str(caught.value)
+    assert text and "\n" not in text and len(text) < 700
+    return text
+
+
+@pytest.mark.parametrize("name", list(RUNS))
+def test_what_a_run_released_passes(release: Callable[..., Path], name: str) -> None:
+    checked = check_release(release(name))
+    assert checked.signed is None
+    assert checked.replayed == (name != "full")
+    assert dict(checked.lines)["transcript"].startswith("6 of 6 steps")
+
+
+def test_any_byte_of_any_file(release: Callable[..., Path]) -> None:
+    folder, chance = release(), random.Random(1)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            whole = path.read_bytes()
+            for place in {0, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(4))}:
+                path.write_bytes(
+                    whole[:place] + bytes([whole[place] ^ (1 << chance.randrange(8))]) + whole[place + 1 :]
+                )
+                refused(folder)
+            for cut in (b"", whole[: len(whole) // 2], whole[:-1], whole + b"\n"):
+                path.write_bytes(cut)
+                refused(folder)
+            path.unlink()
+            refused(folder)
+            path.mkdir()
+            refused(folder)
+            path.rmdir()
+            path.write_bytes(whole)
+    check_release(folder)
+
+
+ADDED = (
+    *("notes.txt", ".hidden", "private/secret.json", "adapter/adapter_model.bin", "adapter/.cache", "a\nb"),
+    *("figures/more.png", "model/pytorch_model.bin", "adapter/modeling.py", "journal.jsonl", "figures/deep/er.png"),
+)
+
+
+@pytest.mark.parametrize("name", ADDED)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_file_that_has_no_place_there(release: Callable[..., Path], name: str, sealed: bool) -> None:
+    folder = release()
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    if sealed:
+        reseal(folder)
+    assert "move it away" in (line := refused(folder)) or "no release" in line or "folder" in line or "name" in line
+
+
+def test_links_lead_nowhere(release: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("task.json", WEIGHTS, "adapter", "figures"):
+        folder = release()
+        (folder / name).rename(tmp_path / "elsewhere")
+        (folder / name).symlink_to(tmp_path / "elsewhere")
+        assert "is a link" in refused(folder)
+        (tmp_path / "elsewhere").rename(tmp_path / f"was-{name.replace('/', '-')}")
+
+
+def step_changes(lines: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
+    """Each thing that can be done to one step, for every step."""
+    for t in range(1, len(lines)):
+        entry = json.loads(lines[t])
+        for k, value in enumerate(entry["y"]):
+            other = value + 0.5 if isinstance(value, float) else -value
+            y = [*entry["y"][:k], other, *entry["y"][k + 1 :]]
+            yield f"step {t - 1} value {k}", [*lines[:t], canonical(entry | {"y": y}), *lines[t + 1 :]]
+        yield f"step {t - 1} removed", [*lines[:t], *lines[t + 1 :]]
+        yield f"step {t - 1} twice", [*lines[: t + 1], *lines[t:]]
+        if t + 1 < len(lines):
+            yield f"steps {t - 1} and {t} swapped", [*lines[:t], lines[t + 1], lines[t], *lines[t + 2 :]]
+            renumbered = [canonical(json.loads(lines[t + i]) | {"t": t - 1 + 1 - i}) for i in (1, 0)]
+            if renumbered != lines[t : t + 2]:
+                yield f"values of {t - 1} and {t} swapped", [*lines[:t], *renumbered, *lines[t + 2 :]]
+    yield "one more", [*lines, canonical(json.loads(lines[-1]) | {"t": len(lines) - 1})]
+    yield "one less", lines[:-1]
+
+
+@pytest.mark.parametrize("name", ["zpl", "mi", "none", "dp-sign"])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_any_change_of_the_steps(release: Callable[..., Path], name: str, sealed: bool) -> None:
+    """Sealed again, the weights still tell, which are made of these values; after the served step the figure does."""
+    folder = release(name)
+    path = folder / "transcript.jsonl"
+    whole, seal = path.read_bytes(), (folder / statement.NAME).read_bytes()
+    for what, lines in step_changes(whole.split(b"\n")[:-1]):
+        edit_lines(folder, lambda _, new=lines: new)
+        if sealed:
+            with contextlib.suppress(PACZeroError):  # no transcript any more, so nothing to seal
+                reseal(folder)
+        assert refused(folder), what
+        path.write_bytes(whole), (folder / statement.NAME).write_bytes(seal)
+    check_release(folder)
+
+
+def changed(value: Any) -> list[Any]:
+    """Other values that one could take for this one, and some that one could not."""
+    return [other for other in _changed(value) if json.dumps(other) != json.dumps(value)]
+
+
+def _changed(value: Any) -> list[Any]:
+    if isinstance(value, bool) or value is None:
+        return [not value, 1, "x"]
+    if isinstance(value, int):
+        return [value + 1, value - 1, -value or 7, float(value), 10**30, "1"]
+    if isinstance(value, float):
+        return [value / 2, value + 0.25, -1.0, str(value), 0]
+    if isinstance(value, str):
+        return [value + "x", "", value.upper() if value.upper() != value else "other", 3]
+    if isinstance(value, list):
+        return [value[:-1], [*value, *value[-1:]], list(reversed(value)) if len(value) > 1 else [None], {}]
+    return [{}, None, [], value | {"more": 1}]
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The places of all values within a document."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from leaves(inner, (*path, key))
+
+
+def put(document: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        document = document[key]
+    document[path[-1]] = value
+
+
+def get(document: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        document = document[key]
+    return document
+
+
+# What no other place in a release speaks of: only the base model's owner, or a signature, can tell.
+SPOKEN_OF_ONCE = {("device_kind",)}
+
+
+@pytest.mark.parametrize("name", ["zpl", "mi", "dp-sign", "full"])
+def test_any_value_of_the_header(release: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The header changed, all hashes and the statement made again from it: card, settings or weights still differ."""
+    folder = release(name)
+    whole, seal = (folder / "transcript.jsonl").read_bytes(), (folder / statement.NAME).read_bytes()
+    header = json.loads(whole.partition(b"\n")[0])
+    missed = []
+    for path in leaves(header):
+        if path[0] == "parameters" and len(path) > 1 and path[1] > 0:
+            continue  # one parameter stands for all
+        for value in changed(get(header, path)):
+            edit_header(folder, lambda new, path=path, value=value: put(new, path, value))
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError):
+                reseal(folder)  # where a statement can be made of it at all
+            try:
+                check_release(folder)
+                missed.append(path)
+            except IntegrityError as error:
+                assert "\n" not in str(error)
+            (folder / "transcript.jsonl").write_bytes(whole)
+            (folder / statement.NAME).write_bytes(seal)
+    assert set(missed) <= SPOKEN_OF_ONCE
+    for key in header:
+        edit_header(folder, lambda new, key=key: new.pop(key))
+        refused(folder)
+        (folder / "transcript.jsonl").write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["zpl", "none"])
+def test_any_value_of_the_statement(release: Callable[..., Path], name: str) -> None:
+    """Sealed again or not."""
+    folder = release(name)
+    path = folder / statement.NAME
+    whole = path.read_bytes()
+    document = json.loads(whole)
+    missed = []
+    for place in leaves(document):
+        for value, sealed in itertools.product(changed(get(document, place)), (False, True)):
+            new = json.loads(whole)
+            put(new, place, value)
+            path.write_bytes(statement.render(statement.seal(new) if sealed else new))
+            if sealed and place == ("sha256",):
+                continue  # it was made again
+            with contextlib.suppress(IntegrityError):
+                check_release(folder)
+                missed.append((place, value))
+    assert not missed
+    path.write_bytes(whole.replace(b'"steps": 6,', b'"steps": 6,\n  "steps": 6,', 1))
+    refused(folder)
+    path.write_bytes(whole)
+    check_release(folder)
+
+
+@pytest.mark.parametrize("name", ["zpl", "full"])
+def test_any_weight(release: Callable[..., Path], name: str) -> None:
+    folder = release(name)
+    path = folder / (WEIGHTS if name == "zpl" else "model/model.safetensors")
+    names = [row[0] for row in json.loads((folder / "transcript.jsonl").read_bytes().partition(b"\n")[0])["parameters"]]
+    tensors, whole = load_file(path), path.read_bytes()
+    for key in tensors:
+        new = {name: tensor.clone() for name, tensor in tensors.items()}
+        flat = new[key].view(-1).view(torch.int32)
+        flat[-1] ^= 1  # the last bit of the last weight
+        save_file(new, path, metadata={"format": "pt"})
+        reseal(folder)
+        trained = any(key.endswith(name.removeprefix("model.")) for name in names) or name == "zpl"
+        if trained:
+            assert "hash" in refused(folder)
+            reseal(folder, weights_sha256=fingerprint_of(folder, names))
+            assert "weights" in refused(folder)
+        path.write_bytes(whole)
+        reseal(folder, weights_sha256=fingerprint_of(folder, names))
+
+
+def fingerprint_of(folder: Path, names: list[str]) -> str:
+    from paczero.optim.parameters import fingerprint_tensors
+    from paczero.release.verify.weights import _Loaded, _places
+
+    place = folder / "adapter" if (folder / "adapter").is_dir() else folder / "model"
+    return fingerprint_tensors(_Loaded(_places(place), dict.fromkeys(names)))
+
+
+@pytest.mark.parametrize("name", ["task.json", "adapter/adapter_config.json"])
+def test_any_value_of_the_texts(release: Callable[..., Path], name: str) -> None:
+    folder = release("zpl")
+    path = folder / name
+    whole = path.read_bytes()
+    document = json.loads(whole)
+    harmless = {("max_new_tokens",), ("max_length",), ("stop",), ("label_column",), ("too_long",), ("objective",),
+                ("messages_column",), ("prompt_column",), ("completion_column",)}  # fmt: skip
+    for place in leaves(document):
+        for value in changed(get(document, place)):
+            new = json.loads(whole)
+            put(new, place, value)
+            if name == "task.json":
+                text = json.dumps(new, indent=2, ensure_ascii=False) + "\n"
+            else:
+                text = json.dumps(new, indent=2, sort_keys=True) + "\n"
+            path.write_text(text)
+            refused(folder)
+            reseal(folder)
+            try:
+                check_release(folder)
+                free = (
+                    (name == "task.json" and place in harmless) or place == ("peft_version",) or place == ("task_type",)
+                )
+                assert free, (place, value)
+            except IntegrityError as error:
+                assert "\n" not in str(error)
+    path.write_bytes(whole)
+
+
+def test_any_line_of_the_card(release: Callable[..., Path]) -> None:
+    """A number edited, a line removed or added, and all hashes made again."""
+    folder = release("zpl")
+    path = folder / "README.md"
+    lines = path.read_text().split("\n")
+    for number, line in enumerate(lines):
+        for new in ([], [line, "More."], [line.replace("0.5", "0.4")] if "0.5" in line else []):
+            if new == [] and not line.strip():
+                continue
+            text = "\n".join([*lines[:number], *new, *lines[number + 1 :]])
+            path.write_text(text)
+            reseal(folder)
+            in_section = "| untuned" in line or "| served (" in line
+            if not (in_section and not new):  # what it says of the dev set follows from nothing else
+                assert "README.md" in refused(folder)
+
+
+def test_a_picture_carries_nothing_else(release: Callable[..., Path]) -> None:
+    folder = release()
+    path = folder / "figures" / "released.png"
+    whole = path.read_bytes()
+    chunk = (5).to_bytes(4, "big") + b"tEXt" + b"hello" + b"\0\0\0\0"
+    for data in (whole[:33] + chunk + whole[33:], whole + b"more", b"no picture"):
+        path.write_bytes(data)
+        reseal(folder)
+        assert "released.png" in refused(folder)
+
+
+def test_a_head_that_promises_terabytes(release: Callable[..., Path]) -> None:
+    """Nothing is allocated for what is not there."""
+    for header in (
+        {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}},
+        {"a": {"dtype": "F32", "shape": [2**63, 2**63], "data_offsets": [0, 4]}},
+        {"__metadata__": {"format": "pt", "code": "x"}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+    ):
+        folder = release()
+        head = json.dumps(header).encode()
+        (folder / WEIGHTS).write_bytes(len(head).to_bytes(8, "little") + head + b"\0\0\0\0")
+        reseal(folder)
+        refused(folder)
+    (folder / WEIGHTS).write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    reseal(folder)
+    refused(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"a":1,"a":2}',
+        b'{"a":NaN}',
+        b"[" * 100_000,
+        b'"' + b"x" * 1000,
+        b"1e999",
+    ],
+)
+@pytest.mark.parametrize("name", ["privacy.json", "transcript.jsonl", "task.json", "adapter/adapter_config.json"])
+def test_what_is_no_document(release: Callable[..., Path], name: str, text: bytes) -> None:
+    for end in (b"", b"\n"):
+        folder = release()
+        (folder / name).write_bytes(text + end)
+        refused(folder)
+
+
+def test_a_forgery_that_is_consistent_everywhere_is_not_found(
+    release: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bits, weights, card, figures, statement and hashes, all made again: another release, which a signature tells."""
+    from paczero.release.verify.weights import check_steps
+
+    folder = release("mi")
+    edit_lines(folder, lambda lines: [lines[0], canonical({"t": 0, "y": [1, 1]}), *lines[2:]])
+    edit_lines(folder, lambda lines: [*lines[:2], canonical({"t": 1, "y": [-1, -1]}), *lines[3:]])
+    made: list[Any] = []
+    from paczero.release import replay as release_replay
+    from paczero.release.replay import take_steps
+
+    take = take_steps
+    monkeypatch.setattr(
+        release_replay, "take_steps", lambda weights, *a, **k: (take(weights, *a, **k), made.append(weights))
+    )
+    transcript = releases_module.Transcript.read(folder / "transcript.jsonl")
+    with pytest.raises(IntegrityError):
+        check_steps(transcript, {"chosen_step": 6, "weights_sha256": ""})
+    old = json.loads((folder / statement.NAME).read_bytes())["weights_sha256"]
+    forged = {f"base_model.model.{name}": tensor.detach().clone() for name, tensor in made[0].parameters.items()}
+    save_file(forged, folder / WEIGHTS, metadata={"format": "pt"})
+    card = folder / "README.md"
+    card.write_text(card.read_text().replace(old, made[0].fingerprint()))
+    for name, data in public_figures(transcript, None, None).items():
+        (folder / "figures" / name).write_bytes(data)
+    reseal(folder, weights_sha256=made[0].fingerprint())
+    monkeypatch.undo()
+    assert check_release(folder).replayed
