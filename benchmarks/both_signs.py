@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from paczero.config import EngineConfig
 from paczero.data.batching import MicroBatch, micro_batches
 from paczero.data.metrics import losses
-from paczero.engine.frozen_modules import Site, replaced
+from paczero.engine.frozen_modules import ModuleSlot, replaced
 from paczero.engine.scorer import Scorer
 
 APART = EngineConfig(prefix=False, merge=False)
@@ -67,10 +67,10 @@ def doubled(batch: MicroBatch, records: int) -> MicroBatch:
     return replace(twice, records=np.concatenate([batch.records, records + batch.records]))
 
 
-def sites(model: nn.Module) -> list[Site]:
+def sites(model: nn.Module) -> list[ModuleSlot]:
     """Where LoRA layers hang."""
     return [
-        Site(parent, name)
+        ModuleSlot(parent, name)
         for parent in model.modules()
         for name, child in parent.named_children()
         if hasattr(child, "lora_A")
@@ -92,10 +92,10 @@ def ways(bench: Bench) -> dict[str, Callable[[], np.ndarray]]:
     both = [BothSigns(site.module) for site in where]
 
     def two(scorer: Scorer) -> np.ndarray:
-        return np.stack([losses(scorer.scores(), targets) for _ in weights.sides(0, 0)])
+        return np.stack([losses(scorer.scores(), targets) for _ in weights.perturb(0, 0)])
 
     def one() -> np.ndarray:
-        for side in weights.sides(0, 0):
+        for side in weights.perturb(0, 0):
             for layer in both:
                 layer.keep(side)
         with replaced(where, both):

@@ -33,7 +33,7 @@ from paczero.models.adapters import attach, peft_config_from
 from paczero.models.layers import find_layers, first_trained_layer
 from paczero.models.loading import base_fingerprint, load
 from paczero.optim.derivatives import Objective
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights
 from paczero.training.loop import Observer, Schedule, Trainer
 from paczero.training.state import journal_header, transcript_header
@@ -98,7 +98,7 @@ class Bench:
     first_layer: int
     records: Records
     objective: Objective
-    weights: Weights
+    weights: PerturbedParameters
     membership: np.ndarray
     header: dict[str, Any]
 

@@ -29,7 +29,7 @@ from torch import nn
 
 from paczero.optim.directions import direction_law
 from paczero.optim.kernels import describe
-from paczero.optim.parameters import Weights, fingerprint_tensors
+from paczero.optim.parameters import PerturbedParameters, fingerprint_tensors
 
 PIECE = 2**20
 GAUSSIAN_SHARE = 16
@@ -102,7 +102,7 @@ def moves(trained: dict[str, nn.Parameter], law: str, repeats: int, kernel: str)
     """Directions alone, one shift, the update, and all that a step does to the weights."""
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained.values())
     made = {
-        restore: Weights(trained, law=direction_law(law), seed=0, mu=1e-3, restore=restore, kernel=kernel)
+        restore: PerturbedParameters(trained, law=direction_law(law), seed=0, mu=1e-3, restore=restore, kernel=kernel)
         for restore in ("arithmetic", "copy")
     }
     arithmetic = made["arithmetic"]
@@ -116,13 +116,13 @@ def moves(trained: dict[str, nn.Parameter], law: str, repeats: int, kernel: str)
     def shift() -> None:
         next(waiting.pop())
 
-    def step(weights: Weights) -> None:
-        for _ in weights.sides(0, 0):
+    def step(weights: PerturbedParameters) -> None:
+        for _ in weights.perturb(0, 0):
             pass
         weights.update(0, 1e-3, [1])
 
     rows = {"directions alone, by torch": measured(draw, size, repeats)}
-    waiting = [arithmetic.sides(0, 0) for _ in range(repeats + 1)]
+    waiting = [arithmetic.perturb(0, 0) for _ in range(repeats + 1)]
     kept = list(waiting)  # an unfinished generator would move the weights back when it goes
     rows["one shift"] = measured(shift, size, repeats)
     for unfinished in kept:
@@ -137,14 +137,14 @@ def moves(trained: dict[str, nn.Parameter], law: str, repeats: int, kernel: str)
 def small(shapes: list[tuple[int, ...]], repeats: int, kernel: str) -> Row:
     """Milliseconds of what a step does to the weights of a small set; `copy` is one copy of all of them."""
     trained = parameters(10**9, shapes)
-    weights = Weights(trained, law=direction_law("rademacher"), seed=0, mu=1e-3, kernel=kernel)
+    weights = PerturbedParameters(trained, law=direction_law("rademacher"), seed=0, mu=1e-3, kernel=kernel)
     size = weights.elements * 4
     flat = torch.zeros(weights.elements)
     steps = iter(range(10**9))
 
     def step() -> None:
         at = next(steps)
-        for _ in weights.sides(at, 0):
+        for _ in weights.perturb(at, 0):
             pass
         weights.update(at, 1e-3, [1])
 

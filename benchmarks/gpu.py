@@ -48,7 +48,7 @@ from paczero.models.layers import find_layers, first_trained_layer, plain
 from paczero.models.loading import pick_device
 from paczero.optim.derivatives import Objective
 from paczero.optim.directions import direction_law
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 
 # hidden size, layers, heads; the rest follows as in OPT (arXiv 2205.01068)
 SIZES = {"tiny": (64, 3, 4), "1.3b": (2048, 24, 32), "6.7b": (4096, 32, 32)}
@@ -66,7 +66,7 @@ class Bench:
     """
 
     model: nn.Module
-    weights: Weights
+    weights: PerturbedParameters
     objective: Objective
     mechanism: Mechanism
 
@@ -87,12 +87,12 @@ def make_model(size: str, device: torch.device, dtype: torch.dtype) -> PreTraine
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").eval()
 
 
-def make_weights(model: nn.Module, case: str, restore: str, seed: int = 0) -> tuple[nn.Module, Weights]:
+def make_weights(model: nn.Module, case: str, restore: str, seed: int = 0) -> tuple[nn.Module, PerturbedParameters]:
     """What trains: LoRA on q and v of all layers, or everything."""
     peft = LoraConfig(r=8, target_modules=["q_proj", "v_proj"]) if case == "lora" else None
     wrapped, trained = attach(plain(model), peft_config=peft, seed=seed)
     law = direction_law("rademacher")
-    return wrapped, Weights(trained, law=law, seed=seed, mu=MU, restore=restore)
+    return wrapped, PerturbedParameters(trained, law=law, seed=seed, mu=MU, restore=restore)
 
 
 def build(case: str, size: str, device: torch.device, pool: int, batch_tokens: int) -> Bench:
@@ -139,7 +139,7 @@ def replays(device: torch.device, steps: int = 3) -> bool:
             _, weights = make_weights(model, case, restore)
             for step in range(steps):
                 for k in range(2):
-                    weights.pass_by(step, k)
+                    weights.skip(step, k)
                 weights.update(step, 0.01, [1, -1] if step % 2 else [1, 1])
             found.add(weights.fingerprint())
         if len(found) > 1:

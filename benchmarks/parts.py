@@ -32,7 +32,7 @@ from paczero.mechanism.pac import ZPL
 from paczero.mechanism.transcript import Transcript
 from paczero.models.layers import find_layers, plain
 from paczero.optim.derivatives import Objective
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 from paczero.training.loop import Step
 
 ATTENTION = ("self_attn", "attn", "attention")
@@ -199,7 +199,7 @@ def watching(bench: Bench) -> Iterator[Clock]:
     draws = [name for name in dir(law) if name.startswith("draw")]
     calls = [
         *((law, name, "directions") for name in draws),
-        (Weights, "update", "update"),
+        (PerturbedParameters, "update", "update"),
         (Scorer, "scores", "adapters"),  # until the first micro-batch begins
         (Objective, "derivatives", "losses"),
         (ZPL, "release", "mechanism"),
@@ -207,7 +207,9 @@ def watching(bench: Bench) -> Iterator[Clock]:
         (Transcript, "append", "journal"),
     ]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_replaced(Weights, "sides", clock.along("perturbation", Weights.sides)))
+        stack.enter_context(
+            _replaced(PerturbedParameters, "perturb", clock.along("perturbation", PerturbedParameters.perturb))
+        )
         for owner, name, part in calls:
             stack.enter_context(_replaced(owner, name, clock.around(part, getattr(owner, name))))
         stack.enter_context(_watched_modules(bench.model, clock))

@@ -31,7 +31,7 @@ from paczero.mechanism import draw_subsets, subset_signs
 from paczero.models.adapters import attach, peft_config_from
 from paczero.models.layers import first_trained_layer
 from paczero.models.loading import DTYPES, load
-from paczero.optim.precision import Grain
+from paczero.optim.precision import RoundingModel
 from paczero.training.factory import make_scorer, make_weights
 
 TYPES = ("bfloat16", "float16")
@@ -58,17 +58,17 @@ def derivatives(
     scorer = make_scorer(wrapped, records, args, first_layer=first, cache=None)
     found: dict[str, list[np.ndarray]] = {"plain": [], "rounded head": []}
     for step in range(directions):
-        scores = {side: scorer.scores() for side in weights.sides(step, 0)}
+        scores = {side: scorer.scores() for side in weights.perturb(step, 0)}
         rounded = {side: _rounded(values, args.dtype) for side, values in scores.items()}
         for name, at in (("plain", scores), ("rounded head", rounded)):
             loss = {side: losses(values, records.encoded.targets) for side, values in at.items()}
             found[name].append((loss[+1] - loss[-1]) / (2 * args.mu))
         print(f"  {args.dtype}: direction {step + 1} of {directions}", file=sys.stderr, flush=True)
-    grain, normal = Grain(weights), weights.law.name == "gaussian"
+    grain, normal = RoundingModel(weights), weights.law.name == "gaussian"
     return {
         **{name: np.stack(columns, axis=1) for name, columns in found.items()},
-        "mu_lost": grain.lost(args.mu, normal=normal),
-        "eta_lost": grain.lost(args.learning_rate, normal=normal),
+        "mu_lost": grain.lost_fraction(args.mu, normal=normal),
+        "eta_lost": grain.lost_fraction(args.learning_rate, normal=normal),
         "trained": sorted({row[1] for row in weights.layout()}),
     }
 

@@ -86,12 +86,12 @@ def worker(directory: Path, case: str, model: str, steps: int) -> int:
         progress=lambda what, done, of: None,
     )
     trainer.scorer(trainer.pool, "pool")  # what lies below the trained layers is no part of a step
-    if trainer.ranks.first:
+    if trainer.group.is_main:
         print(json.dumps({"ready": True}), flush=True)
         pace.order()
     trainer.train()
-    trainer.ranks.leave()
-    if trainer.ranks.first:
+    trainer.group.leave()
+    if trainer.group.is_main:
         print(json.dumps({"bits": bits(directory / "run", trainer.weights.fingerprint())}), flush=True)
     return 0
 

@@ -40,7 +40,7 @@ from paczero.cli.training import build_trainer
 from paczero.config_io import RunSettings, recipes, settings_from
 from paczero.engine.generation import WIDER
 from paczero.experiments.sweep import plan, read_sweep
-from paczero.optim.chunked import Move, by_torch, pieces
+from paczero.optim.chunked import AxpyUpdate, by_torch, pieces
 from paczero.optim.directions import direction_law
 from paczero.utils.formatting import duration
 
@@ -139,7 +139,7 @@ def bytes_a_move(law: str) -> float:
     weights = {"w": torch.zeros(2**18, dtype=torch.float16)}
     touched = _Touched()
     with touched:
-        by_torch(Move(direction_law(law), 0, "direction", 0, [0], [1.0], 1e-3), list(pieces(weights)))
+        by_torch(AxpyUpdate(direction_law(law), 0, "direction", 0, [0], [1.0], 1e-3), list(pieces(weights)))
     return touched.bytes / 2**18
 
 

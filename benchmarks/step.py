@@ -44,7 +44,7 @@ from reference import UsualWay
 from torch import nn
 from written import PERFORMANCE, put
 
-from paczero.engine.frozen_modules import Site, replaced
+from paczero.engine.frozen_modules import ModuleSlot, replaced
 from paczero.errors import PACZeroError
 from paczero.models.layers import plain
 from paczero.training.loop import Step
@@ -166,7 +166,7 @@ def compare(bench: Bench, usual: UsualWay) -> dict[str, float]:
 def without_adapter(model: nn.Module) -> Iterator[None]:
     """The plain model inside: adapted layers give way to those that they wrap."""
     adapted = [
-        Site(parent, name)
+        ModuleSlot(parent, name)
         for parent in plain(model).modules()
         for name, child in parent.named_children()
         if hasattr(child, "base_layer")

@@ -40,9 +40,9 @@ from paczero.cli import training as runs  # noqa: F401
 from paczero.cli.commands import train  # noqa: F401
 from paczero.config import EngineConfig, MechanismConfig
 from paczero.distributed import gloo as launched  # noqa: F401
-from paczero.distributed.base import Elsewhere, Lost, join
+from paczero.distributed.base import RankLostError, RemoteRankError, join
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 from paczero.release import plots as figures
 
 torch.set_num_threads(1)
@@ -52,30 +52,30 @@ torch.set_num_threads(1)
 
 def exchange(sizes: list[int]) -> dict[str, Any]:
     """Everything that travels, once, with what must come of it looked at here."""
-    ranks = join()
-    said: dict[str, Any] = {"device": ranks.device("cpu")}
+    group = join()
+    said: dict[str, Any] = {"device": group.device("cpu")}
     odd = np.array([-0.0, np.nan, np.inf, 5e-324, 1.5, -np.nan]).view(np.int64)
     odd[1] += 7  # a NaN of its own kind
-    values = np.zeros((ranks.size, 6), dtype=np.int64)
-    values[ranks.rank] = odd
-    said["sum"] = bool((ranks.sum(values.view(np.float64)).view(np.int64) == odd).all())
-    said["small"] = ranks.sum(np.full((2, 1), float(ranks.first), dtype=np.float32)).tolist()
-    said["long"] = [len(ranks.share(lambda: "x" * size)) for size in sizes]  # noqa: B023
-    said["share"] = ranks.share(lambda: {"from": ranks.rank})
-    said["keep"] = ranks.keep(lambda: ranks.rank + 10)
-    said["mine"] = ranks.mine([3, 1, 2, 2])
+    values = np.zeros((group.size, 6), dtype=np.int64)
+    values[group.rank] = odd
+    said["sum"] = bool((group.sum(values.view(np.float64)).view(np.int64) == odd).all())
+    said["small"] = group.sum(np.full((2, 1), float(group.is_main), dtype=np.float32)).tolist()
+    said["long"] = [len(group.broadcast_from_main(lambda: "x" * size)) for size in sizes]  # noqa: B023
+    said["share"] = group.broadcast_from_main(lambda: {"from": group.rank})
+    said["keep"] = group.on_main(lambda: group.rank + 10)
+    said["mine"] = group.shard([3, 1, 2, 2])
     for _ in range(2):  # a refusal reaches all, and they go on
         try:
-            ranks.share(lambda: _refuse("no such file"))
+            group.broadcast_from_main(lambda: _refuse("no such file"))
         except PACZeroError as error:
             said["refused"] = [type(error).__name__, str(error), error.exit_code]
-    ranks.agree({"pool": "same", "model": "same"})
+    group.assert_equal({"pool": "same", "model": "same"})
     try:
-        ranks.agree({"pool": str(ranks.rank == 1), "model": "same", "settings": str(min(ranks.rank, 1))})
+        group.assert_equal({"pool": str(group.rank == 1), "model": "same", "settings": str(min(group.rank, 1))})
     except IntegrityError as error:
         said["agree"] = str(error)
-    ranks.check_weights(lambda: "same", 3)
-    ranks.leave()
+    group.check_weights(lambda: "same", 3)
+    group.leave()
     return said
 
 
@@ -85,14 +85,14 @@ def _refuse(message: str) -> None:
 
 def fail(rank: int) -> dict[str, Any]:
     """One rank fails by itself while the others wait for it."""
-    ranks = join()
+    group = join()
     began = time.monotonic()
     try:
-        if ranks.rank == rank:
+        if group.rank == rank:
             raise OSError("disk full")
-        ranks.sum(np.zeros(3))
-    except (OSError, Elsewhere, Lost) as error:
-        said = ranks.left_by(error)
+        group.sum(np.zeros(3))
+    except (OSError, RemoteRankError, RankLostError) as error:
+        said = group.left_by(error)
         return {"said": [type(said).__name__, str(said)], "code": getattr(said, "exit_code", 1), "took": took(began)}
     return {}
 
@@ -124,14 +124,14 @@ def command(arguments: list[list[str]], diverge: int | None) -> int:
     """`paczero` with these arguments, one list a rank; `diverge`: rank 1's weights change by a hair after that step."""
     mine = arguments[int(os.environ["RANK"]) % len(arguments)]
     if diverge is not None and os.environ["RANK"] == "1":
-        update = Weights.update
+        update = PerturbedParameters.update
 
-        def wrong(self: Weights, step: int, rate: float, y: Any) -> None:
+        def wrong(self: PerturbedParameters, step: int, rate: float, y: Any) -> None:
             update(self, step, rate, y)
             if step == diverge:
                 next(iter(self.parameters.values())).data.view(-1)[0] += 1e-6
 
-        Weights.update = wrong  # type: ignore[method-assign]
+        PerturbedParameters.update = wrong  # type: ignore[method-assign]
     return main.main(mine)
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from paczero.optim.directions import GAUSSIAN, RADEMACHER
-from paczero.optim.parameters import Weights, fingerprint_tensors
+from paczero.optim.parameters import PerturbedParameters, fingerprint_tensors
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 RESTORES = pytest.mark.parametrize("restore", ["copy", "arithmetic"])
@@ -24,7 +24,7 @@ def parameters(dtype=torch.float32, seed=0):
 
 
 def make(dtype=torch.float32, *, law=RADEMACHER, restore="copy", mu=1e-3, seed=4):
-    return Weights(parameters(dtype), law=law, seed=seed, mu=mu, restore=restore)
+    return PerturbedParameters(parameters(dtype), law=law, seed=seed, mu=mu, restore=restore)
 
 
 def same_bits(one, two):

@@ -22,7 +22,7 @@ import numpy as np
 from paczero.audit.arrays import Bools, Floats
 from paczero.audit.intervals import one_run
 from paczero.audit.membership import auc, epsilon_from_scores, lira_each, logit_scores, tpr_at_fpr
-from paczero.audit.simulation import Laboratory, Progress, Trial, scratch, settings, settings_of
+from paczero.audit.simulation import Progress, Simulation, Trial, scratch, settings, settings_of
 from paczero.config import MechanismConfig, PACZeroConfig
 from paczero.mechanism.registry import KINDS
 
@@ -150,14 +150,14 @@ def _outsider(
     label: str, args: PACZeroConfig, runs: int, base: int, count: int, seed: int, progress: Progress
 ) -> CanaryRow:
     """LiRA over the runs, and the best one-run bound of them at a confidence that is corrected for their number."""
-    laboratory = Laboratory(args, units=base + count, odd=count, good=_GOOD, seed=seed)
-    chance = np.random.default_rng()  # the operating system's: who is in is what is to be found out
+    simulation = Simulation(args, units=base + count, odd=count, good=_GOOD, seed=seed)
+    rng = np.random.default_rng()  # the operating system's: who is in is what is to be found out
     scores, inside = [], []
     with scratch() as root:
         for number in range(runs):
             progress(f"canaries, {label}", number, runs)
-            there = np.concatenate([np.ones(base, dtype=bool), chance.random(count) < 0.5])
-            scores.append(logit_scores(laboratory.run(root / str(number), there=there).losses[base:]))
+            there = np.concatenate([np.ones(base, dtype=bool), rng.random(count) < 0.5])
+            scores.append(logit_scores(simulation.run(root / str(number), there=there).losses[base:]))
             inside.append(there[base:])
     members = np.array(inside)
     ratios = lira_each(np.array(scores), members)
@@ -172,15 +172,15 @@ def _outsider(
 
 def _insider(label: str, args: PACZeroConfig, runs: int, base: int, seed: int, progress: Progress) -> CanaryRow:
     """How likely the released values are with one canary and without it, for somebody who knows all others."""
-    laboratory = Laboratory(args, units=base + 1, odd=1, good=_GOOD, seed=seed)
-    chance, ratios, members = np.random.default_rng(), [], []
-    everybody = laboratory.membership
+    simulation = Simulation(args, units=base + 1, odd=1, good=_GOOD, seed=seed)
+    rng, ratios, members = np.random.default_rng(), [], []
+    everybody = simulation.membership
     with scratch() as root:
         for number in range(runs):
             progress(f"insider, {label}", number, runs)
-            member = bool(chance.random() < 0.5)
+            member = bool(rng.random() < 0.5)
             there = np.append(np.ones(base, dtype=bool), member)
-            trial = laboratory.run(
+            trial = simulation.run(
                 root / str(number), there=there, membership=None if everybody is None else everybody[there]
             )
             ratios.append(_likelihood_ratio(trial, args, everybody))

@@ -88,9 +88,9 @@ def auc(scores_in: npt.ArrayLike, scores_out: npt.ArrayLike, confidence: float =
     members, others = numbers("scores_in", scores_in), numbers("scores_out", scores_out)
     confidence = inside("confidence", confidence)
     n, m = len(members), len(others)
-    ranks = rankdata(np.concatenate([members, others]))
-    above = (ranks[:n] - rankdata(members)) / m  # the share of others below each member
-    below = 1 - (ranks[n:] - rankdata(others)) / n  # the share of members above each of the others
+    group = rankdata(np.concatenate([members, others]))
+    above = (group[:n] - rankdata(members)) / m  # the share of others below each member
+    below = 1 - (group[n:] - rankdata(others)) / n  # the share of members above each of the others
     area = float(above.mean())
     if area in (0.0, 1.0):
         pairs = min(n, m)

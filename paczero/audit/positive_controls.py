@@ -80,7 +80,7 @@ def controls(*, seed: int = 0) -> tuple[Control, ...]:
     return tuple(found)
 
 
-def _seeded(chance: Random) -> Outcome:
+def _seeded(rng: Random) -> Outcome:
     """S*, coins and noise from one stream of a default seed: whoever has read the code draws S* again."""
     right = 0
     for _ in range(500):
@@ -91,7 +91,7 @@ def _seeded(chance: Random) -> Outcome:
     return right, 500, 1 / _SUBSETS
 
 
-def _tolerance(chance: Random) -> Outcome:
+def _tolerance(rng: Random) -> Outcome:
     """Many small steps, whose noise a bisection finds to 1e-6 nats absolute: each leaks ten times its charge."""
     beta, steps, runs = 5e-8, 20_000, 20_000
     low, high = 0.0, 0.5
@@ -102,30 +102,30 @@ def _tolerance(chance: Random) -> Outcome:
             break
         low, high = (flip, high) if achieved > beta else (low, flip)
     # Each step's sign shows the unit's half; of as many plus as minus nothing follows.
-    inside = chance.random(runs) < 0.5
-    agree = chance.binomial(steps, 1 - flip, size=runs)
+    inside = rng.random(runs) < 0.5
+    agree = rng.binomial(steps, 1 - flip, size=runs)
     plus = np.where(inside, agree, steps - agree)
-    guess = (plus > steps / 2) | ((plus == steps / 2) & (chance.random(runs) < 0.5))
+    guess = (plus > steps / 2) | ((plus == steps / 2) & (rng.random(runs) < 0.5))
     return int(np.count_nonzero(guess == inside)), runs, posterior_success(beta * steps)
 
 
-def _forgotten(chance: Random) -> Outcome:
+def _forgotten(rng: Random) -> Outcome:
     """Noise made for what was known at the start, so that a split of the few that are left passes for an unlikely "
     "one."""
-    return _splits(chance, lambda belief, kept: np.ones_like(belief))
+    return _splits(rng, lambda belief, kept: np.ones_like(belief))
 
 
-def _reset(chance: Random) -> Outcome:
+def _reset(rng: Random) -> Outcome:
     """The posterior is lost on each resume, while the budget goes on."""
-    return _splits(chance, lambda belief, kept: belief / kept)
+    return _splits(rng, lambda belief, kept: belief / kept)
 
 
-def _honest(chance: Random) -> Outcome:
+def _honest(rng: Random) -> Outcome:
     """The posterior as it is: nothing to be caught."""
-    return _splits(chance, lambda belief, kept: belief)
+    return _splits(rng, lambda belief, kept: belief)
 
 
-def _splits(chance: Random, known: Callable[[Floats, Floats], Floats]) -> Outcome:
+def _splits(rng: Random, known: Callable[[Floats, Floats], Floats]) -> Outcome:
     """Guesses at S* after splits that follow the releases, each through a channel calibrated to what is `known`.
 
     What the candidates say may depend on what was released before, as in training. Here each split takes the fewest
@@ -134,7 +134,7 @@ def _splits(chance: Random, known: Callable[[Floats, Floats], Floats]) -> Outcom
     """
     beta, runs, rows = _BUDGET / _STEPS, 1000, np.arange(1000)[:, None]
     noise = np.array([BitChannel.calibrate(q, beta) for q in _MASSES])
-    secret = chance.integers(_SUBSETS, size=runs)
+    secret = rng.integers(_SUBSETS, size=runs)
     belief = np.full((runs, _SUBSETS), 1 / _SUBSETS)
     kept = np.full((runs, _SUBSETS), 1.0)  # what the posterior was when it was lost
     for step in range(_STEPS):
@@ -149,7 +149,7 @@ def _splits(chance: Random, known: Callable[[Floats, Floats], Floats]) -> Outcom
         # The next larger minority of those that were calibrated: never less noise than the exact one needs.
         minority = np.minimum(np.minimum(q, 1 - q) * (1 + 1e-9), 0.5)
         flip = noise[np.searchsorted(_MASSES, minority)]
-        says = inside[rows[:, 0], secret] != (chance.random(runs) < flip)
+        says = inside[rows[:, 0], secret] != (rng.random(runs) < flip)
         belief = belief * np.where(inside == says[:, None], 1 - flip[:, None], flip[:, None])
         belief = np.maximum(belief / belief.sum(axis=1, keepdims=True), 1e-300)
     right = int(np.count_nonzero(belief.argmax(axis=1) == secret))

@@ -4,7 +4,7 @@
 >>> [attack.comparison.exceeded for attack in result.attacks]                           # doctest: +SKIP
 [False, False, False, False, False]
 
-Each re-run is a whole training of the small model (`laboratory`) under the audited run's mechanism, with a secret and
+Each re-run is a whole training of the small model (`simulation`) under the audited run's mechanism, with a secret and
 coins of the operating system; its outcome is one line on disk, so that an interrupted audit goes on. What each attack
 guesses about is fixed before: the half of unit 0, S* itself, all units' halves. Trials are independent, so the
 intervals are exact. The bound on S* itself is kl(p ‖ 1/M) <= B, of which kl(p ‖ 1/2) <= B for a unit's half is the
@@ -26,7 +26,7 @@ import paczero
 from paczero.audit.arrays import Bools
 from paczero.audit.attacks import bayes, features, half_guesses, trained
 from paczero.audit.intervals import Comparison, compare, compare_shares
-from paczero.audit.simulation import Laboratory, Progress, Trial, scratch
+from paczero.audit.simulation import Progress, Simulation, Trial, scratch
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
 from paczero.mechanism.bounds import posterior_success
@@ -105,7 +105,7 @@ def rerun(
     """Repeats the procedure until there are `runs` outcomes, and attacks them.
 
     Args:
-        args: `laboratory.settings_of` the audited run, or `laboratory.settings`.
+        args: `simulation.settings_of` the audited run, or `simulation.settings`.
         directory: where outcomes are kept (made, 0700); those of the same settings and version are taken up.
         runs: how many, 40 or more.
         units: N of the small pool.
@@ -120,28 +120,28 @@ def rerun(
         raise PACZeroError(f"mechanism: {kind.name!r} never reads the secret half; there is nothing to attack")
     if runs < 40:
         raise PACZeroError(f"reruns: {runs} was given; expected 40 or more, for intervals that say something")
-    laboratory = Laboratory(args, units=units, seed=seed)
+    simulation = Simulation(args, units=units, seed=seed)
     path = owners_directory("audit", str(directory)) / f"reruns-{_key(args, units, seed)}.jsonl"
     trials = _read(path)[:runs]
     with scratch() as root, open(path, "a", opener=_private) as stream:
         for number in range(len(trials), runs):
             progress("re-runs", number, runs)
-            trial = laboratory.run(root / str(number))
+            trial = simulation.run(root / str(number))
             stream.write(json.dumps(_packed(trial)) + "\n")
             stream.flush()
             trials.append(trial)
     progress("attacks", 0, 1)
-    return attack(trials, laboratory, seed=seed)
+    return attack(trials, simulation, seed=seed)
 
 
-def attack(trials: Sequence[Trial], laboratory: Laboratory, *, seed: int = 0) -> RerunsResult:
+def attack(trials: Sequence[Trial], simulation: Simulation, *, seed: int = 0) -> RerunsResult:
     """All attacks on these runs of one laboratory."""
-    args, members = laboratory.args, laboratory.membership
+    args, members = simulation.args, simulation.membership
     if members is None:
         raise PACZeroError("laboratory: its mechanism asks no candidates; there is nothing to attack")
     chosen, kind = args.mechanism, KINDS[args.mechanism.name]
     budget = kind.budget(chosen.budget)
-    coins = np.random.default_rng([seed, 0xC0]).random((len(trials), laboratory.units + 1))
+    coins = np.random.default_rng([seed, 0xC0]).random((len(trials), simulation.units + 1))
     beliefs = [bayes(trial, gaussian=chosen.name == "mi" and chosen.channel == "gaussian") for trial in trials]
     inside = np.array([trial.inside for trial in trials])
     guesses = np.array([half_guesses(b, members, c[:-1] < 0.5) for b, c in zip(beliefs, coins, strict=True)])
@@ -167,7 +167,7 @@ def attack(trials: Sequence[Trial], laboratory: Laboratory, *, seed: int = 0) ->
         family=chosen.family,
         budget=budget,
         subsets=chosen.subsets,
-        units=laboratory.units,
+        units=simulation.units,
         steps=args.steps,
         directions=args.directions,
         runs=len(trials),

@@ -1,7 +1,7 @@
 """A small world in which the whole procedure can be repeated hundreds of times: a tiny model and made-up records.
 
->>> laboratory = Laboratory(settings_of(header), units=64)          # doctest: +SKIP
->>> trial = laboratory.run(Path("/tmp/one"))                        # doctest: +SKIP
+>>> simulation = Simulation(settings_of(header), units=64)          # doctest: +SKIP
+>>> trial = simulation.run(Path("/tmp/one"))                        # doctest: +SKIP
 >>> trial.y.shape, trial.losses.shape                               # doctest: +SKIP
 ((24, 1), (64,))
 
@@ -112,7 +112,7 @@ class Trial:
     losses: Floats
 
 
-class Laboratory:
+class Simulation:
     """The small model with its records, ready to train on them again and again.
 
     Args:
@@ -282,14 +282,14 @@ def scratch() -> "Iterator[Path]":
 
 def _rows(units: int, odd: int, good: float, seed: int) -> list[dict[str, str]]:
     """Made-up sentences: half of the words are good ones, and all of a sentence's words are of its label."""
-    chance = np.random.default_rng([seed, 0x7E57])
+    rng = np.random.default_rng([seed, 0x7E57])
     rows: list[dict[str, str]] = []
     seen: set[str] = set()
     while len(rows) < units:
-        label = int(chance.random() < good)
-        words = chance.integers(_WORDS // 2, size=_LENGTH) * 2 + label
+        label = int(rng.random() < good)
+        words = rng.integers(_WORDS // 2, size=_LENGTH) * 2 + label
         if len(rows) >= units - odd:  # nothing explains the label of these
-            words, label = chance.integers(_WORDS, size=_LENGTH), int(chance.random() < 0.5)
+            words, label = rng.integers(_WORDS, size=_LENGTH), int(rng.random() < 0.5)
         text = " ".join(f"w{word}" for word in words)
         if text not in seen:
             seen.add(text)

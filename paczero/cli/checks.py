@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from paczero.mechanism.transcript import Transcript
-    from paczero.optim.parameters import Weights
+    from paczero.optim.parameters import PerturbedParameters
 
 
 _ACCOUNTANTS = 1 + 1e-3  # another version of the library may round to another grid
@@ -84,7 +84,7 @@ def open_release(path: Path) -> Release:
 
 def rebuild_release(
     release: Release, *, step: int, live: Live, model: str | None = None
-) -> tuple["nn.Module", "PreTrainedTokenizerBase", "Weights"]:
+) -> tuple["nn.Module", "PreTrainedTokenizerBase", "PerturbedParameters"]:
     """The weights after `step` steps, in the model.
 
     Raises:
@@ -117,7 +117,7 @@ def rebuild_release(
     return wrapped, tokenizer, weights
 
 
-def verify_weights(release: Release, model: "nn.Module", weights: "Weights") -> int:
+def verify_weights(release: Release, model: "nn.Module", weights: "PerturbedParameters") -> int:
     """Compares the rebuilt weights with the stated hash and with each tensor that was released.
 
     Returns:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from paczero.cli.console import Live
-from paczero.distributed.base import Ranks, has_joined, join, terminable, world
+from paczero.distributed.base import ProcessGroup, has_joined, join, terminable, world
 from paczero.errors import PACZeroError
 
 LAUNCHABLE = frozenset({"train"})
@@ -45,28 +45,28 @@ def results_once() -> Iterator[None]:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def joined() -> Iterator[ProcessGroup]:
     """The ranks, once all are there. They leave together; an error of one ends all, and one of them says it."""
     # Where a store's process is lost torch's own libraries print pages; a line of ours says it. Read when torch loads.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    ranks = join()
-    if ranks.size == 1:
-        yield ranks
+    group = join()
+    if group.size == 1:
+        yield group
         return
     try:
         with terminable():
-            yield ranks
-            ranks.leave()
+            yield group
+            group.leave()
     except BaseException as error:
-        said = ranks.left_by(error)
+        said = group.left_by(error)
         if said is error:
             raise
         raise said from error
 
 
 @contextmanager
-def live_on(ranks: Ranks) -> Iterator[Live]:
+def live_on(group: ProcessGroup) -> Iterator[Live]:
     """The live line, which is shown by rank 0."""
     with contextlib.ExitStack() as stack:
-        stream = None if ranks.first else stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        stream = None if group.is_main else stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
         yield stack.enter_context(Live(stream))

@@ -18,7 +18,7 @@ import paczero
 from paczero.cli.console import complain
 from paczero.cli.launcher import check_launchable, results_once, speaks
 from paczero.cli.parser import CommandParser, did_you_mean
-from paczero.distributed.base import Elsewhere
+from paczero.distributed.base import RemoteRankError
 from paczero.errors import PACZeroError
 
 COMMANDS = {
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with results_once():
             return _dispatch(arguments)
-    except Elsewhere as error:
+    except RemoteRankError as error:
         return error.exit_code
     except PACZeroError as error:
         _complain(str(error))

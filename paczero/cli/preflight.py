@@ -1,6 +1,6 @@
 """What a run is, what it promises and what it costs, said before it starts.
 
->>> announce(trainer, settings)     # doctest: +SKIP
+>>> preflight(trainer, settings)     # doctest: +SKIP
 Model      models/small: 134.5 M parameters, 15,360 of them train (peft, 1 of 30 layers runs in each step)
 Pool       600 units, 600 records of pool.csv; dev 400, test 1,000
 Mechanism  zpl, M = 128 candidates (balanced), budget 0 nats
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _WIDTH = 110
 
 
-def announce(
+def preflight(
     trainer: "PACZeroTrainer", settings: RunSettings, notes: Sequence[str] = (), stream: TextIO | None = None
 ) -> None:
     """Prints it to standard error (or `stream`), with `notes` on the draw of the records; warnings after it."""

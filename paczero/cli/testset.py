@@ -12,7 +12,7 @@ from paczero.cli.console import warn
 if TYPE_CHECKING:
     from paczero.data.encoding import Records
     from paczero.data.loading import Rows
-    from paczero.data.tasks.base import Found
+    from paczero.data.tasks.base import Predictions
     from paczero.training.trainer import PACZeroTrainer
 
 
@@ -39,12 +39,12 @@ def read_test(trainer: "PACZeroTrainer", source: "Rows") -> "Records":
     from paczero.models.layers import plain
 
     records = read_records(source, trainer.args.task, trainer.processing_class, plain(trainer.model))
-    for note in cut_notes(records) if trainer.ranks.first else ():
+    for note in cut_notes(records) if trainer.group.is_main else ():
         warn(f"test set: {note}")
     return records
 
 
-def found_in(trainer: "PACZeroTrainer", records: "Records", what: str) -> "Found":
+def found_in(trainer: "PACZeroTrainer", records: "Records", what: str) -> "Predictions":
     """What the weights as they stand make of records; hidden states are kept for the next time where memory allows."""
     from paczero.models.layers import plain
     from paczero.training.evaluation import make_evaluator
@@ -55,4 +55,4 @@ def found_in(trainer: "PACZeroTrainer", records: "Records", what: str) -> "Found
     hidden = tokens * model.config.get_text_config().hidden_size * next(model.parameters()).element_size()
     if hidden <= trainer.args.cache_bytes:
         return trainer.evaluator(records, what).find()
-    return make_evaluator(trainer.model, records, trainer.args, trainer.processing_class, ranks=trainer.ranks).find()
+    return make_evaluator(trainer.model, records, trainer.args, trainer.processing_class, group=trainer.group).find()

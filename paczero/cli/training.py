@@ -6,7 +6,8 @@
 ...     other = trainer.with_args(other_settings.args)          # the same model and records, another mechanism
 ...     train_run(other_settings, live=live, trainer=other)
 
-Of several processes all come through here; what rank 0 alone does stands in `ranks.keep` or `ranks.share`.
+All processes of a run come through here. What rank 0 alone does stands in `group.on_main` or
+`group.broadcast_from_main`.
 """
 
 import importlib.util
@@ -22,18 +23,18 @@ from typing import TYPE_CHECKING, Any
 
 from paczero.cli.console import Live, Watcher, keep_quiet, shown, warn
 from paczero.cli.data import read_data
-from paczero.cli.preflight import announce
+from paczero.cli.preflight import preflight
 from paczero.cli.testset import found_in, read_test, untuned
 from paczero.config import PACZeroConfig
 from paczero.config_io import RunSettings
-from paczero.distributed.base import Diverged, Lost, Ranks, join, terminable
+from paczero.distributed.base import ProcessGroup, RankLostError, WeightsDivergedError, join, terminable
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.report.summary import Summary, summary_path, write_decisions, write_summary
 from paczero.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from paczero.data.encoding import Records
-    from paczero.data.tasks.base import Found
+    from paczero.data.tasks.base import Predictions
     from paczero.training.trainer import PACZeroTrainer
 
 
@@ -61,11 +62,11 @@ def make_trainer(
             f"{settings.args.threshold!r}; name records that are not in the pool (or data.dev_records), or set them to "
             "'last' and 'none'"
         )
-    ranks = join()
+    group = join()
     if not resume:
-        ranks.keep(lambda: check_place(run))
+        group.on_main(lambda: check_place(run))
         return build_trainer(settings, live=live, secret=secret)
-    ranks.keep(lambda: _require_idle(run))
+    group.on_main(lambda: _require_idle(run))
     with _paths_explained(settings, model):
         return build_trainer(settings, live=live, secret=secret, model=model)
 
@@ -89,7 +90,7 @@ def build_trainer(
     """
     check_trackers(settings.args)
     if secret is not None:
-        join().keep(lambda: _require_secret(Path(secret)))
+        join().on_main(lambda: _require_secret(Path(secret)))
     live.show("reading the records")
     from paczero.data.dataset import make_pool
 
@@ -139,13 +140,13 @@ def train_run(
         IntegrityError: the run does not belong to these settings, records or model, or was changed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, with a message that says how to go on.
     """
-    run, ranks = RunDirectory(Path(settings.args.output_dir)), join()
-    if resume and ranks.share(lambda: run.finished and summary_path(run).exists()):
+    run, group = RunDirectory(Path(settings.args.output_dir)), join()
+    if resume and group.broadcast_from_main(lambda: run.finished and summary_path(run).exists()):
         return
     if not resume:
-        ranks.keep(lambda: check_place(run))
+        group.on_main(lambda: check_place(run))
     watcher = Watcher(live, settings.args.mechanism)
-    with terminable(), _resumable(run, watcher, ranks), within_memory(settings.args, run), ranks.watched():
+    with terminable(), _resumable(run, watcher, group), within_memory(settings.args, run), group.watched():
         if trainer is None:
             trainer = make_trainer(settings, live=live, resume=resume, secret=secret, model=model)
         trainer.observers, trainer.progress = [watcher], shown(live)
@@ -161,15 +162,15 @@ def _train_and_report(
     resume: bool,
     secret: str | Path | None,
 ) -> None:
-    ranks = trainer.ranks
+    group = trainer.group
     live.close()
     data = read_data(settings)
-    ranks.keep(lambda: announce(trainer, settings, data.notes))
-    if secret is not None and ranks.first:
+    group.on_main(lambda: preflight(trainer, settings, data.notes))
+    if secret is not None and group.is_main:
         warn(f"the secret of {str(secret)!r} is used again: what this run leaks adds to what that one leaked")
     test = None if data.test is None else read_test(trainer, data.test)
     before = untuned(trainer, test)
-    earlier = ranks.keep(lambda: _seconds(run) if resume else 0.0) or 0.0
+    earlier = group.on_main(lambda: _seconds(run) if resume else 0.0) or 0.0
     seconds = earlier + _train(trainer, run, resume=resume)
     live.close()  # the last step's line stands
     after = None if test is None else found_in(trainer, test, "trained model on the test set")
@@ -183,7 +184,7 @@ def _train_and_report(
         live.show("writing the report")
         write_report(run)
 
-    ranks.keep(finish)
+    group.on_main(finish)
 
 
 def check_place(run: RunDirectory) -> None:
@@ -221,15 +222,15 @@ def served_threshold(release: Path) -> float:
 
 def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> float:
     """Trains and returns the seconds; a run that was killed after its release only gets its weights back."""
-    ranks = trainer.ranks
-    if not resume or not ranks.share(lambda: run.finished):
+    group = trainer.group
+    if not resume or not group.broadcast_from_main(lambda: run.finished):
         return trainer.train(resume_from_checkpoint=resume).seconds
     from paczero.mechanism.transcript import Transcript
     from paczero.release import statement
     from paczero.release.replay import take_steps
 
-    ranks.keep(lambda: shutil.rmtree(run.cache, ignore_errors=True))
-    chosen, trainer.threshold, transcript = ranks.share(
+    group.on_main(lambda: shutil.rmtree(run.cache, ignore_errors=True))
+    chosen, trainer.threshold, transcript = group.broadcast_from_main(
         lambda: (
             statement.read(run.release / statement.NAME)["chosen_step"],
             served_threshold(run.release),
@@ -245,16 +246,16 @@ def _summarise(
     run: RunDirectory,
     test: "Records | None",
     before: dict[str, Any],
-    found: "Found | None",
+    found: "Predictions | None",
     seconds: float,
 ) -> Summary:
     """The figures of the finished run, of whose served weights this was found on the test set."""
     import numpy as np
 
     from paczero.data.metrics import METRIC_OF_KIND
-    from paczero.report.run_record import gather
+    from paczero.report.run_record import load_run_record
 
-    facts = gather(run)
+    facts = load_run_record(run)
     if facts.sealed is None:
         raise IntegrityError(facts.problem or f"{run.release}: its statement is missing")
     chosen = facts.sealed["chosen_step"]
@@ -292,13 +293,13 @@ def _summarise(
 
 def _seconds(run: RunDirectory) -> float:
     """What the steps of earlier starts took."""
-    from paczero.report.run_record import gather
+    from paczero.report.run_record import load_run_record
 
-    return sum(gather(run).seconds.values())
+    return sum(load_run_record(run).seconds.values())
 
 
 @contextmanager
-def _resumable(run: RunDirectory, watcher: Watcher, ranks: Ranks) -> Iterator[None]:
+def _resumable(run: RunDirectory, watcher: Watcher, group: ProcessGroup) -> Iterator[None]:
     """Says on Ctrl-C, or where a process was lost, how to go on, if there is something to go on with."""
     resume = f"paczero train --resume {shlex.quote(str(run.root))}"
     try:
@@ -307,13 +308,13 @@ def _resumable(run: RunDirectory, watcher: Watcher, ranks: Ranks) -> Iterator[No
         if not run.private.is_dir():
             raise KeyboardInterrupt("interrupted before the run began; nothing was written") from error
         at = f"stopped after {watcher.done:,} steps" if watcher.done else "stopped before the first step"
-        raise KeyboardInterrupt(f"{at}; go on with: {resume}{_launched(ranks)}") from error
-    except (Lost, Diverged) as error:
-        raise type(error)(f"{error}; go on with: {resume}{_launched(ranks)}") from error
+        raise KeyboardInterrupt(f"{at}; go on with: {resume}{_launched(group)}") from error
+    except (RankLostError, WeightsDivergedError) as error:
+        raise type(error)(f"{error}; go on with: {resume}{_launched(group)}") from error
 
 
-def _launched(ranks: Ranks) -> str:
-    return "" if ranks.size == 1 else " (by a launcher, with any number of processes)"
+def _launched(group: ProcessGroup) -> str:
+    return "" if group.size == 1 else " (by a launcher, with any number of processes)"
 
 
 def _as_many_threads(run: RunDirectory) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from paczero.data.completions import CandidateTree, Continuations
+from paczero.data.completions import CandidateTree, Completions
 from paczero.errors import PACZeroError
 
 # What starting one more micro-batch costs, in token positions: measured on two cores with SmolLM2-135M, where a batch
@@ -116,7 +116,7 @@ class MicroBatch:
 
 def micro_batches(
     prompts: Sequence[Sequence[int]],
-    continuations: Continuations,
+    continuations: Completions,
     *,
     batch_tokens: int,
     packing: bool = True,
@@ -210,7 +210,7 @@ def _cuts(count: int, cost: Callable[[int, int], np.ndarray], reach: Callable[[i
 def _batch(
     records: np.ndarray,
     prompts: Sequence[Sequence[int]],
-    continuations: Continuations,
+    continuations: Completions,
     packed: bool,
     prefix: int,
 ) -> MicroBatch:

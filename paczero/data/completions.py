@@ -1,6 +1,6 @@
 """What may follow each prompt: the label words that all records share, or a text of each record's own.
 
->>> CandidateTree([[7], [8, 9]]).behind(0).tolist(), OwnAnswers([[7, 8, 9], [5]]).behind(0).tolist()
+>>> CandidateTree([[7], [8, 9]]).behind(0).tolist(), PerRecordCompletions([[7, 8, 9], [5]]).behind(0).tolist()
 ([8], [7, 8])
 
 The last token of a continuation is predicted, never read, so it does not lie behind the prompt.
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Continuations(Protocol):
+class Completions(Protocol):
     """What a micro-batch, a head and a check need to know of what may follow.
 
     Attributes:
@@ -33,7 +33,7 @@ class Continuations(Protocol):
     def follows(self, record: int, column: int) -> list[int]:
         """The tokens whose mean log-probability is this score of the record."""
 
-    def of(self, records: NDArray[np.int64]) -> "Continuations":
+    def of(self, records: NDArray[np.int64]) -> "Completions":
         """The same for these records alone, counted from 0."""
 
 
@@ -81,7 +81,7 @@ class CandidateTree:
         return self
 
 
-class OwnAnswers:
+class PerRecordCompletions:
     """One text a record, such as the answer to its question.
 
     Args:
@@ -103,5 +103,5 @@ class OwnAnswers:
     def follows(self, record: int, column: int) -> list[int]:
         return [int(token) for token in self.answers[record]]
 
-    def of(self, records: NDArray[np.int64]) -> "OwnAnswers":
-        return OwnAnswers([self.answers[record] for record in records])
+    def of(self, records: NDArray[np.int64]) -> "PerRecordCompletions":
+        return PerRecordCompletions([self.answers[record] for record in records])

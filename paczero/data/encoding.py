@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from paczero.config import TaskConfig
-from paczero.data.completions import Continuations
+from paczero.data.completions import Completions
 from paczero.data.dataset import Pool, make_pool
 from paczero.data.loading import load_rows
 from paczero.data.tasks.base import Encoded, Task
@@ -28,7 +28,7 @@ class Records:
     task: Task
 
     @property
-    def continuations(self) -> Continuations:
+    def continuations(self) -> Completions:
         """What may follow their prompts."""
         return self.encoded.continuations
 

@@ -3,8 +3,8 @@
 A launcher (`torchrun`, `accelerate launch`) starts them and says in the environment how many there are; without one
 there is one process, and nothing here costs anything.
 
->>> ranks = join()
->>> ranks.share(lambda: 3), ranks.first, ranks.size
+>>> group = join()
+>>> group.broadcast_from_main(lambda: 3), group.is_main, group.size
 (3, True, 1)
 """
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Lost(PACZeroError):
+class RankLostError(PACZeroError):
     """A process of the run ended without a word, or hangs; the journal holds all that was released."""
 
     exit_code = 1
 
 
-class Diverged(IntegrityError):
+class WeightsDivergedError(IntegrityError):
     """The processes' weights are no longer the same."""
 
 
-class Elsewhere(PACZeroError):
+class RemoteRankError(PACZeroError):
     """The run ended on another rank, which says why; this one has nothing to add."""
 
     def __init__(self, rank: int, why: str, exit_code: int) -> None:
@@ -43,7 +43,7 @@ class Elsewhere(PACZeroError):
         self.rank, self.why, self.exit_code = rank, why, exit_code
 
 
-class Ranks:
+class ProcessGroup:
     """One process among `size`; by itself where nobody else is there.
 
     Attributes:
@@ -55,15 +55,15 @@ class Ranks:
     size = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the rank that releases and writes."""
         return self.rank == 0
 
-    def share(self, make: Callable[[], T]) -> T:
-        """What rank 0 makes, on every rank; an exception there ends all of them (`Elsewhere` on the others)."""
+    def broadcast_from_main(self, make: Callable[[], T]) -> T:
+        """What rank 0 makes, on every rank; an exception there ends all of them (`RemoteRankError` on the others)."""
         return make()
 
-    def keep(self, make: Callable[[], T]) -> T | None:
+    def on_main(self, make: Callable[[], T]) -> T | None:
         """What rank 0 makes, on rank 0 only: nothing travels but whether it failed. The others wait and get None."""
         return make()
 
@@ -71,11 +71,11 @@ class Ranks:
         """The sum over ranks, exact where each entry differs from 0 on one rank at most; same shape and type."""
         return values
 
-    def mine(self, costs: Sequence[int]) -> list[int]:
+    def shard(self, costs: Sequence[int]) -> list[int]:
         """Which pieces of work this rank takes, in ascending order; the ranks' totals of `costs` are about equal."""
         return balanced(costs, self.size)[self.rank]
 
-    def agree(self, facts: Mapping[str, str]) -> None:
+    def assert_equal(self, facts: Mapping[str, str]) -> None:
         """Compares what must be the same on all ranks.
 
         Args:
@@ -97,7 +97,7 @@ class Ranks:
         """Ends the exchange once all have come to this point."""
 
     def left_by(self, error: BaseException) -> BaseException:
-        """Ends the exchange for an error; gives what this rank has to say, `Elsewhere` where another one says it."""
+        """Ends the exchange for an error; returns what this rank reports (`RemoteRankError` if another rank does)."""
         return error
 
     def device(self, setting: str) -> str:
@@ -105,9 +105,9 @@ class Ranks:
         return setting
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = ProcessGroup()
 
-_joined: list[Ranks] = []  # the one that this process is, once it has joined
+_joined: list[ProcessGroup] = []  # the one that this process is, once it has joined
 
 
 def world() -> tuple[int, int]:
@@ -122,8 +122,8 @@ def world() -> tuple[int, int]:
     return int(given[0]), int(given[1])
 
 
-def join() -> Ranks:
-    """This process among those that a launcher started with it, once all are there; `ALONE` without one.
+def join() -> ProcessGroup:
+    """This process among those that a launcher started with it, once all are there; `SINGLE_PROCESS` without one.
 
     Raises:
         PACZeroError: they do not come together.
@@ -131,10 +131,10 @@ def join() -> Ranks:
     if not _joined:
         rank, size = world()
         if size == 1:
-            return ALONE
-        from paczero.distributed.gloo import Launched
+            return SINGLE_PROCESS
+        from paczero.distributed.gloo import GlooProcessGroup
 
-        _joined.append(Launched(rank, size))
+        _joined.append(GlooProcessGroup(rank, size))
     return _joined[0]
 
 

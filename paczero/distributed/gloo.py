@@ -21,8 +21,15 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from paczero.distributed.base import Diverged, Elsewhere, Lost, Ranks, forget, terminable
-from paczero.distributed.heartbeat import MEETING, RollCall, listed
+from paczero.distributed.base import (
+    ProcessGroup,
+    RankLostError,
+    RemoteRankError,
+    WeightsDivergedError,
+    forget,
+    terminable,
+)
+from paczero.distributed.heartbeat import MEETING, HeartbeatMonitor, listed
 from paczero.errors import IntegrityError, PACZeroError
 
 T = TypeVar("T")
@@ -36,7 +43,7 @@ _FRAME = 512  # bytes of a message's first part; most need no second
 _sessions = itertools.count()
 
 
-class Launched(Ranks):
+class GlooProcessGroup(ProcessGroup):
     """One of the processes that a launcher started; made by `paczero.distributed.base.join`.
 
     Args:
@@ -55,7 +62,7 @@ class Launched(Ranks):
         except (RuntimeError, ValueError) as error:
             raise PACZeroError(f"processes: the launcher's meeting place cannot be reached: {_line(error)}") from error
         session = f"paczero {next(_sessions)}"
-        self.roll = RollCall(dist.PrefixStore(f"{session} roll", store), rank, size)
+        self.roll = HeartbeatMonitor(dist.PrefixStore(f"{session} roll", store), rank, size)
         self.roll.meet()
         # How long a rank may take nobody can know; who waits for it hears its heartbeat.
         forever = timedelta(days=365)
@@ -69,11 +76,11 @@ class Launched(Ranks):
 
     # -- what travels --------------------------------------------------------------------------------------------------
 
-    def share(self, make: Callable[[], T]) -> T:
+    def broadcast_from_main(self, make: Callable[[], T]) -> T:
         value: Any = None
         failure: BaseException | None = None
         message = b""
-        if self.first:
+        if self.is_main:
             try:
                 value = make()
                 message = pickle.dumps((None, value))
@@ -84,17 +91,17 @@ class Launched(Ranks):
         if failure is not None:
             raise failure
         if failed is not None:
-            raise Elsewhere(0, failed[1], failed[0])
-        return value if self.first else shared
+            raise RemoteRankError(0, failed[1], failed[0])
+        return value if self.is_main else shared
 
-    def keep(self, make: Callable[[], T]) -> T | None:
+    def on_main(self, make: Callable[[], T]) -> T | None:
         kept: list[T] = []
 
         def silent() -> None:
             kept.append(make())
 
-        self.share(silent)
-        return kept[0] if self.first else None
+        self.broadcast_from_main(silent)
+        return kept[0] if self.is_main else None
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         # As whole numbers: where all others have zero bits, the bits of the one that counts arrive as they are.
@@ -103,7 +110,7 @@ class Launched(Ranks):
         self._wait(lambda: dist.all_reduce(whole, group=self._group, async_op=True))
         return bits.numpy().reshape(values.shape)
 
-    def agree(self, facts: Mapping[str, str]) -> None:
+    def assert_equal(self, facts: Mapping[str, str]) -> None:
         hashes = self._hashes(facts.values())
         found: dict[str, list[str]] = {}
         for place, what in enumerate(facts):
@@ -118,7 +125,7 @@ class Launched(Ranks):
     def check_weights(self, fingerprint: Callable[[], str], done: int) -> None:
         others = _others(self._hashes([fingerprint()])[:, 0])
         if others:
-            raise Diverged(
+            raise WeightsDivergedError(
                 f"weights: after step {done} those of {listed(others)} differ from the others'; a machine computes or "
                 "remembers wrongly. What was released until then stands in the journal"
             )
@@ -138,7 +145,7 @@ class Launched(Ranks):
     def _send(self, message: bytes) -> bytes:
         """Rank 0's message, on all ranks: its length and beginning first, what is left after it."""
         frame = torch.zeros(_FRAME, dtype=torch.uint8)
-        if self.first:
+        if self.is_main:
             head = len(message).to_bytes(8, "little") + message[: _FRAME - 8]
             frame[: len(head)] = torch.frombuffer(bytearray(head), dtype=torch.uint8)
         self._wait(lambda: dist.broadcast(frame, group_src=0, group=self._group, async_op=True))
@@ -147,7 +154,7 @@ class Launched(Ranks):
         if length <= len(start):
             return start[:length]
         rest = torch.zeros(length - len(start), dtype=torch.uint8)
-        if self.first:
+        if self.is_main:
             rest.copy_(torch.frombuffer(bytearray(message[len(start) :]), dtype=torch.uint8))
         self._wait(lambda: dist.broadcast(rest, group_src=0, group=self._group, async_op=True))
         return start + rest.numpy().tobytes()
@@ -180,18 +187,18 @@ class Launched(Ranks):
             raise self._lost(missing) from cause
         if self.roll.gone:
             who = " or ".join(self.roll.names[rank] for rank in self.roll.hosts)
-            raise Lost(f"processes: {who or 'the launcher'} was lost, or the launcher there") from cause
+            raise RankLostError(f"processes: {who or 'the launcher'} was lost, or the launcher there") from cause
         ended = self.roll.ended()
         if not ended:
-            raise Lost(f"processes: a connection between the ranks broke ({_line(cause)})") from cause
+            raise RankLostError(f"processes: a connection between the ranks broke ({_line(cause)})") from cause
         end = ended[min(ended)]
-        if end.exit_code == INTERRUPTED and self.first:
+        if end.exit_code == INTERRUPTED and self.is_main:
             raise KeyboardInterrupt from cause
-        raise Elsewhere(end.where, end.why, end.exit_code) from cause
+        raise RemoteRankError(end.where, end.why, end.exit_code) from cause
 
-    def _lost(self, missing: list[int]) -> Lost:
+    def _lost(self, missing: list[int]) -> RankLostError:
         who = ", ".join(self.roll.names[rank] for rank in missing)
-        return Lost(f"processes: {who} was lost: killed (out of memory?), or it hangs")
+        return RankLostError(f"processes: {who} was lost: killed (out of memory?), or it hangs")
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -206,7 +213,7 @@ class Launched(Ranks):
 
     def leave(self) -> None:
         """Ends together with all others."""
-        self.share(lambda: None)
+        self.broadcast_from_main(lambda: None)
         self.roll.end(0, "finished")
         self.roll.stop()
         self._ending = None
@@ -218,25 +225,25 @@ class Launched(Ranks):
         forget()
 
     def left_by(self, error: BaseException) -> BaseException:
-        """What this rank has to say of the error that ended it; `Elsewhere` where another rank says it."""
+        """What this rank has to say of the error that ended it; `RemoteRankError` where another rank says it."""
         code, line = _code(error), _line(error)
         self._ending = code
-        if isinstance(error, Elsewhere):
+        if isinstance(error, RemoteRankError):
             self.roll.end(code, error.why, error.rank)
             return error
         self.roll.end(code, line)
         self.roll.alarm()
         if isinstance(error, KeyboardInterrupt):
-            speaks = self.first
+            speaks = self.is_main
         else:
-            speaks = self.roll.claim("loss" if isinstance(error, Lost) else line)
-        return error if speaks else Elsewhere(self.rank, line, code)
+            speaks = self.roll.claim("loss" if isinstance(error, RankLostError) else line)
+        return error if speaks else RemoteRankError(self.rank, line, code)
 
     def _at_exit(self) -> None:
         """Python would wait, at its end, for exchanges that a lost rank will never answer."""
         if self._ending is None:  # a script of the user's came to its end, or failed
             self.roll.end(1, "its program ended")
-        elif self.first:
+        elif self.is_main:
             self.roll.linger()
         self.roll.stop()
         if self._ending is not None:

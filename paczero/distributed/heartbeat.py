@@ -35,7 +35,7 @@ class Ended:
     where: int
 
 
-class RollCall:
+class HeartbeatMonitor:
     """The store as this rank sees it.
 
     Args:
@@ -188,7 +188,7 @@ class RollCall:
             return None
 
 
-def listed(ranks: Iterable[int]) -> str:
-    """Ranks in words: `rank 2`, `ranks 0, 3`."""
-    numbers = list(map(str, ranks))
+def listed(group: Iterable[int]) -> str:
+    """Ranks in words: `rank 2`, `group 0, 3`."""
+    numbers = list(map(str, group))
     return f"rank {numbers[0]}" if len(numbers) == 1 else f"ranks {', '.join(numbers)}"

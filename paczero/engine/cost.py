@@ -12,7 +12,7 @@ from torch import nn
 
 from paczero.config import PACZeroConfig
 from paczero.data.batching import MicroBatch
-from paczero.data.completions import Continuations
+from paczero.data.completions import Completions
 from paczero.engine.generation import Generator
 from paczero.engine.hidden_cache import HiddenCache
 from paczero.engine.scorer import Scorer
@@ -72,7 +72,7 @@ class Cost:
 def estimate(
     model: nn.Module,
     batches: list[MicroBatch],
-    continuations: Continuations,
+    continuations: Completions,
     *,
     first_layer: int,
     elements: int,

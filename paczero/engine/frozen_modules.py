@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 
-class Given(nn.Module):
+class CachedOutput(nn.Module):
     """Stands in for whatever gave this output: layers, or a module whose input never changes."""
 
     output: Tensor
@@ -26,12 +26,12 @@ class Given(nn.Module):
         return self.output
 
 
-class Fed(nn.Module):
+class CachedInput(nn.Module):
     """Stands in for what only prepares the input of a module that trains: hands that module the input that was kept."""
 
     output: Tensor
 
-    def __init__(self, reader: "Site"):
+    def __init__(self, reader: "ModuleSlot"):
         super().__init__()
         self.reader = reader
 
@@ -39,7 +39,7 @@ class Fed(nn.Module):
         return self.reader.module(self.output)
 
 
-class Skip(nn.Module):
+class IdentityLayer(nn.Module):
     """Stands in for a layer that is not needed; keeps the others' indices as they are."""
 
     def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
@@ -47,7 +47,7 @@ class Skip(nn.Module):
 
 
 @dataclass(frozen=True)
-class Site:
+class ModuleSlot:
     """Where a module hangs: `parent.name`."""
 
     parent: nn.Module
@@ -57,9 +57,9 @@ class Site:
     def module(self) -> nn.Module:
         return getattr(self.parent, self.name)
 
-    def stand_in(self) -> Given | Fed:
+    def stand_in(self) -> CachedOutput | CachedInput:
         """What hands out the kept tensor in the module's place."""
-        return Given()
+        return CachedOutput()
 
     def watch(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
         """Hands on, whenever the module runs, the tensor that its stand-in needs."""
@@ -76,23 +76,23 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Feeder(Site):
+class InputBlock(ModuleSlot):
     """Where a module hangs whose output is that of one inside it that trains, the input of which never changes.
 
     Attributes:
         reader: where the one that trains hangs.
     """
 
-    reader: Site
+    reader: ModuleSlot
 
-    def stand_in(self) -> Fed:
-        return Fed(self.reader)
+    def stand_in(self) -> CachedInput:
+        return CachedInput(self.reader)
 
     def watch(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
         return self.reader.module.register_forward_pre_hook(lambda _module, args: keep(args[0]))
 
 
-def constant_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
+def constant_modules(layer: nn.Module, run: Callable[[], Any]) -> list[ModuleSlot]:
     """The modules of a layer whose output cannot change while the layer's input stays the same.
 
     These are its innermost modules without a trained parameter that are handed the layer's input, or the output of
@@ -105,7 +105,7 @@ def constant_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
     Returns:
         In the order in which they run.
     """
-    sites: list[Site] = []
+    sites: list[ModuleSlot] = []
     constant: list[Tensor] = []  # kept alive, so that no other tensor can take one's identity
     where = _frozen_leaves(layer)
 
@@ -130,7 +130,7 @@ def constant_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
     return sites
 
 
-def settled_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
+def settled_modules(layer: nn.Module, run: Callable[[], Any]) -> list[ModuleSlot]:
     """The modules of a layer that need not run while the layer's input stays the same.
 
     All that runs before the first trained weight is met gives the same in every step, and so does whatever is handed
@@ -165,7 +165,11 @@ def settled_modules(layer: nn.Module, run: Callable[[], Any]) -> list[Site]:
         constant.append(call.output)
         if feeder is None or not _below(call.name, feeder) or _below(call.name, reader.name):
             sites.append(where[id(module)])
-    return sites if feeder is None else [*sites, Feeder(*_place(feeder, inside), Site(*_place(reader.name, inside)))]
+    return (
+        sites
+        if feeder is None
+        else [*sites, InputBlock(*_place(feeder, inside), ModuleSlot(*_place(reader.name, inside)))]
+    )
 
 
 def _calls(inside: dict[str, nn.Module], run: Callable[[], Any]) -> list[Call]:
@@ -208,10 +212,10 @@ def _place(name: str, inside: dict[str, nn.Module]) -> tuple[nn.Module, str]:
     return inside[parent], last
 
 
-def _frozen_leaves(layer: nn.Module) -> dict[int, Site]:
+def _frozen_leaves(layer: nn.Module) -> dict[int, ModuleSlot]:
     """Where a layer's innermost modules without a trained parameter hang, by the module's identity."""
     return {
-        id(child): Site(parent, name)
+        id(child): ModuleSlot(parent, name)
         for parent in layer.modules()
         for name, child in parent.named_children()
         if not any(True for _ in child.children()) and not any(p.requires_grad for p in child.parameters())
@@ -229,7 +233,7 @@ def _holder(parameter: str, inside: dict[str, nn.Module]) -> str:
 
 
 @contextlib.contextmanager
-def kept(layer: nn.Module, sites: list[Site]) -> Iterator[list[Tensor]]:
+def kept(layer: nn.Module, sites: list[ModuleSlot]) -> Iterator[list[Tensor]]:
     """A list that holds, after one forward pass, the layer's input and what each site's stand-in needs, in order."""
     states: list[Tensor] = [torch.empty(0)] * (1 + len(sites))
 
@@ -246,7 +250,7 @@ def kept(layer: nn.Module, sites: list[Site]) -> Iterator[list[Tensor]]:
 
 
 @contextlib.contextmanager
-def replaced(sites: Sequence[Site], stand_ins: Sequence[nn.Module]) -> Iterator[None]:
+def replaced(sites: Sequence[ModuleSlot], stand_ins: Sequence[nn.Module]) -> Iterator[None]:
     """Puts a stand-in in the place of each site's module, for as long as the context lasts."""
     originals = [site.module for site in sites]
     try:

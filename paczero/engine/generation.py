@@ -23,7 +23,7 @@ from transformers import DynamicCache
 
 from paczero.config import EngineConfig
 from paczero.data.batching import common_prefix
-from paczero.distributed.base import ALONE, Ranks
+from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.engine.lora_merge import find_mergeable, merging
 from paczero.engine.self_check import check_generation
 from paczero.errors import PACZeroError
@@ -102,13 +102,13 @@ class Generator:
         *,
         judge: Callable[[int, list[int]], float] | None = None,
         batch_tokens: int = 512,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         engine: EngineConfig | None = None,
         progress: Callable[[int, int], None] | None = None,
     ):
         self.model = plain(model)
         self.engine = engine or EngineConfig()
-        self.prompts, self.ending, self.judge, self.ranks = [list(prompt) for prompt in prompts], ending, judge, ranks
+        self.prompts, self.ending, self.judge, self.group = [list(prompt) for prompt in prompts], ending, judge, group
         self.progress = progress
         self.records = len(prompts)
         self.device = next(self.model.parameters()).device
@@ -116,7 +116,7 @@ class Generator:
         self.prefix = shared if shared >= SHORT_PREFIX else 0
         self.batches = _batches([len(prompt) - self.prefix for prompt in self.prompts], WIDER * batch_tokens)
         costs = [len(batch) * max(len(self.prompts[record]) for record in batch) for batch in self.batches]
-        self._mine = [self.batches[index] for index in ranks.mine(costs)]
+        self._mine = [self.batches[index] for index in group.shard(costs)]
         positions = sum(map(len, self.prompts))
         self._mergeable = find_mergeable(self.model, positions=positions) if self.engine.merge else []
         self._takes = set(signature(type(self.model).forward).parameters)
@@ -130,7 +130,7 @@ class Generator:
         out = np.full((self.records, self.ending.most), -1, dtype=np.int64)
         for record, tokens in self._generated(wanted).items():
             out[record, : len(tokens)] = tokens
-        whole = self.ranks.sum(out + 1) - 1
+        whole = self.group.sum(out + 1) - 1
         return [[int(token) for token in row if token >= 0] for row in whole]
 
     def scores(self, wanted: np.ndarray | None = None) -> np.ndarray:
@@ -140,7 +140,7 @@ class Generator:
         out = np.zeros((self.records, 1))
         for record, tokens in self._generated(wanted).items():
             out[record] = self.judge(record, tokens)
-        return self.ranks.sum(out)
+        return self.group.sum(out)
 
     @torch.inference_mode()
     def features(self) -> np.ndarray:
@@ -152,7 +152,7 @@ class Generator:
                 rows = self._rows(batch, shared)
                 hidden = self.model.base_model(**self._inputs(rows)).last_hidden_state[:, -1]
                 out[batch] = hidden.float().cpu().numpy()
-        return self.ranks.sum(out)
+        return self.group.sum(out)
 
     def partition(self) -> str:
         """A hash of the batches, on whose bounds the last bits of logits depend."""

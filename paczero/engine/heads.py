@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from paczero.data.batching import MicroBatch
-from paczero.data.completions import CandidateTree, Continuations, OwnAnswers
+from paczero.data.completions import CandidateTree, Completions, PerRecordCompletions
 
 CHUNK = 2**24  # logits that are held at a time where a record's own tokens are read, 64 MiB
 
@@ -24,11 +24,11 @@ class Head(Protocol):
         """Output of the last layer at all read positions of the rows (n, D) -> (B, C)."""
 
 
-def head_of(model: PreTrainedModel, continuations: Continuations) -> Head:
+def head_of(model: PreTrainedModel, continuations: Completions) -> Head:
     """The head that reads these continuations."""
     if isinstance(continuations, CandidateTree):
         return CandidateHead(model, continuations)
-    if isinstance(continuations, OwnAnswers):
+    if isinstance(continuations, PerRecordCompletions):
         return AnswerHead(model, continuations)
     raise TypeError(f"continuations: a {type(continuations).__name__} was given; expected one of records.continuations")
 
@@ -65,7 +65,7 @@ class AnswerHead:
         answers: the answers of all records.
     """
 
-    def __init__(self, model: PreTrainedModel, answers: OwnAnswers):
+    def __init__(self, model: PreTrainedModel, answers: PerRecordCompletions):
         self.logits = Logits(model)
         self.answers = answers.answers
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from paczero.engine.frozen_modules import Given, Site
+from paczero.engine.frozen_modules import CachedOutput, ModuleSlot
 
 # Pre-norm decoder layers of a known shape: the norm that attention starts from, attention, its output projection, and
 # the norm that what follows starts from (where there is none, it runs beside attention and sees all positions). In
@@ -37,7 +37,7 @@ class Narrowing:
     """
 
     norm: nn.Module
-    attention: Site
+    attention: ModuleSlot
     output: str
 
     @property
@@ -53,7 +53,7 @@ class Narrowing:
         return not any(p.requires_grad for p in before)
 
 
-class GivenAttention(Given):
+class CachedAttention(CachedOutput):
     """Stands in for attention whose output never changes before the projection, which may train."""
 
     def __init__(self, projection: nn.Module):
@@ -72,7 +72,7 @@ def find_narrowing(layer: nn.Module, model: nn.Module) -> Narrowing | None:
         with contextlib.suppress(AttributeError):
             layer.get_submodule(following)
             layer.get_submodule(f"{attention}.{projection}")
-            return Narrowing(layer.get_submodule(norm), Site(layer, attention), projection)
+            return Narrowing(layer.get_submodule(norm), ModuleSlot(layer, attention), projection)
     return None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paczero.engine.frozen_modules import Site, replaced
+from paczero.engine.frozen_modules import ModuleSlot, replaced
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Mergeable:
         linear: a linear layer that shares the bias and has a weight of its own.
     """
 
-    site: Site
+    site: ModuleSlot
     linear: nn.Linear
 
     @torch.no_grad()
@@ -66,7 +66,7 @@ def find_mergeable(
                 linear = nn.Linear(columns, rows, bias=False, device="meta")
                 linear.weight = nn.Parameter(torch.empty_like(base.weight), requires_grad=False)
                 linear.bias = base.bias
-                found.append(Mergeable(Site(parent, name), linear))
+                found.append(Mergeable(ModuleSlot(parent, name), linear))
     return found
 
 

@@ -24,12 +24,21 @@ from torch import nn
 
 from paczero.config import EngineConfig
 from paczero.data.batching import MicroBatch
-from paczero.data.completions import Continuations
-from paczero.distributed.base import ALONE, Ranks
-from paczero.engine.frozen_modules import Fed, Given, Site, Skip, constant_modules, kept, replaced, settled_modules
+from paczero.data.completions import Completions
+from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
+from paczero.engine.frozen_modules import (
+    CachedInput,
+    CachedOutput,
+    IdentityLayer,
+    ModuleSlot,
+    constant_modules,
+    kept,
+    replaced,
+    settled_modules,
+)
 from paczero.engine.heads import head_of
 from paczero.engine.hidden_cache import HiddenCache
-from paczero.engine.last_layer import GivenAttention, find_narrowing, gather, narrowed
+from paczero.engine.last_layer import CachedAttention, find_narrowing, gather, narrowed
 from paczero.engine.lora_merge import find_mergeable, merging
 from paczero.engine.packing import (
     KEPT_ROWS,
@@ -84,18 +93,18 @@ class Scorer:
         self,
         model: nn.Module,
         batches: list[MicroBatch],
-        continuations: Continuations,
+        continuations: Completions,
         *,
         first_layer: int = 0,
         cache: HiddenCache | None = None,
         progress: Callable[[int, int], None] | None = None,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         engine: EngineConfig | None = None,
         sample_of: list[MicroBatch] | None = None,
     ):
         self.model = plain(model)
         self.engine = engine or EngineConfig()
-        self.batches, self.continuations, self.ranks = batches, continuations, ranks
+        self.batches, self.continuations, self.group = batches, continuations, group
         self.records = sum(len(batch.records) for batch in batches)
         self.found = find_layers(model)
         self.device = next(self.model.parameters()).device
@@ -108,11 +117,11 @@ class Scorer:
         alone = self.cache is not None and self.first_layer == len(self.found.layers) - 1
         self._still = alone and narrowing is not None and narrowing.still
         groups = grouped(batches) if self._still else [[batch] for batch in batches]
-        mine = ranks.mine([sum(batch.positions for batch in members) for members in groups])
+        mine = group.shard([sum(batch.positions for batch in members) for members in groups])
         self._members = [groups[index] for index in mine]
         self._passes = [joined(members) if self._still else members[0] for members in self._members]
-        self._constant: list[Site] = []
-        self._attention = GivenAttention(narrowing.projection) if narrowing is not None and self._still else None
+        self._constant: list[ModuleSlot] = []
+        self._attention = CachedAttention(narrowing.projection) if narrowing is not None and self._still else None
         if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
             self._settle(self.cache)
@@ -138,14 +147,14 @@ class Scorer:
         out = np.zeros((self.records, self.continuations.columns))
         for batch, hidden in self._outputs(wanted):
             out[batch.records] = self._head.scores(hidden, batch).double().cpu().numpy()
-        return self.ranks.sum(out)
+        return self.group.sum(out)
 
     def features(self) -> np.ndarray:
         """Output of the last layer at the end of each prompt, after the final norm: float32 (R, D)."""
         out = np.zeros((self.records, self.model.config.get_text_config().hidden_size), dtype=np.float32)
         for batch, hidden in self._outputs(None):
             out[batch.records] = hidden[torch.from_numpy(batch.starts[:-1])].float().cpu().numpy()
-        return self.ranks.sum(out)
+        return self.group.sum(out)
 
     def partition(self) -> str:
         """A hash of the micro-batches, on whose bounds the last bits of scores depend."""
@@ -240,15 +249,15 @@ class Scorer:
     # -- shortcuts -----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _standing_in(self) -> Iterator[list[Given | Fed]]:
+    def _standing_in(self) -> Iterator[list[CachedOutput | CachedInput]]:
         """Puts the cache in the place of all that stays the same, for as long as the context lasts."""
         if self.cache is None:
             yield []
             return
-        given, skipped = Given(), [Skip() for _ in range(self.first_layer - 1)]
+        given, skipped = CachedOutput(), [IdentityLayer() for _ in range(self.first_layer - 1)]
         layers = [given, *skipped, *self.found.layers[self.first_layer :]]
         sites = list(self._constant)
-        stand_ins: list[Given | Fed] = [site.stand_in() for site in sites]
+        stand_ins: list[CachedOutput | CachedInput] = [site.stand_in() for site in sites]
         if self._attention is not None and self._narrowing is not None:
             sites, stand_ins = [self._narrowing.attention, *sites], [self._attention, *stand_ins]
         with self._layers(layers), replaced(sites, stand_ins):
@@ -267,7 +276,7 @@ class Scorer:
         first = self.found.layers[self.first_layer]
         if not self._still:
             self._constant = constant_modules(first, lambda: self._below(self._prepared(self._passes[0])))
-        above = (Skip() for _ in range(len(self.found.layers) - self.first_layer - 1))
+        above = (IdentityLayer() for _ in range(len(self.found.layers) - self.first_layer - 1))
         done, of = 0, sum(map(len, self._members))
 
         def compute(index: int) -> list[torch.Tensor]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from paczero.data.metrics import METRICS
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.report.run_record import Facts, gather
+from paczero.report.run_record import RunRecord, load_run_record
 from paczero.run_directory import RunDirectory
 
 SUMMARY, DECISIONS = "summary.json", "decisions.csv"
@@ -144,7 +144,7 @@ def _not_begun(place: Path) -> LeftOut:
 def _read(place: Path, cell: str) -> Run | LeftOut:
     run = RunDirectory(place)
     try:
-        facts = gather(run)
+        facts = load_run_record(run)
         if reason := _unusable(run, facts):
             return LeftOut(str(place), reason)
         return _run(run, facts, cell)
@@ -154,7 +154,7 @@ def _read(place: Path, cell: str) -> Run | LeftOut:
         )
 
 
-def _unusable(run: RunDirectory, facts: Facts) -> str | None:
+def _unusable(run: RunDirectory, facts: RunRecord) -> str | None:
     if not run.finished:
         planned = f" of {facts.header['steps']:,}" if facts.header else ""
         return f"not finished: {len(facts.y):,}{planned} steps; go on by `paczero train --resume {run.root}`"
@@ -165,7 +165,7 @@ def _unusable(run: RunDirectory, facts: Facts) -> str | None:
     return None
 
 
-def _run(run: RunDirectory, facts: Facts, cell: str) -> Run:
+def _run(run: RunDirectory, facts: RunRecord, cell: str) -> Run:
     assert facts.header is not None
     summary, where = facts.summary, run.root / SUMMARY
     metric = summary.get("metric", "accuracy")

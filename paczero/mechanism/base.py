@@ -135,7 +135,7 @@ class Mechanism(Protocol):
         """
         ...
 
-    def recall(self, release: Release) -> None:
+    def restore(self, release: Release) -> None:
         """Takes a written release again, on resume: checks it and restores posterior, ledger and step.
 
         Raises:
@@ -150,7 +150,7 @@ def _typed(value: Any, *types: type) -> Any:
     return value
 
 
-class Ordered:
+class StepCounter:
     """Counts the steps of K directions each.
 
     Args:
@@ -185,7 +185,7 @@ class Ordered:
 Values = tuple[int, ...] | tuple[float, ...]
 
 
-class Plain(Ordered, ABC):
+class StatelessMechanism(StepCounter, ABC):
     """A release that is a function of the derivatives and of noise; a subclass says which.
 
     Args:
@@ -219,7 +219,7 @@ class Plain(Ordered, ABC):
         found = int(values.size - np.count_nonzero(finite))
         return self._released(step, self._values(step, np.where(finite, values, 0.0)), nonfinite + found)
 
-    def recall(self, release: Release) -> None:
+    def restore(self, release: Release) -> None:
         """Takes a written release again, on resume. Nothing is drawn.
 
         Raises:

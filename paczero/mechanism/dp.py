@@ -45,14 +45,14 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.base import Part, Plain, sign
+from paczero.mechanism.base import Part, StatelessMechanism, sign
 from paczero.mechanism.randomness import Draws, bits, discrete_gaussian, poisson_sample
 from paczero.mechanism.signs import LARGEST_POOL, SCALE, quantise
 
 _BITS = 128
 
 
-class DPSign(Plain):
+class DPSign(StatelessMechanism):
     """The noisy sign of the whole pool's sum, each direction by itself.
 
     Args:
@@ -97,7 +97,7 @@ class DPSign(Plain):
 _SHORTER = 1 - 2.0**-45  # more than floats can make a clipped vector too long by
 
 
-class AggZO(Plain):
+class AggZO(StatelessMechanism):
     """The noisy mean of clipped K-vectors.
 
     Args:

@@ -21,8 +21,8 @@ The sum is that of the candidates' signs (`mechanism.signs`): derivatives clippe
 An ablation: a fair coin every step, whatever was measured. Nothing of the pool is learnt: does noise alone help?
 
 >>> import numpy as np
->>> from paczero.mechanism.secret import TestCoins
->>> one, other = (Coin(coins=TestCoins(0)).release(0, np.array([[g]])) for g in (0.5, -2.0))
+>>> from paczero.mechanism.secret import SeededCoins
+>>> one, other = (Coin(coins=SeededCoins(0)).release(0, np.array([[g]])) for g in (0.5, -2.0))
 >>> one.y == other.y
 True
 """
@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.base import Plain, sign
+from paczero.mechanism.base import StatelessMechanism, sign
 from paczero.mechanism.channels import BitChannel
 from paczero.mechanism.secret import Coins
 from paczero.mechanism.signs import quantise
@@ -41,7 +41,7 @@ from paczero.mechanism.signs import quantise
 _LARGEST = 1e300  # where nothing is clipped, derivatives end here, so that means stay finite
 
 
-class Mean(Plain):
+class Mean(StatelessMechanism):
     """The mean over the units of their derivatives; the same for any order of the units.
 
     Args:
@@ -67,7 +67,7 @@ class Mean(Plain):
         return tuple(math.fsum(column) for column in (values / len(values)).T.tolist())
 
 
-class FullSign(Plain):
+class FullSign(StatelessMechanism):
     """The sign of the sum of clipped derivatives over all units that a step is measured on.
 
     Args:
@@ -85,7 +85,7 @@ class FullSign(Plain):
         return tuple(sign(total) for total in quantise(derivatives, clip=self._clip)[0].sum(axis=0).tolist())
 
 
-class Coin(Plain):
+class Coin(StatelessMechanism):
     """+1 or -1, each with probability 1/2.
 
     Args:

@@ -1,9 +1,9 @@
 """What a step releases: one bit a direction, from the signs of all candidates. The only reader of the secret.
 
 >>> import numpy as np
->>> from paczero.mechanism.secret import TestCoins
+>>> from paczero.mechanism.secret import SeededCoins
 >>> membership = np.array([[True, False], [False, True]])
->>> zpl = ZPL(membership, clip=1.0, coins=TestCoins(0))
+>>> zpl = ZPL(membership, clip=1.0, coins=SeededCoins(0))
 >>> zpl.release(0, np.array([[0.5], [0.25]])).y     # both candidates agree
 (1,)
 >>> zpl.release(1, np.array([[0.5], [-0.5]])).unanimous
@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.base import Ordered, Part, Release
+from paczero.mechanism.base import Part, Release, StepCounter
 from paczero.mechanism.channels import BitChannel
 from paczero.mechanism.channels import channel as channel_named
 from paczero.mechanism.ledger import Ledger
@@ -46,7 +46,7 @@ class _Terms(NamedTuple):
     noise: float
 
 
-class _SignMechanism(Ordered, ABC):
+class _SignMechanism(StepCounter, ABC):
     """Signs of the candidates and records, shared by all mechanisms that ask candidates.
 
     Args:
@@ -107,8 +107,8 @@ class _SignMechanism(Ordered, ABC):
             nonfinite=nonfinite + found,
         )
 
-    def recall(self, release: Release) -> None:
-        """Takes a written release again; see `Mechanism.recall`. Neither the secret nor a coin is touched."""
+    def restore(self, release: Release) -> None:
+        """Takes a written release again; see `Mechanism.restore`. Neither the secret nor a coin is touched."""
         where = f"journal step {release.step}"
         self._next(release.step, IntegrityError)
         if len(release.y) != self.directions or len(release.signs) != self.directions:

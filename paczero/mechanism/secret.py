@@ -191,7 +191,7 @@ class SystemCoins:
         return "SystemCoins(redacted)"
 
 
-class TestCoins:
+class SeededCoins:
     """Coins that are a function of (test seed, step, k): an interrupted run can be compared with a whole one."""
 
     __test__ = False  # not a test case, whatever pytest makes of its name
@@ -209,4 +209,4 @@ class TestCoins:
 
 def coins(test_seed: int | None = None) -> Coins:
     """The operating system's coins, or those of a test seed."""
-    return SystemCoins() if test_seed is None else TestCoins(test_seed)
+    return SystemCoins() if test_seed is None else SeededCoins(test_seed)

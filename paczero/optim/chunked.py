@@ -28,7 +28,7 @@ _CPU_SPREAD = 2**15
 
 
 @dataclass(frozen=True)
-class Move:
+class AxpyUpdate:
     """What is added to the weights.
 
     Attributes:
@@ -52,7 +52,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Piece:
+class ParameterChunk:
     """A stretch of one parameter.
 
     Attributes:
@@ -68,22 +68,22 @@ class Piece:
     origin: Tensor
 
 
-Work = Callable[[Move, Sequence[Piece]], None]
+Work = Callable[[AxpyUpdate, Sequence[ParameterChunk]], None]
 
 
 def pieces(
     weights: Mapping[str, Tensor], origins: Mapping[str, Tensor] | None = None, size: int | None = None
-) -> Iterator[Piece]:
+) -> Iterator[ParameterChunk]:
     """The weights, cut; `origins` where the move does not start from the weights themselves."""
     for name, weight in weights.items():
         flat = weight.detach().view(-1)
         origin = flat if origins is None else origins[name].view(-1)
         step = size or (PIECE if flat.device.type == "cpu" else DEVICE_PIECE)
         for start in range(0, flat.numel(), step):
-            yield Piece(name, start, flat[start : start + step], origin[start : start + step])
+            yield ParameterChunk(name, start, flat[start : start + step], origin[start : start + step])
 
 
-def apply(move: Move, parts: Sequence[Piece], work: Work) -> None:
+def apply(move: AxpyUpdate, parts: Sequence[ParameterChunk], work: Work) -> None:
     """Do a move on all pieces, by as many threads as torch uses where that is worth it."""
     threads = min(torch.get_num_threads(), sum(part.out.numel() for part in parts) // PIECE)
     if threads < 2 or any(part.out.device.type != "cpu" for part in parts):
@@ -96,7 +96,7 @@ def apply(move: Move, parts: Sequence[Piece], work: Work) -> None:
             done.result()
 
 
-def by_torch(move: Move, parts: Sequence[Piece]) -> None:
+def by_torch(move: AxpyUpdate, parts: Sequence[ParameterChunk]) -> None:
     """The move by plain torch: what every other way must equal bit for bit."""
     buffers: dict[torch.device, list[Tensor]] = {}
     for part in parts:
@@ -110,13 +110,13 @@ def by_torch(move: Move, parts: Sequence[Piece]) -> None:
             _move_chunk(move, part, first, min(first + size, last), buffers[device])
 
 
-def _buffers(move: Move, device: torch.device, longest: int) -> list[Tensor]:
+def _buffers(move: AxpyUpdate, device: torch.device, longest: int) -> list[Tensor]:
     """The sum, and where there are several directions a place for the next."""
     size = min(_CPU_SPREAD, longest) if device.type == "cpu" else longest
     return [torch.empty(size, dtype=torch.float32, device=device) for _ in move.ks[:2]]
 
 
-def _move_chunk(move: Move, part: Piece, first: int, last: int, buffers: list[Tensor]) -> None:
+def _move_chunk(move: AxpyUpdate, part: ParameterChunk, first: int, last: int, buffers: list[Tensor]) -> None:
     """The move on what a piece has of blocks [first, last)."""
     packed = [_packed(move, part, first, last, k) for k in move.ks]
     per_block = move.law.per_block
@@ -136,12 +136,12 @@ def _move_chunk(move: Move, part: Piece, first: int, last: int, buffers: list[Te
             part.out[place].copy_(total.add_(part.origin[place]))
 
 
-def _packed(move: Move, part: Piece, first: int, last: int, k: int) -> Any:
+def _packed(move: AxpyUpdate, part: ParameterChunk, first: int, last: int, k: int) -> Any:
     block = torch.arange(first, last, dtype=torch.int64, device=part.out.device)
     return move.law.pack(block_words(block, move.key(part.name), move.step, k))
 
 
-def _sum(move: Move, packed: Sequence[Any], length: int, buffers: list[Tensor]) -> Tensor:
+def _sum(move: AxpyUpdate, packed: Sequence[Any], length: int, buffers: list[Tensor]) -> Tensor:
     """Σ_k f_k z_k in the order of k, each product and each sum rounded by itself."""
     total = buffers[0][:length]
     move.law.spread(packed[0], move.factors[0], total)

@@ -14,9 +14,9 @@ from typing import Protocol
 
 import numpy as np
 
-from paczero.distributed.base import Ranks
+from paczero.distributed.base import ProcessGroup
 from paczero.mechanism.signs import unit_means
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 
 Losses = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -30,7 +30,7 @@ class ScoreSource(Protocol):
     """
 
     records: int
-    ranks: Ranks
+    group: ProcessGroup
 
     def scores(self, wanted: np.ndarray | None = None) -> np.ndarray:
         """Scores of every record, float64 (R, C); those not `wanted` (R,) are 0."""
@@ -84,7 +84,9 @@ class Objective:
         self.units = int(unit_of_record.max()) + 1
         self.losses = losses
 
-    def derivatives(self, weights: Weights, step: int, directions: int, part: np.ndarray | None = None) -> Derivatives:
+    def derivatives(
+        self, weights: PerturbedParameters, step: int, directions: int, part: np.ndarray | None = None
+    ) -> Derivatives:
         """Central differences (ℓ(θ + μz) − ℓ(θ − μz)) / 2μ; the weights stand as before when this returns.
 
         Args:
@@ -97,7 +99,7 @@ class Objective:
         columns, means = [], []
         for k in range(directions):
             at: dict[int, np.ndarray] = {}
-            with contextlib.closing(weights.sides(step, k)) as sides:
+            with contextlib.closing(weights.perturb(step, k)) as sides:
                 for side in sides:
                     scores = self.scorer.scores(wanted if part is not None else None)
                     at[side] = self.losses(scores, self.targets)[wanted]

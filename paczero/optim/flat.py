@@ -52,7 +52,7 @@ class _Group:
         torch._foreach_copy_(self.parameters, self._moved_views)
 
 
-class Together:
+class FlatParameters:
     """A trained set whose moves are one operation each.
 
     Args:

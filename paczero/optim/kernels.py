@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from paczero.optim.chunked import Move, Piece, Work, by_torch
+from paczero.optim.chunked import AxpyUpdate, ParameterChunk, Work, by_torch
 from paczero.optim.directions import DirectionLaw
 
 ABSENT = "plain torch; pip install 'paczero[fast]' compiles them (the same bits, several times faster)"
@@ -51,14 +51,14 @@ def describe() -> str:
     return f"compiled by numba {numba.__version__}"
 
 
-def work_for(law: DirectionLaw, setting: str) -> Work:
+def select_kernel(law: DirectionLaw, setting: str) -> Work:
     """How moves along a law's directions are done: compiled where the setting is `auto` and numba works."""
     if setting == "off" or not describe().startswith("compiled") or law.name not in _kernels():
         return by_torch
     return functools.partial(_compiled, _kernels()[law.name])
 
 
-def _compiled(kernel: Kernel, move: Move, parts: Sequence[Piece]) -> None:
+def _compiled(kernel: Kernel, move: AxpyUpdate, parts: Sequence[ParameterChunk]) -> None:
     """The move by a kernel; pieces on other devices than the CPU by torch."""
     elsewhere = [part for part in parts if part.out.device.type != "cpu"]
     if elsewhere:

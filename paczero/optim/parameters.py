@@ -1,7 +1,7 @@
 """The trained weights and everything that moves them: two sides a direction, one update a step, exact to the bit.
 
->>> weights = Weights(dict(model.named_parameters()), law=direction_law("rademacher"), seed=0, mu=1e-3)
->>> with contextlib.closing(weights.sides(step=0, k=0)) as sides:
+>>> weights = PerturbedParameters(dict(model.named_parameters()), law=direction_law("rademacher"), seed=0, mu=1e-3)
+>>> with contextlib.closing(weights.perturb(step=0, k=0)) as sides:
 ...     losses = {side: loss(model) for side in sides}
 >>> weights.update(step=0, rate=1e-3, y=[+1])
 
@@ -27,9 +27,9 @@ from torch import Tensor, nn
 
 from paczero.errors import PACZeroError
 from paczero.optim import kernels
-from paczero.optim.chunked import PIECE, Move, Work, apply, by_torch, pieces
+from paczero.optim.chunked import PIECE, AxpyUpdate, Work, apply, by_torch, pieces
 from paczero.optim.directions import DirectionLaw
-from paczero.optim.flat import Together
+from paczero.optim.flat import FlatParameters
 
 # Up to so many elements a set is moved as one tensor, its directions kept from the sides to the update (32 MiB).
 # Whoever asks for `restore: arithmetic` wants no buffer beyond that of a piece, and a compiled kernel makes directions
@@ -84,7 +84,7 @@ def _checked(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     return {name: parameters[name] for name in sorted(parameters)}
 
 
-class Weights:
+class PerturbedParameters:
     """The trained parameters, by canonical name.
 
     Args:
@@ -122,25 +122,25 @@ class Weights:
         self.law, self.seed, self.mu, self.restore, self.purpose = law, seed, mu, restore, purpose
         self.elements = sum(parameter.numel() for parameter in self.parameters.values())
         self._saved: dict[str, Tensor] = {}
-        self._set: Together | None = None
+        self._set: FlatParameters | None = None
         self.kernel = kernel
 
     def layout(self) -> list[list]:
         """[name, type, shape] of each parameter in the order of names, as the transcript's header holds it."""
         return [[name, str(p.dtype).removeprefix("torch."), list(p.shape)] for name, p in self.parameters.items()]
 
-    def sides(self, step: int, k: int) -> Generator[int, None, None]:
+    def perturb(self, step: int, k: int) -> Generator[int, None, None]:
         """Yield +1, then −1, while the weights stand at θ + side · μ · z; afterwards they are restored.
 
         Wrap it in contextlib.closing: then the weights are restored at once where the body raises or stops early
-        (`copy`: bit for bit; `arithmetic`: by the moves that are left, so to where `pass_by` leads). An interrupt
+        (`copy`: bit for bit; `arithmetic`: by the moves that are left, so to where `skip` leads). An interrupt
         within an arithmetic move itself cannot be undone; build the weights again by replay.
         """
         if self.restore == "copy":
             return self._copied_sides(step, k)
         return self._moved_sides(step, k)
 
-    def pass_by(self, step: int, k: int) -> None:
+    def skip(self, step: int, k: int) -> None:
         """Do to the weights what `sides` does in all, without an evaluation: nothing for `copy`, drift otherwise."""
         if self.restore == "arithmetic":
             for _ in self._moved_sides(step, k):
@@ -196,21 +196,21 @@ class Weights:
     @property
     def _work(self) -> Work:
         """How pieces move; asked when the first does, since what compiles takes its time to load."""
-        return kernels.work_for(self.law, self.kernel)
+        return kernels.select_kernel(self.law, self.kernel)
 
-    def _together(self) -> Together | None:
+    def _together(self) -> FlatParameters | None:
         """The set as one tensor, where it is small."""
         keep = _TOGETHER[self.restore]
         if self.elements > keep or (self.elements > PIECE and self._work is not by_torch):
             return None
         if self._set is None or not self._set.fits():
-            self._set = Together(self.parameters, law=self.law, seed=self.seed, purpose=self.purpose, keep=keep)
+            self._set = FlatParameters(self.parameters, law=self.law, seed=self.seed, purpose=self.purpose, keep=keep)
         return self._set
 
     def _move(
         self, step: int, ks: Sequence[int], factors: Sequence[float], scale: float, *, saved: bool = False
     ) -> None:
-        move = Move(self.law, self.seed, self.purpose, step, ks, factors, scale)
+        move = AxpyUpdate(self.law, self.seed, self.purpose, step, ks, factors, scale)
         apply(move, list(pieces(self.parameters, self._saved if saved else None)), self._work)
 
     def _shift(self, step: int, k: int, by: float, *, saved: bool) -> None:
@@ -261,7 +261,7 @@ class Weights:
                 self._shift(step, k, by, saved=False)
 
 
-class Average:
+class WeightEMA:
     """The exponential average of the iterates, in float32 (post-processing of released bits: it costs no privacy).
 
     After n updates it is Σ_i e^(n−i) θ_i / Σ_i e^(n−i), i = 1..n, so the weights before the first update have no part
@@ -272,7 +272,7 @@ class Average:
         decay: e in [0, 1); 0 keeps the last iterate.
     """
 
-    def __init__(self, weights: Weights, decay: float) -> None:
+    def __init__(self, weights: PerturbedParameters, decay: float) -> None:
         if not 0 <= decay < 1:
             raise PACZeroError(f"average: {decay!r} was given; expected a number in [0, 1)")
         self.weights, self.decay = weights, decay

@@ -1,6 +1,6 @@
 """What a run's moves lose to the rounding of the weights' type, before budget is spent on steps that train nothing.
 
->>> Grain(weights).lost(1e-7, normal=True)                           # float16 weights of size 0.02  # doctest: +SKIP
+>>> RoundingModel(weights).lost_fraction(1e-7, normal=True)     # float16 weights of size 0.02  # doctest: +SKIP
 1.0
 
 A step moves each weight by η/K · Σ_k y_k z_k. Where y is ±1 that is ±η for one Rademacher direction, and else (about) a
@@ -22,7 +22,7 @@ from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
 from paczero.mechanism.registry import KINDS
 from paczero.optim.chunked import pieces
-from paczero.optim.parameters import Weights, round32
+from paczero.optim.parameters import PerturbedParameters, round32
 
 _MOST = 0.5  # of a step, or of the steps: a run that loses more trains next to nothing
 
@@ -38,7 +38,7 @@ _EXPONENTS = 160  # beyond those of all float32 numbers, which end at −148 and
 _FINE, _COARSEST = 0.5, 9.0
 
 
-class Grain:
+class RoundingModel:
     """How finely the non-zero weights can be moved.
 
     Weights of zero are left out: whatever size a step has moves them, and an adapter starts with half of its weights at
@@ -51,7 +51,7 @@ class Grain:
         halves: half the distance from a weight to its neighbour away from zero -> share of the weights, in [0, 1].
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: PerturbedParameters) -> None:
         counts: Counter[float] = Counter()
         for piece in pieces(weights.parameters, size=2**16):
             value = piece.out.float()
@@ -62,7 +62,7 @@ class Grain:
                     counts[max(2.0 ** (at - _EXPONENTS - 1), type_.tiny) * type_.eps / 2] += count
         self.halves = {half: count / counts.total() for half, count in sorted(counts.items())}
 
-    def lost(self, size: float, *, normal: bool) -> float:
+    def lost_fraction(self, size: float, *, normal: bool) -> float:
         """The share, in [0, 1], of a move that does not survive rounding, by weights.
 
         Args:
@@ -91,7 +91,7 @@ def _of_signs(half: float) -> float:
     return float(half < 1)
 
 
-def check_moves(weights: Weights, args: PACZeroConfig) -> list[str]:
+def check_update_precision(weights: PerturbedParameters, args: PACZeroConfig) -> list[str]:
     """Refuses a run whose steps would mostly round to nothing (they would cost budget and train nothing).
 
     What real numbers move is known only when they are released, so that with them it is said and not refused.
@@ -104,12 +104,12 @@ def check_moves(weights: Weights, args: PACZeroConfig) -> list[str]:
     """
     if args.force:
         return []
-    grain, signs = Grain(weights), weights.law.name == "rademacher"
+    grain, signs = RoundingModel(weights), weights.law.name == "rademacher"
 
     def step_lost(rate: float) -> float:
-        return grain.lost(rate / math.sqrt(args.directions), normal=args.directions > 1 or not signs)
+        return grain.lost_fraction(rate / math.sqrt(args.directions), normal=args.directions > 1 or not signs)
 
-    lost = grain.lost(args.mu, normal=not signs)
+    lost = grain.lost_fraction(args.mu, normal=not signs)
     if lost > _MOST:
         raise PACZeroError(
             f"mu: {args.mu:g} rounds away by {lost:.0%} in the type of the trained weights; expected half of it or "

@@ -1,6 +1,7 @@
 """Rebuild the weights of a run from its start and its transcript, bit for bit.
 
->>> weights = Weights(parameters, law=direction_law(header["direction_law"]), seed=header["seed"], mu=header["mu"])
+>>> law = direction_law(header["direction_law"])
+>>> weights = PerturbedParameters(parameters, law=law, seed=header["seed"], mu=header["mu"])
 >>> replay(weights, transcript, until=1000)
 >>> weights.fingerprint()
 
@@ -20,18 +21,18 @@ from paczero.mechanism.transcript import Transcript
 from paczero.models.adapters import attach, peft_config_from
 from paczero.models.loading import base_fingerprint
 from paczero.optim.directions import direction_law
-from paczero.optim.parameters import Average, Weights
+from paczero.optim.parameters import PerturbedParameters, WeightEMA
 
 if TYPE_CHECKING:
     from paczero.mechanism.transcript import Transcript
 
 
 def replay(
-    weights: Weights,
+    weights: PerturbedParameters,
     transcript: "Transcript",
     *,
     until: int,
-    average: Average | None = None,
+    average: WeightEMA | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> None:
     """Apply the first `until` steps of the transcript to weights that stand at the run's start.
@@ -58,7 +59,7 @@ def replay(
         if len(y) != directions:
             raise IntegrityError(f"transcript: step {step} has {len(y)} values; its header says {directions}")
         for k in range(directions):
-            weights.pass_by(step, k)
+            weights.skip(step, k)
         weights.update(step, learning_rate_at(name, learning_rate, steps, step), y)
         if average is not None:
             average.observe()
@@ -72,7 +73,7 @@ def _entry(mapping: Mapping[str, Any], key: str) -> Any:
     return mapping[key]
 
 
-def _compare(header: Mapping[str, Any], weights: Weights, average: Average | None) -> None:
+def _compare(header: Mapping[str, Any], weights: PerturbedParameters, average: WeightEMA | None) -> None:
     ours = {"direction_law": weights.law.name, "seed": weights.seed, "mu": weights.mu, "restore": weights.restore}
     if average is not None:
         ours["average"] = average.decay
@@ -95,7 +96,7 @@ def rebuild(
     *,
     until: int,
     on_step: Callable[[int], None] | None = None,
-) -> tuple[nn.Module, Weights]:
+) -> tuple[nn.Module, PerturbedParameters]:
     """The weights that step `until` would serve, from the base model and the transcript alone, put in place.
 
     Raises:
@@ -110,7 +111,7 @@ def rebuild(
         )
     config = None if header["peft"] is None else peft_config_from(header["peft"])
     wrapped, trained = attach(model, peft_config=config, train_layers=header["train_layers"], seed=header["seed"])
-    weights = Weights(
+    weights = PerturbedParameters(
         trained,
         law=direction_law(header["direction_law"]),
         seed=header["seed"],
@@ -124,7 +125,7 @@ def rebuild(
 
 
 def take_steps(
-    weights: Weights, transcript: Transcript, *, until: int, on_step: Callable[[int], None] | None = None
+    weights: PerturbedParameters, transcript: Transcript, *, until: int, on_step: Callable[[int], None] | None = None
 ) -> None:
     """Moves weights at a run's start to what step `until` serves: the iterate, or the average of them if one is kept.
 
@@ -132,7 +133,7 @@ def take_steps(
         IntegrityError: header and weights disagree, or the transcript has fewer steps.
     """
     decay = transcript.header["average"]
-    average = Average(weights, decay) if decay else None
+    average = WeightEMA(weights, decay) if decay else None
     replay(weights, transcript, until=until, average=average, on_step=on_step)
     if average is not None:
         weights.load(average.snapshot())

@@ -25,7 +25,7 @@ from paczero.release import guarantee, statement
 from paczero.release import plots as figures
 from paczero.release.model_card import CARD, settings
 from paczero.release.wording import COMES_ABOUT, noun, three_sentences
-from paczero.report.run_record import Facts, _mapping, gather
+from paczero.report.run_record import RunRecord, _mapping, load_run_record
 from paczero.run_directory import RunDirectory
 from paczero.utils.formatting import percent
 from paczero.utils.io import write_whole
@@ -49,7 +49,7 @@ def write_report(run: RunDirectory) -> Path:
         PACZeroError: there is no run here, or the report cannot be written.
         IntegrityError: a file of the run is no file of a run any more.
     """
-    facts = gather(run)
+    facts = load_run_record(run)
     pictures = _draw(facts)
     page = render(run, facts, pictures)
     try:
@@ -65,7 +65,7 @@ def write_report(run: RunDirectory) -> Path:
     return run.report / "index.html"
 
 
-def _draw(facts: Facts) -> dict[str, bytes]:
+def _draw(facts: RunRecord) -> dict[str, bytes]:
     """File name -> PNG of every figure that there is data for."""
     header = facts.header
     if header is None:
@@ -85,7 +85,7 @@ def _draw(facts: Facts) -> dict[str, bytes]:
     return pictures
 
 
-def render(run: RunDirectory, facts: Facts, pictures: Mapping[str, bytes]) -> str:
+def render(run: RunDirectory, facts: RunRecord, pictures: Mapping[str, bytes]) -> str:
     """The page. Every text that comes from the run is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -151,7 +151,7 @@ def _epsilon(header: Mapping[str, Any] | None) -> str | None:
     return None if value is None else guarantee.rounded_up(value, 3)
 
 
-def _tiles(facts: Facts) -> list[list[tuple[str, str, str]]]:
+def _tiles(facts: RunRecord) -> list[list[tuple[str, str, str]]]:
     """Value, label and note of the figures at the top, accuracies and the run's own; only what is known."""
     known, own = [], []
     for key, label, note in (
@@ -188,7 +188,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def _happened(facts: Facts) -> list[str]:
+def _happened(facts: RunRecord) -> list[str]:
     """What happened, in sentences, from what is known."""
     header = facts.header
     if header is None:

@@ -35,7 +35,7 @@ _LISTS = frozenset({"beta", "y", "unanimous"})
 
 
 @dataclass
-class Facts:
+class RunRecord:
     """What a run directory says about its run.
 
     Attributes:
@@ -67,11 +67,11 @@ class Facts:
     problem: str | None = None
 
 
-def gather(run: RunDirectory) -> Facts:
+def load_run_record(run: RunDirectory) -> RunRecord:
     """Reads all that is there; what is missing stays empty."""
     if not run.private.is_dir() and not run.release.is_dir():
         raise PACZeroError(f"{str(run.root)!r} holds no run: neither private/ nor release/ is there")
-    facts = Facts()
+    facts = RunRecord()
     transcript = run.release / "transcript.jsonl" if run.finished else run.staged_transcript
     lines = _lines(transcript)
     if lines:
@@ -134,7 +134,7 @@ def _mapping(path: Path, parse: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _read_steps(facts: Facts, journal: list[dict[str, Any]], diagnostics: list[dict[str, Any]]) -> None:
+def _read_steps(facts: RunRecord, journal: list[dict[str, Any]], diagnostics: list[dict[str, Any]]) -> None:
     """Steps from the journal, the rest from the diagnostics; a resumed run may have written a row twice."""
     total = 0.0
     for row in journal:
@@ -165,7 +165,7 @@ def _read_steps(facts: Facts, journal: list[dict[str, Any]], diagnostics: list[d
             facts.development = facts.development.completed(facts.header)
 
 
-def _note_unanimous(facts: Facts, row: Mapping[str, Any]) -> None:
+def _note_unanimous(facts: RunRecord, row: Mapping[str, Any]) -> None:
     flags = row.get("unanimous")
     if flags and (facts.header is None or guarantee.kind_of(facts.header).candidates):
         facts.unanimous[row["t"]] = sum(flags) / len(flags)

@@ -23,7 +23,7 @@ from paczero.data.encoding import Records
 from paczero.errors import IntegrityError
 from paczero.mechanism.subsets import draw_subsets
 from paczero.optim.derivatives import Objective
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 from paczero.training.factory import make_weights
 from paczero.utils.io import canonical, write_whole
 
@@ -86,7 +86,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def pilot_derivatives(
-    args: PACZeroConfig, objective: Objective, pilot: Weights, progress: Progress, *, base: str, pool: str
+    args: PACZeroConfig, objective: Objective, pilot: PerturbedParameters, progress: Progress, *, base: str, pool: str
 ) -> np.ndarray:
     """Derivatives of every unit along the run's pilot directions, clipped as in training: float64 (N, P).
 
@@ -96,23 +96,23 @@ def pilot_derivatives(
         progress: called with (what, done, of).
         base, pool: hashes of the base model and of the pool, by which a `cache_dir` knows them.
     """
-    ranks = objective.scorer.ranks
+    group = objective.scorer.group
     place = (
         None
         if args.cache_dir is None
         else Path(args.cache_dir).expanduser() / _name(args, objective, pilot, base, pool)
     )
     wanted = (objective.units, args.mechanism.pilots)
-    values = None if place is None else ranks.share(partial(_read, place, wanted))
+    values = None if place is None else group.broadcast_from_main(partial(_read, place, wanted))
     if values is None:
         values = _measured(args, objective, pilot, progress)
         if place is not None:
-            ranks.keep(partial(_keep, place, values))
+            group.on_main(partial(_keep, place, values))
     clip = args.mechanism.clip
     return values if clip is None else np.clip(values, -clip, clip)
 
 
-def _name(args: PACZeroConfig, objective: Objective, pilot: Weights, base: str, pool: str) -> str:
+def _name(args: PACZeroConfig, objective: Objective, pilot: PerturbedParameters, base: str, pool: str) -> str:
     """A file's name, made of all that pilot derivatives depend on."""
     key = {
         "base": base,
@@ -126,7 +126,7 @@ def _name(args: PACZeroConfig, objective: Objective, pilot: Weights, base: str, 
     return f"{hashlib.sha256(canonical(key)).hexdigest()[:32]}.pilots.npz"
 
 
-def _measured(args: PACZeroConfig, objective: Objective, pilot: Weights, progress: Progress) -> np.ndarray:
+def _measured(args: PACZeroConfig, objective: Objective, pilot: PerturbedParameters, progress: Progress) -> np.ndarray:
     start = pilot.snapshot()
     columns = []
     for index in range(args.mechanism.pilots):

@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerBase
 from paczero.config import PACZeroConfig
 from paczero.data.encoding import Records
 from paczero.data.metrics import f1, median_threshold
-from paczero.data.tasks.base import Found
+from paczero.data.tasks.base import Predictions
 from paczero.data.tasks.question_answering import generated, has_stopped
-from paczero.distributed.base import ALONE, Ranks
+from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.engine.generation import Ending, Generator
 from paczero.engine.scorer import Scorer
 from paczero.models.layers import plain
@@ -43,15 +43,15 @@ class Evaluator:
     ):
         self.records, self.scorer, self.generator, self.tokenizer = records, scorer, generator, tokenizer
 
-    def find(self) -> Found:
+    def find(self) -> Predictions:
         """What the model makes of the records."""
         scores = self.scorer.scores()
         if self.generator is None:
-            return Found(scores)
+            return Predictions(scores)
         stop = self.records.task.config.stop
-        return Found(scores, [generated(self.tokenizer, ids, stop) for ids in self.generator.generate()])
+        return Predictions(scores, [generated(self.tokenizer, ids, stop) for ids in self.generator.generate()])
 
-    def figures(self, found: Found | None = None, threshold: float = 0.0) -> dict[str, float]:
+    def figures(self, found: Predictions | None = None, threshold: float = 0.0) -> dict[str, float]:
         """Means over the records by name; of what was found, or of the weights as they stand."""
         records = self.records
         return records.task.figures(records.pool, records.encoded, found or self.find(), threshold)
@@ -67,9 +67,9 @@ class Evaluator:
             threshold = median_threshold(found.scores) if median else 0.0
             return DevResult(done, threshold=threshold, **self.figures(found, threshold))
 
-        return self.scorer.ranks.share(judge)
+        return self.scorer.group.broadcast_from_main(judge)
 
-    def table(self, found: Found, threshold: float = 0.0) -> dict[str, list[Any]]:
+    def table(self, found: Predictions, threshold: float = 0.0) -> dict[str, list[Any]]:
         """The same of every record: name of a column -> R values."""
         return self.records.task.table(self.records.pool, self.records.encoded, found, threshold)
 
@@ -80,13 +80,13 @@ def make_evaluator(
     args: PACZeroConfig,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     progress: Progress | None = None,
 ) -> Evaluator:
     """What judges records once, with nothing kept for a next time; `progress` is told how many were generated for."""
-    scorer = make_scorer(model, records, args, first_layer=0, cache=None, ranks=ranks)
+    scorer = make_scorer(model, records, args, first_layer=0, cache=None, group=group)
     generates = records.task.generates
-    generator = make_generator(model, records, args, tokenizer, ranks=ranks, progress=progress) if generates else None
+    generator = make_generator(model, records, args, tokenizer, group=group, progress=progress) if generates else None
     return Evaluator(records, scorer, generator, tokenizer)
 
 
@@ -96,7 +96,7 @@ def make_generator(
     args: PACZeroConfig,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     progress: Progress | None = None,
 ) -> Generator:
     """Greedy generation behind these records' prompts; its scores are the F1 of each record's answer."""
@@ -111,7 +111,7 @@ def make_generator(
         Ending(task.max_new_tokens, end_tokens(model, tokenizer), partial(has_stopped, tokenizer, stop=task.stop)),
         judge=judge,
         batch_tokens=args.batch_tokens,
-        ranks=ranks,
+        group=group,
         engine=args.engine,
         progress=progress,
     )

@@ -12,7 +12,7 @@ from paczero.config import PACZeroConfig
 from paczero.data.batching import MicroBatch, micro_batches
 from paczero.data.encoding import Records
 from paczero.data.metrics import median_threshold
-from paczero.distributed.base import ALONE, Ranks
+from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.engine.hidden_cache import HiddenCache
 from paczero.engine.packing import can_pack
 from paczero.engine.scorer import Scorer
@@ -28,7 +28,7 @@ from paczero.mechanism.secret import coins
 from paczero.models.layers import plain
 from paczero.optim.derivatives import Objective, ScoreSource
 from paczero.optim.directions import direction_law
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 from paczero.training.loop import Schedule
 
 
@@ -153,7 +153,7 @@ def make_scorer(
     first_layer: int,
     cache: Path | None,
     progress: Callable[[int, int], None] | None = None,
-    ranks: Ranks = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     base: str = "",
 ) -> Scorer:
     """The scorer of one set of records, its hidden states cached below `first_layer`.
@@ -172,7 +172,7 @@ def make_scorer(
         first_layer=first_layer,
         cache=store,
         progress=progress,
-        ranks=ranks,
+        group=group,
         engine=args.engine,
     )
 
@@ -182,9 +182,11 @@ def make_objective(source: ScoreSource, records: Records) -> Objective:
     return Objective(source, records.encoded.targets, records.pool.unit_of_record, records.task.losses)
 
 
-def make_weights(trained: dict[str, nn.Parameter], args: PACZeroConfig, *, purpose: str = "direction") -> Weights:
+def make_weights(
+    trained: dict[str, nn.Parameter], args: PACZeroConfig, *, purpose: str = "direction"
+) -> PerturbedParameters:
     """The trained weights under the run's law, seed and μ."""
-    return Weights(
+    return PerturbedParameters(
         trained,
         law=direction_law(args.direction_law),
         seed=args.seed,

@@ -5,7 +5,7 @@ holds a step's release, that is taken instead of a new one, so a run that was ki
 not.
 
 Of several processes, all evaluate, update and know what was released; the first alone has mechanism, journal,
-transcript and observers. What it makes of them the others get by `Ranks.share`, and so they do its errors.
+transcript and observers. What it makes of them the others get by `ProcessGroup.share`, and so they do its errors.
 """
 
 import math
@@ -19,14 +19,14 @@ from typing import ClassVar, Protocol
 import numpy as np
 import torch
 
-from paczero.distributed.base import ALONE, Ranks
+from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.errors import PACZeroError
 from paczero.mechanism.base import Mechanism, Release
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.subsets import draw_part
 from paczero.mechanism.transcript import Transcript
 from paczero.optim.derivatives import Derivatives, Objective
-from paczero.optim.parameters import Average, Weights
+from paczero.optim.parameters import PerturbedParameters, WeightEMA
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Books:
         """The release of a step: the written one where nothing was measured, else a new one, on disk before its use."""
         if measured is None:
             release = Release.from_journal(self.journal.entries[step])
-            self.mechanism.recall(release)
+            self.mechanism.restore(release)
             return release
         release = self.mechanism.release(step, measured.values, nonfinite=measured.nonfinite, part=measured.part)
         self.journal.append(release.to_journal())
@@ -178,17 +178,17 @@ class Trainer:
     def __init__(
         self,
         objective: Objective,
-        weights: Weights,
+        weights: PerturbedParameters,
         mechanism: Mechanism | None,
         *,
         journal: Journal | None,
         transcript: Transcript | None,
         schedule: Schedule,
-        average: Average | None = None,
+        average: WeightEMA | None = None,
         evaluate: Callable[[int], DevResult] | None = None,
         observers: Sequence[Observer] = (),
         stop: Callable[[], bool] = lambda: False,
-        ranks: Ranks = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         check_steps: int = 100,
     ):
         self.objective = objective
@@ -201,7 +201,7 @@ class Trainer:
         self.evaluate = evaluate
         self.observers = observers
         self.stop = stop
-        self.ranks = ranks
+        self.group = group
         self.check_steps = check_steps
         self._best: tuple[float, int, dict[str, torch.Tensor]] | None = None
         self._dev: list[DevResult] = []
@@ -213,8 +213,8 @@ class Trainer:
         Raises:
             Diverged: the weights of the processes differ.
         """
-        schedule, ranks = self.schedule, self.ranks
-        written = ranks.share(lambda: len(self._books().journal.entries))
+        schedule, group = self.schedule, self.group
+        written = group.broadcast_from_main(lambda: len(self._books().journal.entries))
         done = 0
         self._evaluate(done)
         for step in range(schedule.steps):
@@ -223,18 +223,18 @@ class Trainer:
             measured = self._measure(step) if step >= written else None
             if measured is None:
                 self._pass_by(step)
-            y = ranks.share(partial(self._release, step, measured))
+            y = group.broadcast_from_main(partial(self._release, step, measured))
             self.weights.update(step, rate, y)
             if self.average is not None:
                 self.average.observe()
             done = step + 1
             seconds = time.perf_counter() - started
-            ranks.keep(partial(self._tell, step, rate, measured, seconds))
+            group.on_main(partial(self._tell, step, rate, measured, seconds))
             if done % self.check_steps == 0:
-                ranks.check_weights(self.weights.fingerprint, done)
+                group.check_weights(self.weights.fingerprint, done)
             if done % schedule.eval_steps == 0 or done == schedule.steps:
                 self._evaluate(done)
-            if ranks.share(self.stop):
+            if group.broadcast_from_main(self.stop):
                 break
         if self._dev and self._dev[-1].done != done:
             self._evaluate(done)
@@ -250,7 +250,7 @@ class Trainer:
     def _pass_by(self, step: int) -> None:
         """Of a step in the journal, or one without units, what measuring it does to the weights."""
         for k in range(self.schedule.directions):
-            self.weights.pass_by(step, k)
+            self.weights.skip(step, k)
 
     def _books(self) -> Books:
         if self.mechanism is None or self.journal is None or self.transcript is None:
@@ -278,7 +278,11 @@ class Trainer:
     def _part(self, step: int) -> np.ndarray | None:
         """The units of the step: a public part of the pool, or what the mechanism draws in secret; None for all."""
         if self.schedule.units_per_step is None:
-            return self.ranks.share(lambda: self._books().mechanism.sample(step)) if self.schedule.sampled else None
+            return (
+                self.group.broadcast_from_main(lambda: self._books().mechanism.sample(step))
+                if self.schedule.sampled
+                else None
+            )
         return draw_part(self.objective.units, self.schedule.units_per_step, seed=self.schedule.seed, step=step)
 
     def _evaluate(self, done: int) -> None:
@@ -293,7 +297,7 @@ class Trainer:
                 figure = -math.inf
             if done > 0 and figure is not None and (self._best is None or figure > self._best[0]):
                 self._best = (figure, done, self.weights.snapshot())
-        self.ranks.keep(partial(self._tell_dev, result))
+        self.group.on_main(partial(self._tell_dev, result))
 
     def served(self) -> AbstractContextManager[None]:
         """A context in which the weights are those that are served: the average, where one is kept."""
@@ -306,5 +310,5 @@ class Trainer:
             self.weights.load(weights)
         elif self.average is not None:
             self.weights.load(self.average.snapshot())
-        self.ranks.check_weights(self.weights.fingerprint, done)
+        self.group.check_weights(self.weights.fingerprint, done)
         return Outcome(done, chosen, self._dev)

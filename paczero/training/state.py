@@ -24,7 +24,7 @@ from paczero.mechanism.registry import KINDS
 from paczero.mechanism.secret import create_secret, reuse_secret
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.models.adapters import ADAPTER_LAW
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 from paczero.run_directory import RunDirectory
 from paczero.training.factory import make_mechanism, mechanism_header
 from paczero.training.loop import Books
@@ -87,7 +87,7 @@ def check_books(args: PACZeroConfig, run: RunDirectory, header: dict[str, Any], 
 def facts(
     args: PACZeroConfig, header: Mapping[str, Any], pool: Pool, dev: Pool | None, batches: Sequence[MicroBatch]
 ) -> dict[str, str]:
-    """What it is in words -> its value in this process, for `Ranks.agree`."""
+    """What it is in words -> its value in this process, for `ProcessGroup.agree`."""
     settings = {name: value for name, value in asdict(args).items() if name not in ("output_dir", "device")}
     partition = hashlib.sha256()
     for batch in batches:
@@ -106,7 +106,7 @@ def facts(
 
 
 def transcript_header(
-    args: PACZeroConfig, *, base: dict[str, str], peft: dict[str, Any] | None, weights: Weights, units: int
+    args: PACZeroConfig, *, base: dict[str, str], peft: dict[str, Any] | None, weights: PerturbedParameters, units: int
 ) -> dict[str, Any]:
     """What a replay needs to know beside the base model; public."""
     chosen = args.mechanism

@@ -42,8 +42,8 @@ from paczero.models.adapters import attach, peft_settings
 from paczero.models.layers import first_trained_layer, plain
 from paczero.models.loading import base_fingerprint, load
 from paczero.optim.derivatives import Objective
-from paczero.optim.parameters import Average
-from paczero.optim.precision import check_moves
+from paczero.optim.parameters import WeightEMA
+from paczero.optim.precision import check_update_precision
 from paczero.release.plots import Development
 from paczero.release.publish import publish_release, save_weights
 from paczero.run_directory import RunDirectory
@@ -127,7 +127,7 @@ class PACZeroTrainer:
         names: Mapping[str, Any] | None = None,
     ):
         self.args = args or PACZeroConfig()
-        self.ranks = join()
+        self.group = join()
         if train_dataset is None:
             raise PACZeroError("train_dataset: none was given; expected a file, a hub name or a dataset with the pool")
         if eval_dataset is None and (self.args.select != "last" or self.args.threshold != "none"):
@@ -147,7 +147,7 @@ class PACZeroTrainer:
         base, self.processing_class = load(
             model,
             dtype=self.args.dtype,
-            device=self.ranks.device(self.args.device),
+            device=self.group.device(self.args.device),
             tokenizer=processing_class,
             engine=self.args.engine,
             keep=self.args.train_layers or (),
@@ -180,7 +180,7 @@ class PACZeroTrainer:
         self.weights = make_weights(self._trained, self.args)
         self.threshold = 0.0
         check_fit(self.args, self.pool)
-        self._rounding = check_moves(self.weights, self.args)
+        self._rounding = check_update_precision(self.weights, self.args)
         self.header = transcript_header(
             self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.pool.units
         )
@@ -188,11 +188,11 @@ class PACZeroTrainer:
 
     def _check_ranks(self) -> None:
         """Refuses ranks that would not compute the same run."""
-        if self.ranks.size == 1:
+        if self.group.size == 1:
             return
         batches = make_batches(self.pool, self.args, self.model)
         dev = None if self.dev is None else self.dev.pool
-        self.ranks.agree(facts(self.args, self.header, self.pool.pool, dev, batches))
+        self.group.assert_equal(facts(self.args, self.header, self.pool.pool, dev, batches))
 
     # -- what users call -----------------------------------------------------------------------------------------------
 
@@ -206,8 +206,8 @@ class PACZeroTrainer:
             PACZeroError: the directory is in use, not empty, or holds no run to resume.
             IntegrityError: what is in it does not belong to this pool, model and settings, or was changed.
         """
-        with contextlib.ExitStack() as held, self.ranks.watched():
-            self.ranks.keep(lambda: self._open(held, resume=resume_from_checkpoint))
+        with contextlib.ExitStack() as held, self.group.watched():
+            self.group.on_main(lambda: self._open(held, resume=resume_from_checkpoint))
             return self._train()
 
     def _open(self, held: contextlib.ExitStack, *, resume: bool) -> None:
@@ -251,7 +251,7 @@ class PACZeroTrainer:
         """
         folder = Path(output_dir) if output_dir is not None else self.run.root / "saved"
         save = partial(save_weights, self.model, self.processing_class, folder, base=self._base["id"])
-        self.ranks.keep(save)
+        self.group.on_main(save)
         return folder
 
     def estimate(self) -> Cost:
@@ -266,7 +266,7 @@ class PACZeroTrainer:
             args=self.args,
             generator=self._generator(self.pool) if self._trains_on_f1 else None,
         )
-        return cost.shared(self.ranks.size, len(batches))
+        return cost.shared(self.group.size, len(batches))
 
     def with_args(self, args: PACZeroConfig) -> "PACZeroTrainer":
         """The same model, records and cached states under other settings; the weights go back to where they began.
@@ -298,11 +298,11 @@ class PACZeroTrainer:
         started = time.perf_counter()
         with contextlib.ExitStack() as until:
             begin = partial(Watchers.begin, until, self.run, self.args, self._callbacks, self.observers)
-            watchers = self.ranks.keep(lambda: begin(self.model, self.processing_class))
+            watchers = self.group.on_main(lambda: begin(self.model, self.processing_class))
             outcome, books = self._loop(watchers)
             statement = self._publish(outcome)
         # The pool's text in another form; a mapping in use stays.
-        self.ranks.keep(lambda: shutil.rmtree(self.run.cache, ignore_errors=True))
+        self.group.on_main(lambda: shutil.rmtree(self.run.cache, ignore_errors=True))
         entries = [] if books is None else books.journal.entries
         flags = [flag for entry in entries for flag in entry["unanimous"]]
         return TrainResult(
@@ -318,12 +318,12 @@ class PACZeroTrainer:
     def _loop(self, watchers: Watchers | None) -> tuple[Outcome, Books | None]:
         args, dev = self.args, None if self.dev is None else self.dev.pool
         self._restart()
-        self.ranks.keep(lambda: check_books(args, self.run, self.header, self.pool.pool, dev))
+        self.group.on_main(lambda: check_books(args, self.run, self.header, self.pool.pool, dev))
         source = self._generator(self.pool) if self._trains_on_f1 else self.scorer(self.pool, "pool")
         objective = make_objective(source, self.pool)
         objective.scorer.check()
         candidates = self._candidates(objective)
-        books = self.ranks.keep(lambda: open_books(args, self.run, self.header, self.pool.pool, dev, candidates))
+        books = self.group.on_main(lambda: open_books(args, self.run, self.header, self.pool.pool, dev, candidates))
         trainer = Trainer(
             objective,
             self.weights,
@@ -331,13 +331,13 @@ class PACZeroTrainer:
             journal=None if books is None else books.journal,
             transcript=None if books is None else books.transcript,
             schedule=make_schedule(args),
-            average=Average(self.weights, args.average) if args.average else None,
+            average=WeightEMA(self.weights, args.average) if args.average else None,
             evaluate=None
             if self.dev is None
             else partial(self._evaluate_dev, self.evaluator(self.dev, "dev set"), watchers),
             observers=[] if watchers is None else watchers.all,
             stop=lambda: watchers is not None and watchers.callbacks.stop,
-            ranks=self.ranks,
+            group=self.group,
             check_steps=args.engine.check_steps,
         )
         return trainer.run(), books
@@ -357,7 +357,7 @@ class PACZeroTrainer:
         path = self.run.candidates
         if not KINDS[self.args.mechanism.name].candidates:
             return None
-        if self.ranks.share(path.exists):
+        if self.group.broadcast_from_main(path.exists):
             return partial(read_candidates, path)
         base = self._base["sha256"]
         draw = measured_candidates(self.args, objective, self._trained, self.pool, self.progress, base)
@@ -365,7 +365,7 @@ class PACZeroTrainer:
 
     def _evaluate_dev(self, evaluator: Evaluator, watchers: Watchers | None, done: int) -> DevResult:
         """On the dev set, or what an earlier start of this run found there."""
-        known = self.ranks.share(lambda: None if watchers is None else watchers.diagnostics.dev.get(done))
+        known = self.group.broadcast_from_main(lambda: None if watchers is None else watchers.diagnostics.dev.get(done))
         return known or evaluator.dev_result(done, median=self.args.threshold == "median")
 
     def _publish(self, outcome: Outcome) -> dict[str, Any]:
@@ -383,7 +383,7 @@ class PACZeroTrainer:
             development=None if self.dev is None else _development(outcome, len(self.dev.pool), self.args),
             task=self.args.task,
         )
-        return self.ranks.share(publish)
+        return self.group.broadcast_from_main(publish)
 
     def _populate(self, staged: RunDirectory) -> None:
         named = {"model": self._base["id"], "peft": self._peft, **self._names}
@@ -405,7 +405,7 @@ class PACZeroTrainer:
     def _generator(self, records: Records, what: str | None = None) -> Generator:
         progress = None if what is None else partial(self.progress, f"answers, {what}")
         return make_generator(
-            self.model, records, self.args, self.processing_class, ranks=self.ranks, progress=progress
+            self.model, records, self.args, self.processing_class, group=self.group, progress=progress
         )
 
     def evaluator(self, records: Records, what: str = "records") -> Evaluator:
@@ -417,7 +417,7 @@ class PACZeroTrainer:
         """The scorer of these records; what lies below the trained layers is computed once and kept."""
         key = records.pool.hash()
         if key not in self._scorers:
-            self.ranks.agree({what: key})
+            self.group.assert_equal({what: key})
             self._scorers[key] = make_scorer(
                 self.model,
                 records,
@@ -425,7 +425,7 @@ class PACZeroTrainer:
                 first_layer=self._first_layer,
                 cache=self._cache(),
                 progress=lambda done, of: self.progress(f"hidden states, {what}", done, of),
-                ranks=self.ranks,
+                group=self.group,
                 base=self._base["sha256"],
             )
         return self._scorers[key]

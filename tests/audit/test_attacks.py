@@ -29,8 +29,8 @@ def slow_bayes(trial, gaussian):
 
 
 @pytest.mark.parametrize("channel", ["bit", "gaussian"])
-def test_it_is_bayes_rule(laboratory, tmp_path, channel):
-    lab = laboratory("mi", budget=0.6, channel=channel, directions=2)
+def test_it_is_bayes_rule(simulation, tmp_path, channel):
+    lab = simulation("mi", budget=0.6, channel=channel, directions=2)
     for number in range(5):
         trial = lab.run(tmp_path / str(number))
         np.testing.assert_allclose(
@@ -39,13 +39,13 @@ def test_it_is_bayes_rule(laboratory, tmp_path, channel):
 
 
 @pytest.mark.parametrize("name", ["zpl", "skip"])
-def test_nothing_is_learned_where_nothing_is_said(laboratory, tmp_path, name):
-    lab = laboratory(name)
+def test_nothing_is_learned_where_nothing_is_said(simulation, tmp_path, name):
+    lab = simulation(name)
     np.testing.assert_allclose(bayes(lab.run(tmp_path / "one")), 1 / 8)
 
 
-def test_everything_is_learned_where_all_is_said(laboratory, tmp_path):
-    lab = laboratory("half-sign", steps=24)
+def test_everything_is_learned_where_all_is_said(simulation, tmp_path):
+    lab = simulation("half-sign", steps=24)
     for number in range(4):
         trial = lab.run(tmp_path / str(number))
         belief = bayes(trial)
@@ -71,8 +71,8 @@ def test_the_trained_attacker_learns_what_is_there_and_no_more():
         assert least <= right.mean() <= most
 
 
-def test_runs_without_candidates_are_refused(laboratory, tmp_path):
-    trial = laboratory("none").run(tmp_path / "one")
+def test_runs_without_candidates_are_refused(simulation, tmp_path):
+    trial = simulation("none").run(tmp_path / "one")
     assert isinstance(trial, Trial) and trial.signs is None
     with pytest.raises(ValueError, match="no candidates"):
         bayes(replace(trial))

@@ -7,7 +7,7 @@ import pytest
 
 from paczero.audit import canaries as module
 from paczero.audit.canaries import canaries, canary_settings, label_of, own_and_references
-from paczero.audit.simulation import Laboratory, scratch
+from paczero.audit.simulation import Simulation, scratch
 from paczero.config import MechanismConfig
 
 from ..written_runs import make_header
@@ -37,9 +37,9 @@ def test_differential_privacy_holds():
             assert "nothing is promised" not in row.meaning
 
 
-def test_the_insider_s_ratio_is_that_of_a_step(laboratory):
+def test_the_insider_s_ratio_is_that_of_a_step(simulation):
     """With the canary a contested step releases a coin, without it the common sign: ln 1/2 against ln 1."""
-    lab = laboratory("zpl")
+    lab = simulation("zpl")
     members = np.array([[True, False], [True, False], [False, True]])
     g = np.array([1.0, 1.0, -1.5])  # without the last unit: +2 and +0; with it +2 and −1.5
     trial = lab.run(_place())
@@ -72,4 +72,4 @@ def test_the_table_says_on_what_it_rests():
     assert (result.base, result.canaries, result.steps) == (32, 16, 6)
     lira, insider = result.rows
     assert sum(lira.scores) == 24 * 16 and sum(insider.scores) == 24
-    assert isinstance(Laboratory, type) and 0 <= lira.tpr_01_percent <= lira.tpr_1_percent <= 1
+    assert isinstance(Simulation, type) and 0 <= lira.tpr_01_percent <= lira.tpr_1_percent <= 1

@@ -9,7 +9,7 @@ import pytest
 
 from paczero.audit import reruns as module
 from paczero.audit.reruns import attack, rerun
-from paczero.audit.simulation import Laboratory, settings
+from paczero.audit.simulation import Simulation, settings
 from paczero.config import MechanismConfig
 from paczero.errors import PACZeroError
 from paczero.mechanism.bounds import posterior_success
@@ -24,7 +24,7 @@ def short(directory, runs=40, args=ARGS, **more):
 def test_it_goes_on_where_it_was(tmp_path, monkeypatch):
     """No outcome is counted twice, half a line is made again, and the same outcomes give the same figures."""
     directory, count = tmp_path / "audit", [0]
-    real = Laboratory.run
+    real = Simulation.run
 
     def counted(self, *given, **more):
         count[0] += 1
@@ -32,7 +32,7 @@ def test_it_goes_on_where_it_was(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(self, *given, **more)
 
-    monkeypatch.setattr(Laboratory, "run", counted)
+    monkeypatch.setattr(Simulation, "run", counted)
     with pytest.raises(KeyboardInterrupt):
         short(directory)
     (path,) = directory.iterdir()
@@ -58,9 +58,9 @@ def test_other_settings_are_other_re_runs(tmp_path):
     assert len(list((tmp_path / "audit").iterdir())) == 2
 
 
-def test_a_leak_passes_the_bound(tmp_path, laboratory):
+def test_a_leak_passes_the_bound(tmp_path, simulation):
     """Of a run that says everything but claims to say nothing, by the same attacks and the same rule."""
-    lab = laboratory("half-sign", steps=24)
+    lab = simulation("half-sign", steps=24)
     trials = [lab.run(tmp_path / str(number)) for number in range(40)]
     lab.args, honest = replace(lab.args, mechanism=replace(lab.args.mechanism, name="zpl")), lab.args
     found = {result.name: result.comparison for result in attack(trials, lab).attacks}
@@ -69,8 +69,8 @@ def test_a_leak_passes_the_bound(tmp_path, laboratory):
     assert found["bayes-unit"].exceeded and found["bayes-secret"].exceeded and found["bayes-units"].exceeded
 
 
-def test_outcomes_come_back_as_they_were(laboratory, tmp_path):
-    trial = laboratory("mi", budget=0.3, channel="gaussian", directions=2).run(tmp_path / "one")
+def test_outcomes_come_back_as_they_were(simulation, tmp_path):
+    trial = simulation("mi", budget=0.3, channel="gaussian", directions=2).run(tmp_path / "one")
     back = module._unpacked(json.loads(json.dumps(module._packed(trial))))
     for name in ("y", "signs", "noise", "output", "inside", "weights", "losses"):
         assert np.array_equal(getattr(back, name), getattr(trial, name)), name

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from paczero.audit.simulation import Laboratory, scratch, settings, settings_of
+from paczero.audit.simulation import Simulation, scratch, settings, settings_of
 from paczero.config import MechanismConfig
 from paczero.mechanism.registry import KINDS
 from paczero.mechanism.signs import subset_signs
@@ -12,9 +12,9 @@ from ..written_runs import make_header
 
 
 @pytest.mark.parametrize("family", ["random", "paired", "balanced"])
-def test_signs_are_what_the_attacker_computes(laboratory, tmp_path, family):
+def test_signs_are_what_the_attacker_computes(simulation, tmp_path, family):
     """From derivatives and candidates, both of which are public here."""
-    lab = laboratory("mi", family=family, budget=0.3)
+    lab = simulation("mi", family=family, budget=0.3)
     assert (lab.membership.sum(axis=1) == 4).all()
     trial = lab.run(tmp_path / "one")
     for step in range(8):
@@ -23,21 +23,21 @@ def test_signs_are_what_the_attacker_computes(laboratory, tmp_path, family):
     assert (trial.inside == lab.membership[:, trial.secret]).all()
 
 
-def test_every_run_begins_at_the_start(laboratory, tmp_path):
-    lab = laboratory("none")
+def test_every_run_begins_at_the_start(simulation, tmp_path):
+    lab = simulation("none")
     first, second = lab.run(tmp_path / "one"), lab.run(tmp_path / "two")
     assert (first.y == second.y).all() and (first.weights == second.weights).all()
     assert (first.losses == second.losses).all()
 
 
-def test_secrets_are_fresh(laboratory, tmp_path):
-    lab = laboratory("zpl")
+def test_secrets_are_fresh(simulation, tmp_path):
+    lab = simulation("zpl")
     assert len({lab.run(tmp_path / str(number)).secret for number in range(12)}) > 2
 
 
-def test_who_is_not_there_moves_nothing(laboratory, tmp_path):
+def test_who_is_not_there_moves_nothing(simulation, tmp_path):
     """The mean of `none` is that of the units that are there; what others would have said is kept for the attacker."""
-    lab, there = laboratory("none"), np.arange(32) < 20
+    lab, there = simulation("none"), np.arange(32) < 20
     trial = lab.run(tmp_path / "some", there=there)
     np.testing.assert_allclose(trial.y[:, 0], trial.derivatives[:, 0, :20].mean(axis=1), rtol=1e-12)
     assert trial.derivatives.shape == (8, 1, 32)
@@ -45,7 +45,7 @@ def test_who_is_not_there_moves_nothing(laboratory, tmp_path):
 
 def test_a_secret_sample_is_taken_of_those_that_are_there(tmp_path):
     args = settings(MechanismConfig(name="dpzero", epsilon=2.0, sampling=0.5), steps=4)
-    trial = Laboratory(args, units=40).run(tmp_path / "one", there=np.arange(40) < 32)
+    trial = Simulation(args, units=40).run(tmp_path / "one", there=np.arange(40) < 32)
     assert trial.y.shape == (4, 1) and np.isfinite(trial.y).all()
 
 

@@ -54,9 +54,9 @@ def test_the_promise_in_a_sentence(name: str, said: str) -> None:
 def test_the_mechanism_in_a_line(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from paczero.cli import preflight as announce
+    from paczero.cli import preflight as preflight
 
     for part in ("model_line", "_pool"):
-        monkeypatch.setattr(announce, part, lambda *_: "")
+        monkeypatch.setattr(preflight, part, lambda *_: "")
     trainer: Any = SimpleNamespace(header=header_of(name))
     assert dict(run_lines(trainer, None, None))["Mechanism"].endswith(said)  # type: ignore[arg-type]

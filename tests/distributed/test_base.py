@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paczero.distributed.base import ALONE, balanced, join, world
+from paczero.distributed.base import SINGLE_PROCESS, balanced, join, world
 from paczero.errors import PACZeroError
 
 Launch = Callable[..., Any]
@@ -32,12 +32,12 @@ def test_equal_pieces_are_dealt_out_evenly() -> None:
 
 
 def test_alone() -> None:
-    ranks = join()
-    assert ranks is ALONE and ranks.first and ranks.size == 1
-    assert ranks.share(lambda: 3) == ranks.keep(lambda: 3) == 3
-    assert ranks.mine([4, 2]) == [0, 1] and ranks.device("auto") == "auto"
+    group = join()
+    assert group is SINGLE_PROCESS and group.is_main and group.size == 1
+    assert group.broadcast_from_main(lambda: 3) == group.on_main(lambda: 3) == 3
+    assert group.shard([4, 2]) == [0, 1] and group.device("auto") == "auto"
     values = np.arange(3.0)
-    assert ranks.sum(values) is values
+    assert group.sum(values) is values
 
 
 @pytest.mark.parametrize("given", [("2", "2"), ("0", "0"), ("x", "2"), ("-1", "2")])
@@ -57,7 +57,9 @@ def test_what_travels(launcher: Launch, size: int) -> None:
         assert said["long"] == [0, 400, 504, 505, 100_000]
         assert said["share"] == {"from": 0}
         assert said["keep"] == (10 if rank == 0 else None)
-        kind, text = ("IntegrityError", "no such file") if rank == 0 else ("Elsewhere", "rank 0 ended: no such file")
+        kind, text = (
+            ("IntegrityError", "no such file") if rank == 0 else ("RemoteRankError", "rank 0 ended: no such file")
+        )
         assert said["refused"] == [kind, text, 1]
     assert sorted(itertools.chain(*(said["mine"] for said in done.results))) == [0, 1, 2, 3]
     told = {said["agree"] for said in done.results}
@@ -76,5 +78,5 @@ def test_one_fails_by_itself(launcher: Launch, rank: int, agent: bool) -> None:
     assert done.status == [1, 1, 1], done.err
     assert done.results[rank]["said"] == ["OSError", "disk full"]
     for other in {0, 1, 2} - {rank}:
-        assert done.results[other]["said"] == ["Elsewhere", f"rank {rank} ended: disk full"]
+        assert done.results[other]["said"] == ["RemoteRankError", f"rank {rank} ended: disk full"]
         assert done.results[other]["took"] < 10 and done.results[other]["code"] == 1

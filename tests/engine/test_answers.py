@@ -9,7 +9,7 @@ from peft import LoraConfig
 
 from paczero.config import EngineConfig
 from paczero.data.batching import micro_batches
-from paczero.data.completions import OwnAnswers
+from paczero.data.completions import PerRecordCompletions
 from paczero.engine.hidden_cache import HiddenCache
 from paczero.engine.scorer import Scorer
 from paczero.models.adapters import attach
@@ -39,7 +39,7 @@ def test_scores_are_the_mean_log_probability(
 ) -> None:
     peft = LoraConfig(r=2, target_modules=targets, layers_to_transform=[2])
     model, trained = attach(decoder("llama"), peft_config=peft)
-    answers = OwnAnswers(ANSWERS)
+    answers = PerRecordCompletions(ANSWERS)
     batches = micro_batches(PROMPTS, answers, batch_tokens=lots, packing=engine.packing, prefix=engine.prefix)
     first = first_trained_layer(model, list(trained))
     scorer = Scorer(model, batches, answers, first_layer=first, cache=HiddenCache(2**30, None), engine=engine)

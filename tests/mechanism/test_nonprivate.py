@@ -49,7 +49,7 @@ def test_a_written_release_is_taken_again():
     releases = [mechanism.release(step, G + step) for step in range(3)]
     resumed = Mean(directions=2)
     for release in releases[:2]:
-        resumed.recall(Release.from_journal(parse_line(canonical(release.to_journal()), "entry")))
+        resumed.restore(Release.from_journal(parse_line(canonical(release.to_journal()), "entry")))
     assert resumed.release(2, G + 2) == releases[2]
 
 
@@ -69,7 +69,7 @@ def test_a_written_release_is_taken_again():
 def test_an_edited_release_is_refused(edit):
     release = Mean(directions=2).release(0, G)
     with pytest.raises(IntegrityError, match="step"):
-        Mean(directions=2).recall(dataclasses.replace(release, **edit))
+        Mean(directions=2).restore(dataclasses.replace(release, **edit))
 
 
 def test_out_of_range_arguments_are_refused():

@@ -13,7 +13,7 @@ from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism import pac as module
 from paczero.mechanism.base import Release
 from paczero.mechanism.pac import MI, ZPL, HalfSign, Skip
-from paczero.mechanism.secret import SystemCoins, TestCoins, create_secret, open_secret
+from paczero.mechanism.secret import SeededCoins, SystemCoins, create_secret, open_secret
 from paczero.mechanism.signs import subset_signs
 from paczero.mechanism.subsets import draw_part, draw_subsets
 from paczero.utils.io import canonical, parse_line
@@ -52,7 +52,7 @@ def derivatives(step, directions=1, shift=0.0):
 
 def make_mi(secret, coins=None, **changes):
     settings_ = {"clip": 3.0, "budget": 0.3, "steps": STEPS, "directions": 1} | changes
-    return MI(MEMBERSHIP, coins=coins or TestCoins(1), secret=secret, **settings_)
+    return MI(MEMBERSHIP, coins=coins or SeededCoins(1), secret=secret, **settings_)
 
 
 def contested(membership=MEMBERSHIP, start=0):
@@ -111,7 +111,7 @@ def test_skip_releases_nothing_where_candidates_disagree_and_never_opens_the_sec
     assert skip.budget == skip.spent == 0.0
     for y in ((1, -1), (-1, -1), (0, 0), (0, 1)):
         with pytest.raises(IntegrityError, match="y does not follow"):
-            Skip(MEMBERSHIP, clip=3.0, coins=Untouchable(), directions=2).recall(dataclasses.replace(release, y=y))
+            Skip(MEMBERSHIP, clip=3.0, coins=Untouchable(), directions=2).restore(dataclasses.replace(release, y=y))
 
 
 def test_half_sign_releases_the_secret_candidates_sign_and_promises_nothing(secret):
@@ -197,21 +197,21 @@ def makers(secret):
 
 def test_a_resumed_run_goes_on_as_if_it_had_never_stopped(secret):
     for make in makers(secret):
-        whole = run(make(TestCoins(5)), STEPS)
+        whole = run(make(SeededCoins(5)), STEPS)
         assert any(not all(release.unanimous) for release in whole)
         for stop in (0, 1, 7, STEPS):
             resumed = make(Untouchable())
             for release in whole[:stop]:
                 entry = parse_line(canonical(release.to_journal()), "entry")  # as it comes back from the disk
-                resumed.recall(Release.from_journal(entry))
-            resumed._coins = TestCoins(5)
+                resumed.restore(Release.from_journal(entry))
+            resumed._coins = SeededCoins(5)
             assert run(resumed, STEPS, stop) == whole[stop:]
             assert resumed.spent == pytest.approx(sum(sum(release.beta) for release in whole), rel=1e-12)
 
 
 def test_an_edited_release_is_refused(secret):
     for make in makers(secret):
-        whole = run(make(TestCoins(5)), 6)
+        whole = run(make(SeededCoins(5)), 6)
         step = next(t for t in range(6) if not all(whole[t].unanimous))
         good = whole[step]
         other = bytes(value ^ 0xFF for value in good.signs[0])
@@ -234,9 +234,9 @@ def test_an_edited_release_is_refused(secret):
         for edit in edits:
             mechanism = make(Untouchable())
             for release in whole[:step]:
-                mechanism.recall(release)
+                mechanism.restore(release)
             with pytest.raises(IntegrityError, match="step") as caught:
-                mechanism.recall(dataclasses.replace(good, **edit))
+                mechanism.restore(dataclasses.replace(good, **edit))
             assert "\n" not in str(caught.value)
 
 
@@ -274,8 +274,8 @@ def test_the_order_of_the_pool_does_not_matter(seed, random):
     g = np.random.default_rng(seed).standard_normal((UNITS, 2)) * 10.0
     g[seed % UNITS] = math.nan
     order = random.sample(range(UNITS), UNITS)
-    one = ZPL(MEMBERSHIP, clip=3.0, coins=TestCoins(0), directions=2).release(0, g)
-    other = ZPL(MEMBERSHIP[order], clip=3.0, coins=TestCoins(0), directions=2).release(0, g[order])
+    one = ZPL(MEMBERSHIP, clip=3.0, coins=SeededCoins(0), directions=2).release(0, g)
+    other = ZPL(MEMBERSHIP[order], clip=3.0, coins=SeededCoins(0), directions=2).release(0, g[order])
     assert one == other
     assert one.nonfinite == 2
 

@@ -9,7 +9,7 @@ import pytest
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism import secret as module
-from paczero.mechanism.secret import Secret, SystemCoins, TestCoins, coins, create_secret, open_secret, reuse_secret
+from paczero.mechanism.secret import Secret, SeededCoins, SystemCoins, coins, create_secret, open_secret, reuse_secret
 
 SIGNS = [1, -1, 1, -1]
 
@@ -145,7 +145,7 @@ def test_no_space_leaves_nothing(tmp_path, monkeypatch):
 def test_coins_are_fresh_or_a_function_of_the_test_seed():
     system, tested = coins(), coins(7)
     assert isinstance(system, SystemCoins)
-    assert isinstance(tested, TestCoins)
+    assert isinstance(tested, SeededCoins)
     words = {system.word(0, 0) for _ in range(8)}
     assert len(words) == 8
     assert tested.word(3, 1) == coins(7).word(3, 1)

@@ -10,7 +10,7 @@ from paczero.errors import PACZeroError
 from paczero.mechanism.dp import DPSign
 from paczero.mechanism.nonprivate import Coin, FullSign
 from paczero.mechanism.randomness import Draws
-from paczero.mechanism.secret import SystemCoins, TestCoins
+from paczero.mechanism.secret import SeededCoins, SystemCoins
 
 G = np.random.default_rng(0).standard_normal((101, 3)) * 10
 
@@ -28,7 +28,7 @@ def test_full_sign_is_that_of_the_clipped_sum():
 
 
 def test_a_coin_learns_nothing():
-    others = [Coin(coins=TestCoins(4), directions=3).release(0, values).y for values in (G, -G, G * math.nan)]
+    others = [Coin(coins=SeededCoins(4), directions=3).release(0, values).y for values in (G, -G, G * math.nan)]
     assert len(set(others)) == 1
     fair = Coin(coins=SystemCoins())
     assert abs(sum(fair.release(t, G[:, :1]).y[0] for t in range(4000))) < 7 * math.sqrt(4000)

@@ -12,7 +12,7 @@ from torch import nn
 from paczero.optim import chunked as moves
 from paczero.optim import parameters as updates
 from paczero.optim.directions import RADEMACHER
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 
 from ..small_weights import LAWS, RESTORES, make, same_bits
 
@@ -26,10 +26,10 @@ def test_neither_threads_nor_pieces_nor_the_way_matter(restore, law, monkeypatch
         monkeypatch.setattr(moves, "_CPU_SPREAD", spread)
         monkeypatch.setattr(updates, "_TOGETHER", {restore: together})
         big = {"w": nn.Parameter(torch.linspace(-1, 1, 90_000).view(300, 300).clone())}
-        weights = Weights(big, law=law, seed=0, mu=1e-2, restore=restore, kernel="off")
+        weights = PerturbedParameters(big, law=law, seed=0, mu=1e-2, restore=restore, kernel="off")
         for step in range(2):
             for k in range(2):
-                for _ in weights.sides(step, k):
+                for _ in weights.perturb(step, k):
                     pass
             weights.update(step, 1e-2, [1, -1])
         return weights.fingerprint()
@@ -56,7 +56,7 @@ def test_small_trained_sets_draw_each_direction_once(monkeypatch):
     monkeypatch.setattr(RADEMACHER, "draw_laid", lambda *given, **at: calls.append(at["step"]) or draw(*given, **at))
     weights = make()
     for step in range(2):
-        for _ in weights.sides(step, 0):
+        for _ in weights.perturb(step, 0):
             pass
         weights.update(step, 1e-3, [1])
     assert calls == [0, 1]
@@ -69,7 +69,7 @@ def test_directions_are_kept_up_to_a_limit_only(monkeypatch):
     monkeypatch.setattr(updates, "_TOGETHER", {"copy": 2 * padded})
     weights.update(0, 1e-3, [1])
     for k in range(4):
-        next(weights.sides(1, k))
+        next(weights.perturb(1, k))
     assert [k for k, _ in weights._set._kept] == [0, 1]
 
 

@@ -16,7 +16,7 @@ from paczero.models.adapters import attach
 from paczero.models.layers import first_trained_layer
 from paczero.optim.derivatives import Objective
 from paczero.optim.directions import direction_law
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 
 Decoder = Callable[..., PreTrainedModel]
 GENERATOR = np.random.default_rng(3)
@@ -33,7 +33,7 @@ def objective(
     mu: float = 1e-2,
     law: str = "rademacher",
     restore: str = "copy",
-) -> tuple[Objective, Weights]:
+) -> tuple[Objective, PerturbedParameters]:
     _, trained = attach(model, train_layers=layers)
     tree = CandidateTree(WORDS)
     scorer = Scorer(
@@ -43,7 +43,7 @@ def objective(
         first_layer=first_trained_layer(model, list(trained)),
         cache=HiddenCache(2**30, None),
     )
-    weights = Weights(trained, law=direction_law(law), seed=5, mu=mu, restore=restore)
+    weights = PerturbedParameters(trained, law=direction_law(law), seed=5, mu=mu, restore=restore)
     return Objective(scorer, TARGETS, OWNERS, losses), weights
 
 
@@ -106,7 +106,7 @@ def test_arithmetic_restore_ends_where_passing_by_ends(decoder: Decoder) -> None
     _, other = objective(decoder("llama"), [1], restore="arithmetic")
     fast.derivatives(weights, 0, 2)
     for k in (0, 1):
-        other.pass_by(0, k)
+        other.skip(0, k)
     assert weights.fingerprint() == other.fingerprint()
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from paczero.optim import chunked as moves
 from paczero.optim import kernels
-from paczero.optim.chunked import Move, Piece, by_torch
+from paczero.optim.chunked import AxpyUpdate, ParameterChunk, by_torch
 from paczero.optim.directions import GAUSSIAN, RADEMACHER, DirectionLaw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,11 +31,11 @@ def bits(tensor):
 
 def both(law, weights, start, *, in_place, **given_):
     """The same move by torch and by the kernel."""
-    move = Move(law, seed=7, purpose="direction", **given_)
+    move = AxpyUpdate(law, seed=7, purpose="direction", **given_)
     results = []
-    for work in (by_torch, kernels.work_for(law, "auto")):
+    for work in (by_torch, kernels.select_kernel(law, "auto")):
         out = weights.clone() if in_place else torch.empty_like(weights)
-        work(move, [Piece("layer.weight", start, out, out if in_place else weights)])
+        work(move, [ParameterChunk("layer.weight", start, out, out if in_place else weights)])
         results.append(bits(out))
     return results
 
@@ -89,9 +89,13 @@ def test_a_million_values_have_the_same_bits_and_nothing_is_fused(law):
 def test_threads_do_not_matter(law, monkeypatch):
     monkeypatch.setattr(moves, "PIECE", 10_000)
     weights, prints, threads = torch.randn(100_001), set(), torch.get_num_threads()
-    move = Move(law, 1, "direction", 0, [0, 1], [1.0, -1.0], -0.25)
+    move = AxpyUpdate(law, 1, "direction", 0, [0, 1], [1.0, -1.0], -0.25)
     try:
-        for count, work in ((1, by_torch), (1, kernels.work_for(law, "auto")), (4, kernels.work_for(law, "auto"))):
+        for count, work in (
+            (1, by_torch),
+            (1, kernels.select_kernel(law, "auto")),
+            (4, kernels.select_kernel(law, "auto")),
+        ):
             torch.set_num_threads(count)
             given_ = {"w": weights.clone()}
             moves.apply(move, list(moves.pieces(given_)), work)
@@ -102,7 +106,7 @@ def test_threads_do_not_matter(law, monkeypatch):
 
 
 def test_off_is_plain_torch():
-    assert kernels.work_for(RADEMACHER, "off") is by_torch
+    assert kernels.select_kernel(RADEMACHER, "off") is by_torch
 
 
 def test_a_law_without_a_kernel_is_done_by_torch():
@@ -112,7 +116,7 @@ def test_a_law_without_a_kernel_is_done_by_torch():
         pack = staticmethod(GAUSSIAN.pack)
         spread = staticmethod(GAUSSIAN.spread)
 
-    assert kernels.work_for(Other(), "auto") is by_torch
+    assert kernels.select_kernel(Other(), "auto") is by_torch
 
 
 def run(code, **environment):

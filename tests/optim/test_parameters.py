@@ -13,7 +13,7 @@ from paczero.errors import PACZeroError
 from paczero.optim import chunked as moves
 from paczero.optim import parameters as updates
 from paczero.optim.directions import RADEMACHER
-from paczero.optim.parameters import Average, Weights, fingerprint_tensors
+from paczero.optim.parameters import PerturbedParameters, WeightEMA, fingerprint_tensors
 
 from ..small_weights import DTYPES, LAWS, RESTORES, make, parameters, same_bits
 
@@ -87,7 +87,7 @@ def test_sides_are_the_slow_ones(dtype, law, restore, limits, monkeypatch):
     weights = make(dtype, law=law, restore=restore, mu=1.7e-3)
     slow, mu = Slow(weights), F32(1.7e-3)
     for step, k in ((0, 0), (0, 1), (1, 0)):
-        for side in weights.sides(step, k):
+        for side in weights.perturb(step, k):
             if restore == "copy":
                 slow.check(slow.shifted(step, k, side * mu))
             else:
@@ -107,13 +107,13 @@ def test_weights_are_restored_when_the_body_ends_early(dtype, restore, stop_at, 
     monkeypatch.setattr(updates, "_TOGETHER", limits)
     weights, passed = make(dtype, restore=restore), make(dtype, restore=restore)
     before = weights.snapshot()
-    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(weights.sides(5, 0)) as sides:
+    with contextlib.suppress(KeyboardInterrupt), contextlib.closing(weights.perturb(5, 0)) as sides:
         for side in sides:
             if side == stop_at and how == "raise":
                 raise KeyboardInterrupt
             if side == stop_at:
                 break
-    passed.pass_by(5, 0)
+    passed.skip(5, 0)
     assert same_bits(weights.snapshot(), passed.snapshot())
     if restore == "copy":
         assert same_bits(weights.snapshot(), before)
@@ -124,7 +124,7 @@ def test_an_interrupted_move_is_undone_by_the_copy(limits, monkeypatch):
     monkeypatch.setattr(updates, "_TOGETHER", limits)
     weights = make()
     before = weights.snapshot()
-    sides = weights.sides(0, 0)
+    sides = weights.perturb(0, 0)
     next(sides)
 
     def interrupted(*args, **kwargs):
@@ -144,7 +144,7 @@ def test_a_step_of_rate_zero_changes_no_bit(dtype, limits, monkeypatch):
     weights = make(dtype)
     before = weights.snapshot()
     for rate in (0.0, 1e-60):
-        for _ in weights.sides(0, 0):
+        for _ in weights.perturb(0, 0):
             pass
         weights.update(0, rate, [1])
         weights.update(1, rate, [-1.5])
@@ -153,7 +153,7 @@ def test_a_step_of_rate_zero_changes_no_bit(dtype, limits, monkeypatch):
 
 def test_gradients_and_grad_mode_are_left_alone():
     weights = make()
-    for _ in weights.sides(0, 0):
+    for _ in weights.perturb(0, 0):
         assert torch.is_grad_enabled()
     weights.update(0, 1e-3, [1])
     assert all(p.requires_grad and p.grad is None for p in weights.parameters.values())
@@ -161,13 +161,13 @@ def test_gradients_and_grad_mode_are_left_alone():
 
 def test_mixed_types_and_purpose():
     mixed = parameters() | {"half": nn.Parameter(torch.ones(5, dtype=torch.float16))}
-    one = Weights(mixed, law=RADEMACHER, seed=0, mu=1e-3)
+    one = PerturbedParameters(mixed, law=RADEMACHER, seed=0, mu=1e-3)
     assert [row for row in one.layout() if row[0] == "half"] == [["half", "float16", [5]]]
     assert [row[0] for row in one.layout()] == sorted(mixed)
-    other = Weights(parameters(), law=RADEMACHER, seed=4, mu=1e-3, purpose="pilot")
+    other = PerturbedParameters(parameters(), law=RADEMACHER, seed=4, mu=1e-3, purpose="pilot")
     ours = make()
     for weights in (other, ours):
-        next(weights.sides(0, 0))
+        next(weights.perturb(0, 0))
         weights.update(0, 1e-2, [1])
     assert other.fingerprint() != ours.fingerprint()
 
@@ -230,13 +230,15 @@ def test_load_refuses_another_layout_and_sets_nothing(change, message):
 )
 def test_parameters_are_checked(given_, message):
     with pytest.raises(PACZeroError, match=message):
-        Weights(given_, law=RADEMACHER, seed=0, mu=1e-3)
+        PerturbedParameters(given_, law=RADEMACHER, seed=0, mu=1e-3)
 
 
 def test_tied_parameters_are_refused():
     value = torch.ones(3)
     with pytest.raises(PACZeroError, match="head: shares its memory with embed"):
-        Weights({"embed": nn.Parameter(value), "head": nn.Parameter(value)}, law=RADEMACHER, seed=0, mu=1e-3)
+        PerturbedParameters(
+            {"embed": nn.Parameter(value), "head": nn.Parameter(value)}, law=RADEMACHER, seed=0, mu=1e-3
+        )
 
 
 @pytest.mark.parametrize(
@@ -244,7 +246,7 @@ def test_tied_parameters_are_refused():
 )
 def test_settings_are_checked(wrong):
     with pytest.raises(PACZeroError, match=next(iter(wrong))):
-        Weights(parameters(), law=RADEMACHER, seed=0, **({"mu": 1e-3} | wrong))
+        PerturbedParameters(parameters(), law=RADEMACHER, seed=0, **({"mu": 1e-3} | wrong))
 
 
 @pytest.mark.parametrize("y", [[], [float("nan")], [1, float("inf")], [1e39]])
@@ -261,7 +263,7 @@ def test_released_values_are_checked(y):
 @DTYPES
 def test_average_weighs_the_iterates_exponentially(dtype):
     weights = make(dtype)
-    average = Average(weights, 0.75)
+    average = WeightEMA(weights, 0.75)
     assert same_bits(average.snapshot(), weights.snapshot())
     iterates = []
     for step in range(6):
@@ -280,7 +282,7 @@ def test_average_weighs_the_iterates_exponentially(dtype):
 
 def test_average_without_decay_is_the_last_iterate_and_applies_within_a_block():
     weights = make()
-    last, mean = Average(weights, 0.0), Average(weights, 0.9)
+    last, mean = WeightEMA(weights, 0.0), WeightEMA(weights, 0.9)
     for step in range(3):
         weights.update(step, 1e-2, [-1])
         last.observe()
@@ -292,4 +294,4 @@ def test_average_without_decay_is_the_last_iterate_and_applies_within_a_block():
         raise KeyError
     assert same_bits(weights.snapshot(), own)
     with pytest.raises(PACZeroError, match="average"):
-        Average(weights, 1.0)
+        WeightEMA(weights, 1.0)

@@ -9,7 +9,7 @@ from paczero.config import PACZeroConfig
 from paczero.errors import IntegrityError
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.optim.directions import direction_law
-from paczero.optim.parameters import Average, Weights
+from paczero.optim.parameters import PerturbedParameters, WeightEMA
 from paczero.release.replay import replay
 
 STEPS = 6
@@ -22,7 +22,9 @@ def toy(dtype):
 
 def weights_of(model, config):
     law = direction_law(config.direction_law)
-    return Weights(dict(model.named_parameters()), law=law, seed=config.seed, mu=config.mu, restore=config.restore)
+    return PerturbedParameters(
+        dict(model.named_parameters()), law=law, seed=config.seed, mu=config.mu, restore=config.restore
+    )
 
 
 def config_of(**changes):
@@ -49,14 +51,14 @@ def train(path, config, *, dtype=torch.float32, real=False):
     """A toy training: the sign (or the value) of the mean derivative of a small regression."""
     model = toy(dtype)
     weights = weights_of(model, config)
-    average = Average(weights, config.average)
+    average = WeightEMA(weights, config.average)
     transcript = Transcript.create(path, header_of(config, weights, "none" if real else "zpl"))
     x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
     prints = [weights.fingerprint()]
     for step in range(STEPS):
         y = []
         for k in range(config.directions):
-            with torch.no_grad(), contextlib.closing(weights.sides(step, k)) as sides:
+            with torch.no_grad(), contextlib.closing(weights.perturb(step, k)) as sides:
                 plus, minus = (model(x).float().square().mean().item() for _ in sides)
             derivative = (plus - minus) / (2 * config.mu)
             y.append(derivative if real else 1 if derivative >= 0 else -1)
@@ -80,7 +82,7 @@ def test_replay_rebuilds_every_step_bit_for_bit(tmp_path, restore, dtype, direct
     assert len(set(prints)) == STEPS + 1
     for until in (0, 3, STEPS):
         weights = weights_of(toy(dtype), config)
-        average, seen = Average(weights, config.average), []
+        average, seen = WeightEMA(weights, config.average), []
         replay(weights, transcript, until=until, average=average, on_step=seen.append)
         assert weights.fingerprint() == prints[until]
         assert seen == list(range(until))
@@ -130,7 +132,7 @@ def test_another_header_is_refused(tmp_path, key, value, message):
     weights = weights_of(toy(torch.float32), config)
     start = weights.fingerprint()
     with pytest.raises(IntegrityError, match=message):
-        replay(weights, transcript, until=STEPS, average=Average(weights, config.average))
+        replay(weights, transcript, until=STEPS, average=WeightEMA(weights, config.average))
     assert weights.fingerprint() == start
 
 

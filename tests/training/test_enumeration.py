@@ -27,7 +27,7 @@ from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
 from paczero.optim.derivatives import Objective
 from paczero.optim.directions import Rademacher
-from paczero.optim.parameters import Average, Weights
+from paczero.optim.parameters import PerturbedParameters, WeightEMA
 from paczero.training.loop import Schedule, Trainer
 
 from ..enumeration import (
@@ -105,7 +105,7 @@ class Run:
     def trainer(self, place: Path, secret: Path, flipped: Flips, coins: type[Forced] = Forced) -> Trainer:
         """A new process's trainer, as it were: on the journal that is there, or on a new one."""
         parameters = {"weight": nn.Parameter(torch.zeros(WIDTH)), "shift": nn.Parameter(torch.zeros(1))}
-        weights = Weights(parameters, law=LAW, seed=self.seed, mu=MU, restore="copy")
+        weights = PerturbedParameters(parameters, law=LAW, seed=self.seed, mu=MU, restore="copy")
         network = Network(parameters, self.seed)
         path, header = place / "journal.jsonl", {"seed": self.seed}
         journal = Journal.open(path, header) if path.exists() else Journal.create(path, header)
@@ -129,7 +129,7 @@ class Run:
                 seed=self.seed,
                 units_per_step=self.units_per_step,
             ),
-            average=Average(weights, self.average) if self.average else None,
+            average=WeightEMA(weights, self.average) if self.average else None,
         )
 
 

@@ -11,12 +11,12 @@ from torch import nn
 from paczero.errors import IntegrityError
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.pac import ZPL
-from paczero.mechanism.secret import TestCoins
+from paczero.mechanism.secret import SeededCoins
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
 from paczero.optim.derivatives import Derivatives
 from paczero.optim.directions import direction_law
-from paczero.optim.parameters import Average, Weights
+from paczero.optim.parameters import PerturbedParameters, WeightEMA
 from paczero.training.loop import DevResult, Schedule, Trainer
 
 UNITS, STEPS = 40, 7
@@ -33,7 +33,7 @@ class Quadratic:
         self.events = events
         self.offsets = np.random.default_rng(0).normal(size=(UNITS, 12))
 
-    def derivatives(self, weights: Weights, step: int, directions: int, part: Any = None) -> Derivatives:
+    def derivatives(self, weights: PerturbedParameters, step: int, directions: int, part: Any = None) -> Derivatives:
         self.events.append(("derivatives", step, None if part is None else len(part)))
         theta = weights.parameters["w"].detach().numpy().astype(np.float64)
         rows = slice(None) if part is None else part
@@ -42,7 +42,7 @@ class Quadratic:
             z = weights.law.draw(seed=weights.seed, step=step, k=k, name="w", start=0, stop=12).numpy()
             columns.append((theta - TARGET.numpy() - self.offsets[rows]) @ z)
         for k in range(directions):
-            weights.pass_by(step, k)
+            weights.skip(step, k)
         return Derivatives(np.stack(columns, axis=1), 0, part, float(((theta - TARGET.numpy()) ** 2).mean()))
 
 
@@ -60,7 +60,9 @@ class Watching:
 
 
 def trainer(place: Path, events: list[Any], *, average: float = 0.0, stop: Any = None, **schedule: Any) -> Trainer:
-    weights = Weights({"w": nn.Parameter(torch.zeros(12))}, law=direction_law("rademacher"), seed=3, mu=1e-2)
+    weights = PerturbedParameters(
+        {"w": nn.Parameter(torch.zeros(12))}, law=direction_law("rademacher"), seed=3, mu=1e-2
+    )
     header = {"run": "test"}
     path = place / "journal.jsonl"
     journal = Journal.open(path, header) if path.exists() else Journal.create(path, header)
@@ -75,13 +77,13 @@ def trainer(place: Path, events: list[Any], *, average: float = 0.0, stop: Any =
         Trainer(
             Quadratic(events),  # type: ignore[arg-type]
             weights,
-            ZPL(draw_subsets(UNITS, 8, seed=0), clip=5.0, coins=TestCoins(1), directions=2),
+            ZPL(draw_subsets(UNITS, 8, seed=0), clip=5.0, coins=SeededCoins(1), directions=2),
             journal=journal,
             transcript=Transcript.resume(place / "transcript.jsonl", HEADER, [entry["y"] for entry in journal.entries]),
             schedule=Schedule(
                 **({"steps": STEPS, "directions": 2, "rate": lambda step: 0.1 / (1 + step), "eval_steps": 3} | schedule)
             ),
-            average=Average(weights, average) if average else None,
+            average=WeightEMA(weights, average) if average else None,
             evaluate=evaluate,
             observers=[Watching(events)],
             stop=stop or (lambda: False),

@@ -111,7 +111,7 @@ def test_what_is_written_is_taken_again_and_goes_on_the_same(make: Make, tmp_pat
     assert Transcript.read(transcript.path).y == [release.y for release in whole]
     resumed = make()
     for entry in Journal.open(journal.path).entries[:5]:
-        resumed.recall(Release.from_journal(entry))
+        resumed.restore(Release.from_journal(entry))
     assert [released(resumed, step, nonfinite=step) for step in range(5, STEPS)] == whole[5:]
     assert resumed.spent == pytest.approx(mechanism.spent)
 
@@ -131,10 +131,10 @@ def test_a_written_release_that_was_edited_is_refused(make: Make, case: str) -> 
         {"signs": ()} if good.signs else {"signs": (b"\xff",) * len(good.y)},
         {"output": tuple(float(value) for value in good.y)},
     ]
-    make().recall(Release.from_journal(parse_line(canonical(good.to_journal()), "entry")))
+    make().restore(Release.from_journal(parse_line(canonical(good.to_journal()), "entry")))
     for edit in edits:
         with pytest.raises(IntegrityError, match="step") as caught:
-            make().recall(dataclasses.replace(good, **edit))
+            make().restore(dataclasses.replace(good, **edit))
         assert "\n" not in str(caught.value)
 
 

@@ -1,6 +1,6 @@
 """What each step of a journal must have been, given those before: q, information, share, charge, release, posterior.
 
->>> belief = Belief(4)
+>>> belief = Posterior(4)
 >>> signs = np.array([True, True, True, False])
 >>> belief.observe(signs, plus=mp.mpf(9), minus=mp.mpf(1))
 >>> belief.probabilities().round(3).tolist()
@@ -59,7 +59,7 @@ class Split(NamedTuple):
     common: int
 
 
-class Belief:
+class Posterior:
     """The posterior over candidates, as weights of 50 digits; 0 for a candidate that a noiseless release excluded.
 
     Args:
@@ -107,7 +107,7 @@ class Recount:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.belief = Belief(setting.subsets)
+        self.belief = Posterior(setting.subsets)
         self.spent = Fraction(0)
         self.information = mp.mpf(0)
         self.findings: list[Finding] = []

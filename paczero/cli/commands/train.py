@@ -34,15 +34,15 @@ def run(namespace: Namespace) -> int:
         return 0
     # A resumed run's settings are in its directory, which rank 0 has; all else is refused before processes meet.
     given = settings_from(namespace) if namespace.resume is None else None
-    with joined() as ranks, live_on(ranks) as live:
-        settings = given or ranks.share(lambda: resumed_settings(namespace))
+    with joined() as group, live_on(group) as live:
+        settings = given or group.broadcast_from_main(lambda: resumed_settings(namespace))
         directory = RunDirectory(Path(settings.args.output_dir))
         resume = given is None
-        if resume and ranks.first and directory.finished and summary_path(directory).exists():
+        if resume and group.is_main and directory.finished and summary_path(directory).exists():
             print(f"{directory.root} is finished already; nothing was done.", file=sys.stderr)
         moved = namespace.settings.get("model") if resume else None
         train_run(settings, live=live, resume=resume, secret=namespace.secret, model=moved)
-        ranks.keep(lambda: print(closing(read_summary(directory), directory)))
+        group.on_main(lambda: print(closing(read_summary(directory), directory)))
     return 0
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paczero.config import TaskConfig
-from paczero.data.completions import CandidateTree, Continuations, OwnAnswers
+from paczero.data.completions import CandidateTree, Completions, PerRecordCompletions
 from paczero.data.dataset import Pool
 from paczero.data.metrics import Metric
 
@@ -70,13 +70,13 @@ class Encoded:
         )
 
     @cached_property
-    def continuations(self) -> Continuations:
+    def continuations(self) -> Completions:
         """What may follow the prompts, for micro-batches and scorers."""
-        return CandidateTree(self.candidates) if self.answers is None else OwnAnswers(self.answers)
+        return CandidateTree(self.candidates) if self.answers is None else PerRecordCompletions(self.answers)
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Predictions:
     """What a model makes of a set of records.
 
     Attributes:
@@ -112,8 +112,8 @@ class Task(Protocol):
     def losses(self, scores: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Nats, float64 (R,): of the right candidate among all, or of the record's own answer."""
 
-    def figures(self, pool: Pool, encoded: Encoded, found: Found, threshold: float) -> dict[str, float]:
+    def figures(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
         """The means over the records by name, the metric and `loss` (nats) among them."""
 
-    def table(self, pool: Pool, encoded: Encoded, found: Found, threshold: float) -> dict[str, list[Any]]:
+    def table(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
         """Of every record what the figures are means of: name of a column -> R values."""

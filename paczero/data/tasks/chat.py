@@ -18,7 +18,7 @@ from paczero.config import TaskConfig
 from paczero.data.columns import Messages
 from paczero.data.dataset import Pool
 from paczero.data.metrics import LOSS
-from paczero.data.tasks.base import Encoded, Found
+from paczero.data.tasks.base import Encoded, Predictions
 from paczero.data.tasks.tokenization import behind, tokens, too_long
 from paczero.errors import PACZeroError
 
@@ -40,10 +40,10 @@ class Chat:
     def losses(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return -scores[:, 0]
 
-    def figures(self, pool: Pool, encoded: Encoded, found: Found, threshold: float) -> dict[str, float]:
+    def figures(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
         return {"loss": float(self.losses(found.scores, encoded.targets).mean())}
 
-    def table(self, pool: Pool, encoded: Encoded, found: Found, threshold: float) -> dict[str, list[Any]]:
+    def table(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
         return {"loss": self.losses(found.scores, encoded.targets).tolist()}
 
 

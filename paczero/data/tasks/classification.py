@@ -15,7 +15,7 @@ import numpy as np
 from paczero.config import TaskConfig
 from paczero.data.dataset import Pool
 from paczero.data.metrics import ACCURACY, accuracy, decisions, losses
-from paczero.data.tasks.base import Encoded, Found
+from paczero.data.tasks.base import Encoded, Predictions
 from paczero.data.tasks.tokenization import behind, make_prompts, tokens
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
@@ -41,13 +41,13 @@ class Classification:
     def losses(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return losses(scores, targets)
 
-    def figures(self, pool: Pool, encoded: Encoded, found: Found, threshold: float) -> dict[str, float]:
+    def figures(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
         return {
             "accuracy": accuracy(found.scores, encoded.targets, threshold),
             "loss": float(losses(found.scores, encoded.targets).mean()),
         }
 
-    def table(self, pool: Pool, encoded: Encoded, found: Found, threshold: float) -> dict[str, list[Any]]:
+    def table(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
         names = pool.label_names
         return {
             "target": [names[target] for target in encoded.targets],

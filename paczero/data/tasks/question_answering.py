@@ -17,7 +17,7 @@ import numpy as np
 from paczero.config import TaskConfig
 from paczero.data.dataset import Pool
 from paczero.data.metrics import F1, exact_match, f1
-from paczero.data.tasks.base import Encoded, Found
+from paczero.data.tasks.base import Encoded, Predictions
 from paczero.data.tasks.tokenization import behind, make_prompts, tokens
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
@@ -40,11 +40,11 @@ class Answer:
     def losses(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return -scores[:, 0]
 
-    def figures(self, pool: Pool, encoded: Encoded, found: Found, threshold: float) -> dict[str, float]:
+    def figures(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
         table = self.table(pool, encoded, found, threshold)
         return {name: float(np.mean(table[name])) for name in ("f1", "exact_match", "loss")}
 
-    def table(self, pool: Pool, encoded: Encoded, found: Found, threshold: float) -> dict[str, list[Any]]:
+    def table(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
         texts = found.texts or [""] * len(pool)
         judged = list(zip(texts, pool.answers, strict=True))
         return {

@@ -154,7 +154,7 @@ def check_steps(
 
     from paczero.models.adapters import initialise_adapter
     from paczero.optim.directions import direction_law
-    from paczero.optim.parameters import Weights
+    from paczero.optim.parameters import PerturbedParameters
     from paczero.release.replay import take_steps
 
     header = transcript.header
@@ -165,7 +165,9 @@ def check_steps(
     try:
         initialise_adapter(parameters, header["seed"])
         law = direction_law(header["direction_law"])
-        weights = Weights(parameters, law=law, seed=header["seed"], mu=header["mu"], restore=header["restore"])
+        weights = PerturbedParameters(
+            parameters, law=law, seed=header["seed"], mu=header["mu"], restore=header["restore"]
+        )
         if weights.fingerprint() != header["adapter"]["sha256"]:
             raise IntegrityError("transcript.jsonl: the initial adapter is not the one that its header names")
         take_steps(weights, transcript, until=document["chosen_step"], on_step=on_step)

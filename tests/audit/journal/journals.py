@@ -19,7 +19,7 @@ from paczero.mechanism.nonprivate import Coin, FullSign, Mean
 from paczero.mechanism.pac import MI, ZPL, HalfSign, Skip
 from paczero.mechanism.randomness import Draws
 from paczero.mechanism.registry import KINDS
-from paczero.mechanism.secret import TestCoins, create_secret
+from paczero.mechanism.secret import SeededCoins, create_secret
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
 from paczero.release.statement import render, statement
@@ -125,7 +125,7 @@ def _derivatives(key: list[int], units: int, directions: int, drift: float) -> n
 def _mechanism(
     chosen: dict[str, Any], membership: np.ndarray, secret: Path, steps: int, directions: int, budget: float, seed: int
 ) -> Any:
-    shared: dict[str, Any] = {"clip": CLIP, "coins": TestCoins(seed + 1), "directions": directions}
+    shared: dict[str, Any] = {"clip": CLIP, "coins": SeededCoins(seed + 1), "directions": directions}
     name, draws, units = chosen["name"], Draws(test_seed=seed), len(membership)
     if name == "mi":
         law = {"channel": chosen["channel"], "allocation": chosen["allocation"]}

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from paczero.config import TaskConfig
 from paczero.data.dataset import Pool, make_pool
 from paczero.data.encoding import Records, cut_notes
-from paczero.data.tasks.base import Found
+from paczero.data.tasks.base import Predictions
 from paczero.data.tasks.question_answering import Answer, encode, generated, has_stopped
 from paczero.errors import PACZeroError
 
@@ -75,7 +75,7 @@ def test_the_context_is_cut_and_how_many_lost_their_answer_is_known(byte_level: 
 def test_figures_are_the_means_of_the_table(byte_level: Tokenizer) -> None:
     records = pool(FILM, LONG)
     encoded, task = encode(records, TASK, byte_level, context=999), Answer(TASK)
-    found = Found(np.array([[-1.0], [-3.0]]), ["the film", "good end"])
+    found = Predictions(np.array([[-1.0], [-3.0]]), ["the film", "good end"])
     table = task.table(records, encoded, found, 0.0)
     assert table["prediction"] == ["the film", "good end"] and table["target"] == ["film", "end"]
     assert table["f1"] == [1.0, pytest.approx(2 / 3)] and table["exact_match"] == [1.0, 0.0]
