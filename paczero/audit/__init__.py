@@ -100,6 +100,7 @@ _HOMES = (
     "paczero.audit.intervals",
     "paczero.audit.membership",
     "paczero.audit.journal.recompute",
+    "paczero.audit.journal.result",
 )
 
 

@@ -109,7 +109,7 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise PACZeroError(f"{name!r} is no command{did_you_mean(name, COMMANDS)}")
     check_launchable(name)
-    command = cast(Command, importlib.import_module(f"paczero.cli.{name}"))
+    command = cast(Command, importlib.import_module(f"paczero.cli.commands.{name}"))
     try:
         namespace = command.parser().parse_args(arguments[1:])
     except SystemExit as finished:  # `-h` prints and leaves

@@ -139,4 +139,4 @@ def test_help_is_worth_reading_and_loads_no_torch(name):
 
 def test_every_command_is_a_file():
     package = os.path.dirname(main_module.__file__)
-    assert all(os.path.isfile(os.path.join(package, f"{name}.py")) for name in COMMANDS)
+    assert all(os.path.isfile(os.path.join(package, "commands", f"{name}.py")) for name in COMMANDS)

@@ -49,7 +49,7 @@ def order(model: Path, out: Path, **changes: Any) -> dict[str, Any]:
 
 def results(orders: list[dict[str, Any]], place: Path) -> list[dict[str, Any]]:
     (place / "orders.json").write_text(json.dumps(orders))
-    command = [sys.executable, str(Path(__file__).with_name("limited.py")), str(place / "orders.json")]
+    command = [sys.executable, str(Path(__file__).parents[1] / "limited.py"), str(place / "orders.json")]
     # The C library gives memory of more than 32 MiB back at once, and keeps less for later; weights of a model that is
     # really large are of the first kind, these are made so.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**21)}

@@ -137,7 +137,7 @@ def test_without_numba_a_line_says_so():
 import importlib.util, sys
 real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "numba" else real(name, *rest)
-from paczero.zeroth import kernels
+from paczero.optim import kernels
 from paczero.optim.directions import RADEMACHER
 print(kernels.work_for(RADEMACHER, "auto").__name__, "numba" in sys.modules, kernels.describe())
 """
@@ -147,7 +147,7 @@ print(kernels.work_for(RADEMACHER, "auto").__name__, "numba" in sys.modules, ker
 def test_a_numba_that_does_not_work_is_no_reason_not_to_train(tmp_path):
     (tmp_path / "numba.py").write_text("raise ImportError('needs another numpy')")
     code = """
-from paczero.zeroth import kernels
+from paczero.optim import kernels
 from paczero.optim.directions import RADEMACHER
 print(kernels.work_for(RADEMACHER, "auto").__name__, kernels.describe())
 """
@@ -162,7 +162,7 @@ def test_it_compiles_where_nothing_can_be_cached(tmp_path):
 import numba.core.caching as caching
 caching.CacheImpl._locator_classes = []
 import torch
-from paczero.zeroth import kernels
+from paczero.optim import kernels
 from paczero.optim.directions import RADEMACHER
 from paczero.optim.chunked import Move, Piece
 w = torch.zeros(5)

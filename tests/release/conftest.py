@@ -1,3 +1,4 @@
-"""Run directories that are written by hand."""
+"""Run directories that are written by hand, and releases of real runs of the tiny model."""
 
+from ..released_runs import release, releases  # noqa: F401
 from ..written_runs import build, finished, finished_runs, undrawn  # noqa: F401

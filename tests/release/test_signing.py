@@ -14,7 +14,7 @@ from paczero.release import statement
 from paczero.release.verify.release import check_release
 from paczero.utils.io import canonical
 
-from .verify.conftest import reseal
+from ..released_runs import reseal
 
 PEM, SSH = serialization.Encoding.PEM, serialization.Encoding.OpenSSH
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from paczero.release import statement
 
 from ...release.test_signing import write_keys
-from ...release.verify.conftest import reseal
+from ...released_runs import reseal
 
 
 def test_what_there_was_to_compare_with_is_said(paczero, finished, tmp_path, tiny_model_dir):

@@ -19,7 +19,7 @@ from paczero.release.verify import release as releases_module
 from paczero.release.verify.release import check_release
 from paczero.utils.io import canonical
 
-from .conftest import RUNS, edit_header, edit_lines, reseal
+from ...released_runs import RUNS, edit_header, edit_lines, reseal
 
 WEIGHTS = "adapter/adapter_model.safetensors"
 
