@@ -139,7 +139,7 @@ real = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "numba" else real(name, *rest)
 from paczero.optim import kernels
 from paczero.optim.directions import RADEMACHER
-print(kernels.work_for(RADEMACHER, "auto").__name__, "numba" in sys.modules, kernels.describe())
+print(kernels.select_kernel(RADEMACHER, "auto").__name__, "numba" in sys.modules, kernels.describe())
 """
     assert run(code) == f"by_torch False {kernels.ABSENT}"
 
@@ -149,7 +149,7 @@ def test_a_numba_that_does_not_work_is_no_reason_not_to_train(tmp_path):
     code = """
 from paczero.optim import kernels
 from paczero.optim.directions import RADEMACHER
-print(kernels.work_for(RADEMACHER, "auto").__name__, kernels.describe())
+print(kernels.select_kernel(RADEMACHER, "auto").__name__, kernels.describe())
 """
     told = run(code, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert told.startswith("by_torch plain torch; numba is installed but does not work here (ImportError: needs")
@@ -164,9 +164,9 @@ caching.CacheImpl._locator_classes = []
 import torch
 from paczero.optim import kernels
 from paczero.optim.directions import RADEMACHER
-from paczero.optim.chunked import Move, Piece
+from paczero.optim.chunked import AxpyUpdate, ParameterChunk
 w = torch.zeros(5)
-kernels.work_for(RADEMACHER, "auto")(Move(RADEMACHER, 0, "direction", 0, [0], [1.0]), [Piece("w", 0, w, w)])
+kernels.select_kernel(RADEMACHER, "auto")(AxpyUpdate(RADEMACHER, 0, "direction", 0, [0], [1.0]), [ParameterChunk("w", 0, w, w)])
 print(kernels.describe().startswith("compiled"), w.abs().tolist())
 """
     assert run(code) == "True [1.0, 1.0, 1.0, 1.0, 1.0]"
