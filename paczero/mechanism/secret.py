@@ -204,7 +204,7 @@ class SeededCoins:
         return int.from_bytes(hashlib.sha256(f"coin|{self.__seed}|{step}|{k}".encode()).digest()[:8], "big")
 
     def __repr__(self) -> str:
-        return "TestCoins(redacted)"
+        return "SeededCoins(redacted)"
 
 
 def coins(test_seed: int | None = None) -> Coins:

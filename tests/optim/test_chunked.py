@@ -90,7 +90,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from paczero.optim.directions import direction_law
-from paczero.optim.precision import Grain
+from paczero.optim.precision import RoundingModel
 from paczero.optim.parameters import Weights
 
 def held(field):
@@ -104,7 +104,7 @@ def moved(weights):
         pass
     weights.update(0, 1e-3, [1, -1])
     weights.fingerprint()
-    Grain(weights)
+    RoundingModel(weights)
 
 settings = {"law": direction_law(law), "seed": 0, "mu": 1e-3, "restore": "arithmetic", "kernel": kernel}
 moved(Weights({"small": nn.Parameter(torch.zeros(2**20 + 1))}, **settings))  # whatever is made once

@@ -166,7 +166,8 @@ from paczero.optim import kernels
 from paczero.optim.directions import RADEMACHER
 from paczero.optim.chunked import AxpyUpdate, ParameterChunk
 w = torch.zeros(5)
-kernels.select_kernel(RADEMACHER, "auto")(AxpyUpdate(RADEMACHER, 0, "direction", 0, [0], [1.0]), [ParameterChunk("w", 0, w, w)])
+move = AxpyUpdate(RADEMACHER, 0, "direction", 0, [0], [1.0])
+kernels.select_kernel(RADEMACHER, "auto")(move, [ParameterChunk("w", 0, w, w)])
 print(kernels.describe().startswith("compiled"), w.abs().tolist())
 """
     assert run(code) == "True [1.0, 1.0, 1.0, 1.0, 1.0]"
