@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from paczero.audit import plots as figures
 from paczero.errors import PACZeroError
 from paczero.release.wording import three_sentences
 from paczero.report import html as report_page
 from paczero.utils.formatting import percent
 from paczero.utils.io import write_whole
+from paczero.utils.templates import template
 
 NAME = "audit.json"
 
@@ -54,17 +53,9 @@ def write(document: Mapping[str, Any], folder: Path, header: Mapping[str, Any]) 
 def render(document: Mapping[str, Any], pictures: Mapping[str, bytes], header: Mapping[str, Any]) -> str:
     """The page as HTML."""
     templates = [Path(__file__).parent / "templates", Path(report_page.__file__).parent / "templates"]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
     hidden, not_hidden, helps = three_sentences(header)
     exact, reruns, canaries = document["exact"], document["reruns"], document["canaries"]
-    return environment.get_template("audit.html.j2").render(
+    return template("audit.html.j2", *templates).render(
         audit=document,
         quoted=shlex.quote(document["run"]),
         summary=summary(document),

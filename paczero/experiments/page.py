@@ -8,11 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from paczero.data.metrics import METRICS
 from paczero.experiments import wording
 from paczero.experiments.wording import NOTHING
+from paczero.utils.templates import template
 
 Row = Mapping[str, Any]
 
@@ -32,18 +31,9 @@ def page(document: Row, pictures: Collection[str]) -> str:
         document: the content of `results.json`.
         pictures: file names of the figures that lie beside the page.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # Markdown; names go through `code` or `table`
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["code"] = _code
     metric = METRICS[document["metric"]]
     cells = document["cells"]
-    return environment.get_template("results.md.j2").render(
+    return template("results.md.j2", Path(__file__).parent / "templates", code=_code).render(
         document=document,
         summary=summary(document),
         title=metric.title[0].upper() + metric.title[1:],

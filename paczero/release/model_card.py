@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import yaml
 
 from paczero.config import TaskConfig
@@ -27,6 +26,7 @@ from paczero.release import plots as figures
 from paczero.release.plots import Development
 from paczero.release.wording import DESCRIBED, delta_in_words, three_sentences
 from paczero.utils.io import write_whole
+from paczero.utils.templates import template
 
 CARD, FIGURES = "README.md", "figures"
 
@@ -147,17 +147,8 @@ def card(
         folder: `adapter` or `model`, whichever holds the weights.
         pictures: names of the files in `figures/`.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=False,  # Markdown: `code` makes every text that is not ours literal
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"code": code, "literal": json.dumps}
     verdict = guarantee.verdict(header)
-    return environment.get_template("card.md.j2").render(
+    return template("card.md.j2", Path(__file__).parent / "templates", code=code, literal=json.dumps).render(
         front=_front_matter(header, folder),
         title={"kept": "PACZero", "nothing": "no privacy", "void": "VOID"}[verdict],
         verdict=verdict,

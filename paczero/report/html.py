@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from paczero.data.metrics import METRICS
 from paczero.errors import PACZeroError
 from paczero.release import guarantee, statement
@@ -29,6 +27,7 @@ from paczero.report.run_record import RunRecord, _mapping, load_run_record
 from paczero.run_directory import RunDirectory
 from paczero.utils.formatting import percent
 from paczero.utils.io import write_whole
+from paczero.utils.templates import template
 
 _PICTURES = {
     "boundary.png": "What is released and what stays private",
@@ -87,16 +86,8 @@ def _draw(facts: RunRecord) -> dict[str, bytes]:
 
 def render(run: RunDirectory, facts: RunRecord, pictures: Mapping[str, bytes]) -> str:
     """The page. Every text that comes from the run is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
     header = facts.header
-    return environment.get_template("index.html.j2").render(
+    return template("index.html.j2", Path(__file__).parent / "templates").render(
         run=str(run.root),
         quoted=shlex.quote(str(run.root)),
         finished=run.finished,
