@@ -14,7 +14,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 
 MINIMUM_UNITS = 32
 # Settings that say where a run lies, how it is computed and who watches, but not what it computes: they may change.
@@ -89,6 +89,7 @@ class MechanismConfig:
 
     def __post_init__(self) -> None:
         _chosen(self, "mechanism.")
+        spec = spec_of(self.name)
         self._check_privacy()
         _require(
             2 <= self.subsets <= MAXIMUM_SUBSETS and self.subsets % 2 == 0,
@@ -100,8 +101,9 @@ class MechanismConfig:
         if self.clip is not None:
             _positive("mechanism.clip", self.clip)
         else:
-            free = not KINDS[self.name].clipped
-            _require(free, "mechanism.clip", None, "a number above 0 (only `none` and `coin` run without)")
+            _require(
+                not spec.needs_clip, "mechanism.clip", None, "a number above 0 (only `none` and `coin` run without)"
+            )
         if self.budget is not None:
             _require(
                 math.isfinite(self.budget) and self.budget >= 0,
@@ -109,7 +111,7 @@ class MechanismConfig:
                 self.budget,
                 "nats, a finite number of 0 or more",
             )
-        if self.name == "mi":
+        if spec.has_budget:
             _require(self.budget is not None, "mechanism.budget", None, "a number of nats, which `mi` needs (say 0.33)")
         elif self.budget:
             raise PACZeroError(
@@ -119,18 +121,18 @@ class MechanismConfig:
 
     def _check_privacy(self) -> None:
         """ε, δ and the sampling rate: in range, and where they mean something."""
-        kind = KINDS[self.name]
+        spec = spec_of(self.name)
         for name, value, meant in (
-            ("epsilon", self.epsilon, kind.private),
-            ("delta", self.delta, kind.private),
-            ("sampling", self.sampling, kind.sampled),
+            ("epsilon", self.epsilon, spec.is_dp),
+            ("delta", self.delta, spec.is_dp),
+            ("sampling", self.sampling, spec.sampled),
         ):
             if value is not None and not meant:
                 raise PACZeroError(
                     f"mechanism.{name}: {value!r} was given with mechanism.name {self.name!r}, which has none; leave "
                     f"it out or choose {'`dpzero` or `dp-aggzo`' if name == 'sampling' else 'a dp- mechanism'}"
                 )
-        if kind.private:
+        if spec.is_dp:
             expected = "a finite number above 0, which a differentially private mechanism needs (say 2)"
             fine = self.epsilon is not None and math.isfinite(self.epsilon) and self.epsilon > 0
             _require(fine, "mechanism.epsilon", self.epsilon, expected)
@@ -347,7 +349,7 @@ class PACZeroConfig:
                 self.units_per_step,
                 f"{MINIMUM_UNITS} units or more",
             )
-        if KINDS[self.mechanism.name].private:
+        if spec_of(self.mechanism.name).is_dp:
             _require(
                 self.units_per_step is None,
                 "units_per_step",
@@ -355,8 +357,9 @@ class PACZeroConfig:
                 f"none with {self.mechanism.name}: a public part of the pool does not help its privacy; see "
                 "mechanism.sampling",
             )
-        if self.mechanism.name == "dpzero":
-            _require(self.directions == 1, "directions", self.directions, "1 with dpzero; `dp-aggzo` takes more")
+        if spec_of(self.mechanism.name).one_direction:
+            name = self.mechanism.name
+            _require(self.directions == 1, "directions", self.directions, f"1 with {name}; `dp-aggzo` takes more")
         self._check_kind()
         unknown = set(self.report_to) - {"tensorboard", "trackio", "wandb"}
         _require(not unknown, "report_to", sorted(unknown), "any of tensorboard, trackio, wandb")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from paczero.mechanism.journal import Journal
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
 from paczero.release import plots as figures
 from paczero.release.model_card import publish
@@ -26,8 +26,8 @@ def make_header(name: str = "zpl", **changes: Any) -> dict[str, Any]:
     mechanism: dict[str, Any] = {"name": name, "clip": 25.0}
     if name == "mi":
         mechanism |= {"channel": "bit", "allocation": "adaptive"}
-    if KINDS[name].private:
-        sampling = 0.064 if KINDS[name].sampled else 1.0
+    if spec_of(name).is_dp:
+        sampling = 0.064 if spec_of(name).sampled else 1.0
         mechanism |= {"epsilon": 2.0, "delta": 600**-2.0, "sampling": sampling, "sigma": 4.62428}
     header = {
         "format": "paczero-transcript/1",
@@ -50,7 +50,7 @@ def make_header(name: str = "zpl", **changes: Any) -> dict[str, Any]:
         "mechanism": mechanism,
         "subsets": 128,
         "family": "balanced",
-        "budget": KINDS[name].budget(0.33),
+        "budget": spec_of(name).budget(0.33),
         "units": 600,
         "test_seed": None,
         "threshold": "median",
@@ -76,7 +76,7 @@ def make_run(
     """A run directory; finished and published where `done` is left out."""
     run, header, generator = RunDirectory(root), make_header(name, **changes), random.Random(7)
     run.private.mkdir(parents=True, mode=0o700)
-    steps, count, kind = header["steps"] if done is None else done, header["directions"], KINDS[name]
+    steps, count, kind = header["steps"] if done is None else done, header["directions"], spec_of(name)
     transcript = Transcript.create(run.staged_transcript, header)
     journal = Journal.create(run.journal, {"header": header, "pool": "ef" * 32})
     rows: list[dict[str, Any]] = []

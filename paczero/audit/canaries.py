@@ -24,7 +24,7 @@ from paczero.audit.intervals import one_run
 from paczero.audit.membership import auc, epsilon_from_scores, lira_each, logit_scores, tpr_at_fpr
 from paczero.audit.simulation import Progress, Simulation, Trial, scratch, settings, settings_of
 from paczero.config import MechanismConfig, PACZeroConfig
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 
 BASE, CANARIES = 128, 64
 _GOOD = 0.95  # of the others' labels are alike, so that candidates agree about as often as in a real run
@@ -94,7 +94,7 @@ class CanaryResult:
 
 def canary_settings(mechanism: MechanismConfig, *, directions: int = 1) -> PACZeroConfig:
     """Settings of the small model for canaries: long enough to learn, and with much on which all candidates agree."""
-    rate = _REAL_RATE if KINDS[mechanism.name].real else _RATE
+    rate = _REAL_RATE if spec_of(mechanism.name).real else _RATE
     return replace(settings(mechanism, steps=_STEPS, directions=directions), learning_rate=rate)
 
 
@@ -110,9 +110,10 @@ def own_and_references(header: Mapping[str, Any]) -> dict[str, PACZeroConfig]:
 def label_of(mechanism: MechanismConfig) -> str:
     """A mechanism in a few words: `zpl, balanced`, `mi, random, 0.33 nats`, `dp-sign, ε = 2`."""
     parts: list[str] = [mechanism.name]
-    if KINDS[mechanism.name].candidates:
+    spec = spec_of(mechanism.name)
+    if spec.candidates:
         parts.append(mechanism.family)
-    if mechanism.budget is not None and mechanism.name == "mi":
+    if spec.has_budget:
         parts.append(f"{mechanism.budget:g} nats")
     if mechanism.epsilon is not None:
         parts.append(f"ε = {mechanism.epsilon:g}")
@@ -206,33 +207,34 @@ def _log_chance(
     args: PACZeroConfig, g: Floats, members: Bools | None, y: float, trial: Trial, step: int, direction: int
 ) -> float:
     """ln P(this value is released | these units' derivatives), as far as the last release alone goes."""
-    chosen, clip = args.mechanism, args.mechanism.clip
+    spec, clip = spec_of(args.mechanism.name), args.mechanism.clip
     clipped = g if clip is None else np.clip(g, -clip, clip)
     if members is not None:
         sums = clipped @ members
         plus = float(np.mean(sums >= 0))
         if plus in (0.0, 1.0):
             return math.log(_CERTAIN) if (y > 0) != (plus == 1.0) else 0.0
-        if chosen.name == "skip":
+        if spec.zero:
             return 0.0 if y == 0 else math.log(_CERTAIN)
-        if chosen.name == "half-sign":
+        if spec.hides == "nothing":  # the secret half's sign as it is
             return math.log(max(plus if y > 0 else 1 - plus, _CERTAIN))
         return math.log(0.5)  # a coin; for `mi` nearly one, at budgets that promise something
-    if chosen.name in ("full-sign", "coin"):
-        same = (clipped.sum() >= 0) == (y > 0)
-        return math.log(0.5) if chosen.name == "coin" else 0.0 if same else math.log(_CERTAIN)
+    if spec.hides == "all":
+        return math.log(0.5)
+    if spec.hides == "nothing":
+        mean = clipped.mean()
+        same = math.isclose(mean, y, rel_tol=1e-9, abs_tol=1e-15) if spec.real else (clipped.sum() >= 0) == (y > 0)
+        return 0.0 if same else math.log(_CERTAIN)
     noise = float(trial.noise[step, direction])
-    if chosen.name == "dp-sign":
+    if not spec.real:
         from scipy.stats import norm
 
         return float(norm.logcdf((1 if y > 0 else -1) * clipped.sum() / (clip or 1.0) / noise))
-    if chosen.name == "none":
-        return 0.0 if math.isclose(clipped.mean(), y, rel_tol=1e-9, abs_tol=1e-15) else math.log(_CERTAIN)
     # The sum is divided by the public size of the pool, which is not the attacker's question: N counts as known.
     units = len(trial.derivatives[step, direction])
-    mean = [clipped.sum() / size for size in (units, units - 1)]
+    means = [clipped.sum() / size for size in (units, units - 1)]
     scale = noise * (clip or 1.0) / units
-    return max(-0.5 * ((y - centre) / scale) ** 2 for centre in mean)
+    return max(-0.5 * ((y - mean) / scale) ** 2 for mean in means)
 
 
 def _row(
@@ -247,15 +249,15 @@ def _row(
 ) -> CanaryRow:
     area = auc(scores_in, scores_out, CONFIDENCE)
     one, tenth = (tpr_at_fpr(scores_in, scores_out, fpr).tpr.estimate for fpr in (0.01, 0.001))
-    kind = KINDS[args.mechanism.name]
+    spec = spec_of(args.mechanism.name)
     who = "Somebody who sees the model" if attack == "LiRA" else "Somebody who knows everybody else in the pool"
     meaning = f"{who} tells a record of the pool from another one in {area.estimate:.0%} of pairs (a coin: 50 %)" + (
-        "." if kind.private else "; nothing is promised about that."
+        "." if spec.is_dp else "; nothing is promised about that."
     )
     return CanaryRow(
         label=label,
-        mechanism=kind.name,
-        family=args.mechanism.family if kind.candidates else None,
+        mechanism=spec.name,
+        family=args.mechanism.family if spec.candidates else None,
         attack=attack,
         meaning=meaning,
         runs=runs,
@@ -267,7 +269,7 @@ def _row(
         tpr_01_percent=tenth,
         epsilon_low=low,
         delta=delta,
-        stated_epsilon=args.mechanism.epsilon if kind.private else None,
+        stated_epsilon=args.mechanism.epsilon if spec.is_dp else None,
     )
 
 

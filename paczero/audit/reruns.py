@@ -30,7 +30,7 @@ from paczero.audit.simulation import Progress, Simulation, Trial, scratch
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
 from paczero.mechanism.bounds import posterior_success
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.utils.io import canonical, owners_directory
 
 UNITS = 64
@@ -115,9 +115,9 @@ def rerun(
     Raises:
         PACZeroError: the mechanism asks no candidates, too few runs, or the directory cannot be used.
     """
-    kind = KINDS[args.mechanism.name]
-    if not kind.candidates:
-        raise PACZeroError(f"mechanism: {kind.name!r} never reads the secret half; there is nothing to attack")
+    spec = spec_of(args.mechanism.name)
+    if not spec.candidates:
+        raise PACZeroError(f"mechanism: {spec.name!r} never reads the secret half; there is nothing to attack")
     if runs < 40:
         raise PACZeroError(f"reruns: {runs} was given; expected 40 or more, for intervals that say something")
     simulation = Simulation(args, units=units, seed=seed)
@@ -139,10 +139,10 @@ def attack(trials: Sequence[Trial], simulation: Simulation, *, seed: int = 0) ->
     args, members = simulation.args, simulation.membership
     if members is None:
         raise PACZeroError("laboratory: its mechanism asks no candidates; there is nothing to attack")
-    chosen, kind = args.mechanism, KINDS[args.mechanism.name]
-    budget = kind.budget(chosen.budget)
+    chosen, spec = args.mechanism, spec_of(args.mechanism.name)
+    budget = spec.budget(chosen.budget)
     coins = np.random.default_rng([seed, 0xC0]).random((len(trials), simulation.units + 1))
-    beliefs = [bayes(trial, gaussian=chosen.name == "mi" and chosen.channel == "gaussian") for trial in trials]
+    beliefs = [bayes(trial, gaussian=spec.has_budget and chosen.channel == "gaussian") for trial in trials]
     inside = np.array([trial.inside for trial in trials])
     guesses = np.array([half_guesses(b, members, c[:-1] < 0.5) for b, c in zip(beliefs, coins, strict=True)])
     named = [_named(belief, coin[-1]) for belief, coin in zip(beliefs, coins, strict=True)]

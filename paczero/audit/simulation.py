@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from paczero.audit.arrays import Bools, Floats
 from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import create_secret, open_secret
 
 if TYPE_CHECKING:
@@ -58,21 +58,22 @@ def settings_of(header: Mapping[str, Any], steps: int = STEPS) -> PACZeroConfig:
     stated.pop("sigma", None)  # it follows from ε, δ, T and K, which are others here
     if stated.get("sampling") == 1.0:
         stated.pop("sampling")
-    if KINDS[stated["name"]].private:
+    spec = spec_of(stated["name"])
+    if spec.is_dp:
         stated.pop("delta", None)
     mechanism = MechanismConfig(
         **stated,
         subsets=header["subsets"],
         family=header["family"],
         pilots=_PILOTS,
-        budget=header["budget"] if stated["name"] == "mi" else None,
+        budget=header["budget"] if spec.has_budget else None,
     )
     return settings(mechanism, steps=steps, directions=min(header["directions"], _MOST_DIRECTIONS))
 
 
 def settings(mechanism: MechanismConfig, *, steps: int = STEPS, directions: int = 1) -> PACZeroConfig:
     """A short run of the small model under any mechanism."""
-    real = KINDS[mechanism.name].real
+    real = spec_of(mechanism.name).real
     return PACZeroConfig(
         steps=steps,
         directions=directions,
@@ -170,7 +171,7 @@ class Simulation:
         from paczero.mechanism.subsets import draw_subsets
 
         chosen = self.args.mechanism
-        if not KINDS[chosen.name].candidates:
+        if not spec_of(chosen.name).candidates:
             return None
         known: dict[str, Any] = {}
         if chosen.family != "random":

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from paczero.config import MechanismConfig
 from paczero.data.metrics import METRICS
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.utils.formatting import duration
 
 if TYPE_CHECKING:
@@ -182,10 +182,11 @@ class Watcher:
 
     def _line(self, step: "Step") -> str:
         parts = [f"step {self.done:,} of {step.steps:,}", self._left(step)]
-        if KINDS[self.mechanism.name].candidates and self._releases:
+        spec = spec_of(self.mechanism.name)
+        if spec.candidates and self._releases:
             share, recent = self._unanimous / self._releases, sum(self._recent) / len(self._recent)
             parts.append(f"unanimous {share:.0%} (last {len(self._recent)}: {recent:.0%})".replace("%", " %"))
-        if self.mechanism.name == "mi":
+        if spec.has_budget:
             parts.append(f"spent {step.spent:.3g} of {self.mechanism.budget:g} nats")
         if self._dev:
             parts.append(self._development())

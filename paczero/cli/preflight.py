@@ -46,7 +46,7 @@ def preflight(
     kind = verdict(trainer.header)
     if kind == "void":
         warn("test_seed is set: secret, coins and noise can be computed by anybody; the report is marked VOID")
-    elif kind == "nothing" and trainer.args.mechanism.name == "mi":
+    elif kind == "nothing" and trainer.args.mechanism.budget is not None:
         warn(f"a budget of {trainer.args.mechanism.budget:g} nats (ln 2 = 0.693 or more) promises nothing")
 
 
@@ -69,19 +69,19 @@ def promise_line(header: Mapping[str, Any]) -> str:
     if kind == "void":
         return "none: this run is for testing only (test_seed), its report is marked VOID"
     if kind == "nothing":
-        fault = kind_of(header).protects == "nothing"
+        fault = kind_of(header).hides == "nothing"
         why = "trains on the pool as it is" if fault else "has too large a budget"
         return f"none: this run {why}, so take it that the release tells everything about the pool"
     p = rounded_up(success(header))
-    if kind_of(header).protects == "all":
+    if kind_of(header).hides == "all":
         return "nothing is learned from any record: fair coins decide every step"
-    if kind_of(header).private:
+    if kind_of(header).is_dp:
         return (
             f"(ε, δ)-differential privacy over the pool, ε = {header['mechanism']['epsilon']:g}, δ = "
             f"{delta_in_words(header)}: whoever sees the release is right about whether a unit was in the pool with "
             f"probability {p} at most (a coin: 0.5)"
         )
-    average = ", on average over releases" if header["mechanism"]["name"] == "mi" else ""
+    average = ", on average over releases" if kind_of(header).has_budget else ""
     return (
         f"whoever sees the release and knows the pool is right about a unit's half with probability {p} at most "
         f"(a coin: 0.5){average}; it does not hide who is in the pool"
@@ -153,16 +153,18 @@ def _pool(trainer: "PACZeroTrainer", settings: RunSettings) -> str:
 
 
 def _mechanism(header: Mapping[str, Any]) -> str:
+    from paczero.mechanism.registry import spec_of
     from paczero.release.wording import DESCRIBED
 
     mechanism, name = header["mechanism"], header["mechanism"]["name"]
+    spec = spec_of(name)
     if "sigma" in mechanism:
         sample = "" if mechanism["sampling"] == 1 else f", secret samples at rate {mechanism['sampling']:g}"
         return f"{DESCRIBED[name]}, σ = {mechanism['sigma']:g} clips{sample}"
-    if name not in ("zpl", "mi", "skip"):
+    if spec.hides != "half":
         return DESCRIBED[name]
     text = f"{name}, M = {header['subsets']:,} candidates ({header['family']}), budget {header['budget']:g} nats"
-    if name == "mi":
+    if spec.has_budget:
         text += f", channel {header['mechanism']['channel']}, {header['mechanism']['allocation']} allocation"
     return text
 

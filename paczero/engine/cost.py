@@ -16,7 +16,7 @@ from paczero.data.completions import Completions
 from paczero.engine.generation import Generator
 from paczero.engine.hidden_cache import HiddenCache
 from paczero.engine.scorer import Scorer
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.models.layers import find_layers, plain
 from paczero.models.loading import DTYPES
 from paczero.models.offload import resident_bytes
@@ -112,7 +112,7 @@ def estimate(
     directions = args.directions
     pool_share = 1.0 if args.units_per_step is None else args.units_per_step / sum(len(b.records) for b in batches)
     step = 2 * directions * once * share * min(1.0, pool_share) * (args.mechanism.sampling or 1.0)
-    measured = args.mechanism.family == "balanced" and KINDS[args.mechanism.name].candidates
+    measured = args.mechanism.family == "balanced" and spec_of(args.mechanism.name).candidates
     pilots = args.mechanism.pilots if measured else 0
     base = plain(model)
     parameters = sum(p.numel() for p in base.parameters())

@@ -29,14 +29,14 @@ from paczero.data.metrics import METRICS, Metric
 from paczero.errors import PACZeroError
 from paczero.experiments.collect import Run
 from paczero.mechanism.bounds import nats_for_epsilon
-from paczero.mechanism.registry import Kind
+from paczero.mechanism.registry import SPECS, MechanismSpec
 from paczero.release import guarantee
 
 # Beside free settings: what makes seeds of one cell differ.
 OF_THE_SEED = FREE_SETTINGS | {"seed"}
 
 # In tables: what hides nothing first, then the secret half, then the pool.
-_ORDER = ("none", "full-sign", "half-sign", "zpl", "mi", "skip", "coin", "dpzero", "dp-aggzo", "dp-sign")
+_ORDER = ("nothing", "half", "all", "pool")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Cell:
         return self.runs[0].header
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> MechanismSpec:
         return guarantee.kind_of(self.header)
 
     @property
@@ -91,7 +91,7 @@ class Cell:
         """
         if any(guarantee.verdict(run.header) != "kept" for run in self.runs):
             return None
-        if not self.kind.private:
+        if not self.kind.is_dp:
             return float(max(run.header["budget"] for run in self.runs))
         mechanisms = [run.header["mechanism"] for run in self.runs]
         return max(nats_for_epsilon(mechanism["epsilon"], mechanism["delta"]) for mechanism in mechanisms)
@@ -100,8 +100,8 @@ class Cell:
     def order(self) -> tuple[Any, ...]:
         """Where it stands in tables."""
         subsets = self.header["subsets"] if self.kind.candidates else 0
-        place = _ORDER.index(self.mechanism)
-        return place, -(self.nats or 0.0), self.family or "", subsets, self.rate, self.name
+        group, index = _ORDER.index(self.kind.hides), list(SPECS).index(self.mechanism)
+        return group, index, -(self.nats or 0.0), self.family or "", subsets, self.rate, self.name
 
     @property
     def rate(self) -> float:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from paczero.mechanism.bounds import posterior_success
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import MechanismSpec, spec_of
 from paczero.release.guarantee import rounded_up
 
 
@@ -25,6 +25,10 @@ class Searched(NamedTuple):
     name: str
     budget: float | None = None
     epsilon: float | None = None
+
+    @property
+    def spec(self) -> MechanismSpec:
+        return spec_of(self.name)
 
 
 def searched(runs: Sequence[Searched]) -> str | None:
@@ -43,20 +47,20 @@ def searched(runs: Sequence[Searched]) -> str | None:
 
 def _halves(runs: Sequence[Searched]) -> str:
     """What is told of secret halves, where some run promises to hide one."""
-    if not any(KINDS[run.name].protects == "half" for run in runs):
+    if not any(run.spec.hides == "half" for run in runs):
         return ""
-    if any(run.name == "half-sign" for run in runs):
+    if any(run.spec.candidates and run.spec.hides == "nothing" for run in runs):
         return "no bound on the secret half, which half-sign releases"
-    nats = math.fsum(run.budget or 0.0 for run in runs if run.name == "mi")
+    nats = math.fsum(run.budget or 0.0 for run in runs if run.spec.has_budget)
     success = posterior_success(nats)
     return f"{nats:g} nats " + (f"(p = {rounded_up(success)})" if success < 1 else "(no bound: ln 2 or more)")
 
 
 def _pool(runs: Sequence[Searched]) -> str:
     """What is told of who is in the pool, where some run is differentially private over it."""
-    private = [run for run in runs if KINDS[run.name].private]
+    private = [run for run in runs if run.spec.is_dp]
     if not private:
         return ""
-    if any(KINDS[run.name].protects in ("half", "nothing") for run in runs):
+    if any(run.spec.hides in ("half", "nothing") for run in runs):
         return "no ε over the pool, since other runs here have none"
     return f"ε = {math.fsum(run.epsilon or 0.0 for run in private):g} over the pool, and the δ add up too"

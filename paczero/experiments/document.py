@@ -35,6 +35,7 @@ from paczero.experiments import paper
 from paczero.experiments.cells import Aside, Cell, best, choose, group, metric_of
 from paczero.experiments.collect import LeftOut, Run
 from paczero.experiments.comparison import DRAWS, Difference, difference
+from paczero.mechanism.registry import DEFAULT, REFERENCE
 from paczero.release import guarantee
 from paczero.release.plots import moving_share
 from paczero.release.wording import DESCRIBED, HIDES
@@ -144,8 +145,8 @@ def _compared(
     Raises:
         PACZeroError: a cell that was named is not there; the private one is the baseline, or promises nothing.
     """
-    without = [cell for cell in cells if cell.mechanism == "none"]
-    kept = [cell for cell in cells if cell.mechanism == "zpl" and cell.nats is not None]  # void ones promise nothing
+    without = [cell for cell in cells if cell.mechanism == REFERENCE]
+    kept = [cell for cell in cells if cell.mechanism == DEFAULT and cell.nats is not None]  # void ones promise nothing
     zpl = [cell for cell in _of_usual_size(kept) if cell.name != baseline]
     chosen = {
         "baseline": _chosen(cells, without, baseline, "--baseline", metric),
@@ -296,16 +297,16 @@ def cell_row(cell: Cell, against: Difference | None, best_of_kind: bool, metric:
         "cell": cell.name,
         "mechanism": cell.mechanism,
         "described": DESCRIBED[cell.mechanism].partition(": ")[2].format(channel=mechanism.get("channel", "")),
-        "hides": HIDES[cell.kind.protects],
+        "hides": HIDES[cell.kind.hides],
         "verdict": guarantee.verdict(header),
         "family": cell.family,
         "subsets": header["subsets"] if cell.kind.candidates else None,
-        "budget": None if cell.kind.private else header["budget"],
+        "budget": None if cell.kind.is_dp else header["budget"],
         "epsilon": mechanism.get("epsilon"),
         "delta": mechanism.get("delta"),
         "posterior_success": cell.success,
         "nats": cell.nats,
-        "nats_by_equal_posterior_success": cell.kind.private and cell.nats is not None,
+        "nats_by_equal_posterior_success": cell.kind.is_dp and cell.nats is not None,
         "steps": header["steps"],
         "directions": header["directions"],
         "learning_rate": cell.rate,

@@ -15,24 +15,16 @@ from matplotlib.figure import Figure
 
 from paczero.data.metrics import METRICS
 from paczero.experiments import wording
+from paczero.mechanism.registry import SPECS
 from paczero.release.plots import BLUE, GREEN, GREY, INK, VERMILION, in_percent, label_right, png
 
 Row = Mapping[str, Any]
 
 _ORANGE, _SKY, _PURPLE, _BROWN = "#B8860B", "#3A9BD1", "#A8487E", "#7A5230"
 
-COLOURS = {
-    "none": INK,
-    "full-sign": GREY,
-    "half-sign": GREY,
-    "zpl": BLUE,
-    "mi": VERMILION,
-    "skip": _SKY,
-    "coin": GREY,
-    "dpzero": GREEN,
-    "dp-aggzo": _PURPLE,
-    "dp-sign": _BROWN,
-}
+# In the order of the registry: two of the paper, MeZO, three differentially private ones, four ablations.
+_COLOURS = (BLUE, VERMILION, INK, GREEN, _PURPLE, _BROWN, GREY, GREY, GREY, _SKY)
+COLOURS = dict(zip(SPECS, _COLOURS, strict=True))
 
 _CYCLE = (BLUE, VERMILION, GREEN, _PURPLE, _ORANGE, _SKY, INK, _BROWN)
 

@@ -18,7 +18,7 @@ from typing import Any
 from scipy.optimize import brentq
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS, spec_of
 
 _FINE, _FINEST = 1e-4, 1e-6  # grid of the privacy losses: relative to ε, and at the least
 
@@ -121,19 +121,20 @@ def _epsilon(sigma: float, delta: float, releases: int, sampling: float, grid: f
 
 
 def _releases(name: str, steps: int, directions: int) -> int:
-    return steps * directions if name == "dp-sign" else steps
+    return steps * directions if spec_of(name).per_direction else steps
 
 
 def _check(name: str, delta: float, steps: int, directions: int, sampling: float) -> None:
-    kind = KINDS.get(name)
-    if kind is None or not kind.private:
-        known = ", ".join(name for name, kind in KINDS.items() if kind.private)
+    spec = spec_of(name)
+    if not spec.is_dp:
+        known = ", ".join(name for name, spec in SPECS.items() if spec.is_dp)
         raise PACZeroError(f"mechanism: {name!r} was given; expected one of {known}")
+    most = 1 if spec.one_direction else math.inf
     for what, value, fine, expected in (
         ("delta", delta, 0 < delta < 1, "a number above 0 and below 1"),
         ("steps", steps, steps >= 1, "1 or more"),
-        ("directions", directions, directions >= 1 and (name != "dpzero" or directions == 1), "1 or more; dpzero: 1"),
-        ("sampling", sampling, 0 < sampling <= 1 and (kind.sampled or sampling == 1), "a rate in (0, 1]; dp-sign: 1"),
+        ("directions", directions, 1 <= directions <= most, "1 or more; dpzero: 1"),
+        ("sampling", sampling, 0 < sampling <= 1 and (spec.sampled or sampling == 1), "a rate in (0, 1]; dp-sign: 1"),
     ):
         if not fine:
             raise PACZeroError(f"{what}: {value!r} was given; expected {expected}")

@@ -23,7 +23,7 @@ from paczero.mechanism.bounds import (
     posterior_success,
     success_for_epsilon,
 )
-from paczero.mechanism.registry import KINDS, Kind
+from paczero.mechanism.registry import SPECS, MechanismSpec
 
 _DIGITS = 6
 
@@ -35,7 +35,7 @@ class Matched:
     Attributes:
         name: of the mechanism.
         settings: what to set, by dotted key.
-        protects: `half`, `pool`, `all` or `nothing`, as in `mechanism.kinds`.
+        hides: `half`, `pool`, `all` or `nothing`, as in `registry`.
         success: p, at most; 1.0 where nothing is bounded.
         nats: the budget B; None where ε bounds the guess, or nothing does.
         epsilon: ε of a differentially private mechanism; else the one with the same p (δ = 0), for comparison.
@@ -45,7 +45,7 @@ class Matched:
 
     name: str
     settings: dict[str, Any]
-    protects: str
+    hides: str
     success: float
     nats: float | None = None
     epsilon: float | None = None
@@ -75,7 +75,7 @@ def matched(
         sampling: the Poisson rate of `dpzero` and `dp-aggzo`.
 
     Returns:
-        A row a mechanism, in the order of `KINDS`.
+        A row a mechanism, in the order of `SPECS`.
 
     Raises:
         PACZeroError: none or several of the three were given, or a value is out of range.
@@ -95,8 +95,8 @@ def matched(
         raise PACZeroError(f"delta: {delta:g} was given; expected less, as it alone allows p = {p:g}; more units help")
     noisy = {"epsilon": given, "delta": delta, "steps": steps}
     return [
-        _private(kind, noisy, directions, sampling) if kind.private else _informed(kind, budget)
-        for kind in KINDS.values()
+        _private(spec, noisy, directions, sampling) if spec.is_dp else _informed(spec, budget)
+        for spec in SPECS.values()
     ]
 
 
@@ -115,23 +115,23 @@ def _success(success: float | None, nats: float | None, epsilon: float | None, d
     return success_for_epsilon(epsilon, delta) if epsilon is not None else posterior_success(nats or 0.0)
 
 
-def _informed(kind: Kind, budget: float) -> Matched:
+def _informed(spec: MechanismSpec, budget: float) -> Matched:
     """A mechanism that is bounded by mutual information, or by nothing."""
-    settings: dict[str, Any] = {"mechanism.name": kind.name}
-    bound = kind.budget(budget)
+    settings: dict[str, Any] = {"mechanism.name": spec.name}
+    bound = spec.budget(budget)
     if bound is None:
-        return Matched(kind.name, settings, kind.protects, 1.0)
+        return Matched(spec.name, settings, spec.hides, 1.0)
     if bound:
         settings["mechanism.budget"] = bound
-    return Matched(kind.name, settings, kind.protects, posterior_success(bound), bound, float(epsilon_for_nats(bound)))
+    return Matched(spec.name, settings, spec.hides, posterior_success(bound), bound, float(epsilon_for_nats(bound)))
 
 
-def _private(kind: Kind, noisy: dict[str, Any], directions: int, sampling: float) -> Matched:
+def _private(spec: MechanismSpec, noisy: dict[str, Any], directions: int, sampling: float) -> Matched:
     """A differentially private mechanism."""
-    k, rate = 1 if kind.name == "dpzero" else directions, sampling if kind.sampled else 1.0
+    k, rate = 1 if spec.one_direction else directions, sampling if spec.sampled else 1.0
     epsilon, delta, steps = noisy["epsilon"], noisy["delta"], noisy["steps"]
-    sigma = calibrate(kind.name, epsilon, delta=delta, steps=steps, directions=k, sampling=rate)
-    settings = {"mechanism.name": kind.name, "mechanism.epsilon": epsilon, "mechanism.delta": delta}
+    sigma = calibrate(spec.name, epsilon, delta=delta, steps=steps, directions=k, sampling=rate)
+    settings = {"mechanism.name": spec.name, "mechanism.epsilon": epsilon, "mechanism.delta": delta}
     settings |= {"steps": steps, "directions": k} | ({"mechanism.sampling": rate} if rate < 1 else {})
     p = success_for_epsilon(epsilon, delta)
-    return Matched(kind.name, settings, kind.protects, p, None, epsilon, delta, sigma)
+    return Matched(spec.name, settings, spec.hides, p, None, epsilon, delta, sigma)

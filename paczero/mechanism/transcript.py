@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.registry import KINDS, Kind
+from paczero.mechanism.registry import SPECS, MechanismSpec, spec_of
 from paczero.utils.io import append_line, canonical, create_whole, cut, parse_line, read_lines
 
 FORMAT = "paczero-transcript/1"
@@ -130,13 +130,13 @@ def _line(step: int, y: Sequence[int | float]) -> bytes:
     return canonical({"t": step, "y": list(y)})
 
 
-def _shape(header: Mapping[str, Any], where: str) -> tuple[Kind, int, int]:
+def _shape(header: Mapping[str, Any], where: str) -> tuple[MechanismSpec, int, int]:
     """Which mechanism, K and T, from a header."""
     if header.get("format") != FORMAT:
         raise IntegrityError(f"{where}: format {header.get('format')!r}; expected {FORMAT!r}")
     mechanism = header.get("mechanism")
     name = mechanism.get("name") if isinstance(mechanism, dict) else None
-    if not isinstance(name, str) or name not in KINDS:
+    if not isinstance(name, str) or name not in SPECS:
         raise IntegrityError(f"{where}: mechanism {name!r} is unknown to this version")
     sizes = []
     for key, most in (("directions", _MOST_DIRECTIONS), ("steps", _MOST_STEPS)):
@@ -144,7 +144,7 @@ def _shape(header: Mapping[str, Any], where: str) -> tuple[Kind, int, int]:
         if type(value) is not int or not 1 <= value <= most:
             raise IntegrityError(f"{where}: {key} {value!r}; expected an integer from 1 to {most}")
         sizes.append(value)
-    return KINDS[name], sizes[0], sizes[1]
+    return spec_of(name), sizes[0], sizes[1]
 
 
 def _load(path: Path) -> tuple[dict[str, Any], list[tuple[Any, ...]], bytes]:
@@ -174,7 +174,7 @@ def _load(path: Path) -> tuple[dict[str, Any], list[tuple[Any, ...]], bytes]:
     return header, y, tail
 
 
-def _check(entry: dict[str, Any], step: int, kind: Kind, directions: int, where: str) -> None:
+def _check(entry: dict[str, Any], step: int, kind: MechanismSpec, directions: int, where: str) -> None:
     """Refuses a step that is not the next one, or whose values are not K releases of the mechanism."""
     if set(entry) != {"t", "y"}:
         raise IntegrityError(f"{where}: keys {sorted(entry)}; expected 't' and 'y' only")

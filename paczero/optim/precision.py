@@ -20,7 +20,7 @@ from scipy.optimize import brentq
 
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.optim.chunked import pieces
 from paczero.optim.parameters import PerturbedParameters, round32
 
@@ -122,7 +122,7 @@ def check_update_precision(weights: PerturbedParameters, args: PACZeroConfig) ->
             f"derivatives may have a wrong sign; float32 or μ = {_COARSE[args.dtype]:g} is safer."
         )
     first = step_lost(args.learning_rate)
-    if KINDS[args.mechanism.name].real:
+    if spec_of(args.mechanism.name).real:
         if first > _MOST:
             least = brentq(lambda log: step_lost(args.learning_rate * 10**log) - _MOST, 0, 40)
             notes.append(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from paczero.errors import PACZeroError
 from paczero.mechanism.bounds import epsilon_for_nats, posterior_success, success_for_epsilon
-from paczero.mechanism.registry import KINDS, Kind
+from paczero.mechanism.registry import SPECS, MechanismSpec, spec_of
 
 Verdict = Literal["kept", "nothing", "void"]
 
@@ -25,16 +25,16 @@ def verdict(header: Mapping[str, Any]) -> Verdict:
     return "nothing" if _bound(header) >= 1 else "kept"
 
 
-def kind_of(header: Mapping[str, Any]) -> Kind:
+def kind_of(header: Mapping[str, Any]) -> MechanismSpec:
     """The mechanism.
 
     Raises:
         PACZeroError: one that is unknown here, of which nothing could truthfully be said.
     """
     name = header["mechanism"]["name"]
-    if name not in KINDS:
-        raise PACZeroError(f"mechanism: {name!r} was given; expected one that can be stated: {', '.join(KINDS)}")
-    return KINDS[name]
+    if name not in SPECS:
+        raise PACZeroError(f"mechanism: {name!r} was given; expected one that can be stated: {', '.join(SPECS)}")
+    return spec_of(name)
 
 
 def mechanism_name(header: Mapping[str, Any]) -> str:
@@ -54,14 +54,14 @@ def epsilon(header: Mapping[str, Any]) -> float | None:
     """ε of a differentially private run; else the one with the same p (δ = 0), for comparison; None: no promise."""
     if verdict(header) != "kept":
         return None
-    return float(header["mechanism"]["epsilon"] if kind_of(header).private else epsilon_for_nats(header["budget"]))
+    return float(header["mechanism"]["epsilon"] if kind_of(header).is_dp else epsilon_for_nats(header["budget"]))
 
 
 def _bound(header: Mapping[str, Any]) -> float:
     kind = kind_of(header)
-    if kind.private:
+    if kind.is_dp:
         return success_for_epsilon(header["mechanism"]["epsilon"], header["mechanism"]["delta"])
-    return 1.0 if kind.protects == "nothing" else float(posterior_success(header["budget"]))
+    return 1.0 if kind.hides == "nothing" else float(posterior_success(header["budget"]))
 
 
 def rounded_up(value: float, digits: int = 4) -> str:

@@ -122,7 +122,7 @@ def public_figures(
     header, pictures = transcript.header, {}
     if transcript.y:
         pictures["released.png"] = figures.released(transcript.y, header)
-    if guarantee.kind_of(header).protects == "half":
+    if guarantee.kind_of(header).hides == "half":
         pictures["posterior.png"] = figures.posterior(header)
     if development is not None and development.steps:
         pictures["development.png"] = figures.development(development, header, chosen_step)
@@ -195,11 +195,11 @@ def _front_matter(header: Mapping[str, Any], folder: str) -> str:
 def settings(header: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Name and value of each public setting of a run, for a table."""
     mechanism, schedule, peft = header["mechanism"], header["schedule"], header.get("peft")
-    name = guarantee.mechanism_name(header)
+    spec = guarantee.kind_of(header)
     rows = [
         ("Base model", f"{header['base']['id']} ({header['base']['dtype']})"),
         ("Trained part", _trained(header, peft)),
-        ("Mechanism", DESCRIBED[name].format(channel=mechanism.get("channel"))),
+        ("Mechanism", DESCRIBED[spec.name].format(channel=mechanism.get("channel"))),
         ("Pool N", f"{header['units']:,} units"),
         ("Candidates M, family", f"{header['subsets']:,}, {header['family']}"),
         ("Budget B", "none" if header["budget"] is None else f"{header['budget']:g} nats"),
@@ -214,9 +214,9 @@ def settings(header: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Average of iterates", f"{header['average']:g}" if header["average"] else "none: one iterate is served"),
         ("Decision threshold", str(header["threshold"])),
     ]
-    if name == "mi":
+    if spec.has_budget:
         rows.insert(6, ("Allocation", str(mechanism.get("allocation"))))
-    if guarantee.kind_of(header).private:
+    if spec.is_dp:
         rows[4:7] = [
             ("ε, δ", f"{mechanism['epsilon']:g}, {delta_in_words(header)}; one unit is added or removed"),
             ("Noise σ", f"{mechanism['sigma']:g}, in units of the clip"),

@@ -25,7 +25,7 @@ from matplotlib.ticker import MaxNLocator
 
 from paczero.data.metrics import METRICS
 from paczero.mechanism.bounds import posterior_success
-from paczero.mechanism.registry import Kind
+from paczero.mechanism.registry import MechanismSpec
 from paczero.release import guarantee
 from paczero.release.wording import GATES, noun, spent_in_words
 
@@ -129,7 +129,7 @@ def unanimity(steps: Sequence[int], share: Sequence[float], spent: Sequence[floa
         header: the transcript's.
     """
     window = max(5, header["steps"] // 20)
-    pays = guarantee.mechanism_name(header) == "mi"
+    pays = guarantee.kind_of(header).has_budget
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2 if pays else 1, 1, sharex=True, squeeze=False)[:, 0]
@@ -324,7 +324,6 @@ _DIVERGING = LinearSegmentedColormap.from_list("released", [VERMILION, "#F4F4F4"
 
 def boundary(header: Mapping[str, Any]) -> bytes:
     """What is released against what stays private, for somebody who sees PACZero for the first time."""
-    name = guarantee.mechanism_name(header)
     total = header["steps"] * header["directions"]
     kind = guarantee.kind_of(header)
     agreed = f"the signs of all {header['subsets']} candidates, a step a line: journal"
@@ -332,19 +331,19 @@ def boundary(header: Mapping[str, Any]) -> bytes:
         ("the pool's texts", "your own files; hidden states of them: cache"),
         (
             "the secret half S*",
-            "secret.json: drawn once" + ("" if name in ("mi", "half-sign") else ", never read in training"),
+            "secret.json: drawn once" + ("" if kind.reads_secret else ", never read in training"),
         ),
         ("each record's losses and derivative", "in memory, gone after the step"),
         *_kept(kind, agreed),
     ]
     public = [
         (f"{total:,} {noun(header)}", "transcript.jsonl: all that the pool decided"),
-        ("the recipe", f"base model, public seed, schedule, N, {'ε, δ, σ' if kind.private else 'M, B'}"),
+        ("the recipe", f"base model, public seed, schedule, N, {'ε, δ, σ' if kind.is_dp else 'M, B'}"),
         ("the trained weights", "rebuilt from the two above, bit for bit"),
         ("the statement", "privacy.json: what is promised, what is not"),
         ("the model card and figures", "README.md, figures/"),
     ]
-    gate = GATES[name]
+    gate = GATES[kind.name]
 
     def draw(figure: Figure) -> None:
         figure.set_layout_engine("none")
@@ -362,11 +361,11 @@ def boundary(header: Mapping[str, Any]) -> bytes:
     return png(draw, 11.5, 5.4)
 
 
-def _kept(kind: Kind, agreed: str) -> list[tuple[str, str]]:
+def _kept(kind: MechanismSpec, agreed: str) -> list[tuple[str, str]]:
     """What else stays private: the last two lines of the left box."""
     if kind.candidates:
         return [("who agreed", agreed), ("coins, noise, what was spent", "journal, diagnostics")]
-    if kind.private:
+    if kind.is_dp:
         return [("noise, and who was drawn", "never written"), ("mean losses, timings", "diagnostics")]
     return [("the mean loss on the pool", "diagnostics"), ("progress, timings", "diagnostics")]
 

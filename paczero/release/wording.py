@@ -42,9 +42,7 @@ def promise(header: Header) -> str:
     if name in _NOTHING:
         return f"No privacy is promised. This run (mechanism {_NOTHING[name]}"
     if kind == "nothing":
-        return "No privacy is promised. " + (_TOO_LARGE_EPSILON if kind_of(header).private else _TOO_LARGE_BUDGET)(
-            header
-        )
+        return "No privacy is promised. " + (_TOO_LARGE_EPSILON if kind_of(header).is_dp else _TOO_LARGE_BUDGET)(header)
     return _PROMISES[name](header)
 
 
@@ -189,7 +187,7 @@ DESCRIBED = {
     "skip": "skip (ablation): a contested step releases nothing",
 }
 
-# What is hidden, by what a mechanism protects (`mechanism.kinds`), for tables.
+# What is hidden, by what a mechanism hides (`mechanism.registry`), for tables.
 HIDES = {
     "half": "the secret half",
     "pool": "who is in the pool",
@@ -238,11 +236,11 @@ COMES_ABOUT = {
 def not_promised(header: Header) -> list[str]:
     """What is not promised, one matter an entry, complete for the mechanism of this header."""
     kind = kind_of(header)
-    if kind.protects == "all":
+    if kind.hides == "all":
         return [_DEVELOPMENT_SCORED]
-    if kind.private:
+    if kind.is_dp:
         return _of_privacy(header)
-    return _of_nothing(header) if kind.protects == "nothing" else _of_halves(header)
+    return _of_nothing(header) if kind.hides == "nothing" else _of_halves(header)
 
 
 def _of_nothing(header: Header) -> list[str]:
@@ -401,14 +399,14 @@ def three_sentences(header: Mapping[str, Any]) -> tuple[str, str, str]:
             "What helps: zpl or mi with a budget below ln 2 nats hide which half of the pool was the secret one, and "
             "dp-sign with a small ε hides who is in the pool.",
         )
-    if kind.protects == "all":
+    if kind.hides == "all":
         return (
             "Hidden: everything, for fair coins decided every step and no record of the pool shaped the model.",
             "Not hidden: records of a development set, where one was used.",
             f"What helps: nothing is needed for the pool; {_OWNER}.",
         )
     p = rounded_up(success(header))
-    if kind.private:
+    if kind.is_dp:
         mechanism = header["mechanism"]
         return (
             f"Hidden: who of the {header['units']:,} units is in the pool; a guess about any one is right with "

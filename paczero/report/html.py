@@ -77,7 +77,7 @@ def _draw(facts: RunRecord) -> dict[str, bytes]:
     if facts.development is not None and facts.development.steps:
         chosen = facts.sealed["chosen_step"] if facts.sealed else None
         pictures["development.png"] = figures.development(facts.development, header, chosen)
-    if guarantee.kind_of(header).protects == "half":
+    if guarantee.kind_of(header).hides == "half":
         pictures["posterior.png"] = figures.posterior(header)
     if facts.y:
         pictures["released.png"] = figures.released(facts.y, header)
@@ -157,7 +157,7 @@ def _tiles(facts: RunRecord) -> list[list[tuple[str, str, str]]]:
     if facts.unanimous:
         share = sum(facts.unanimous.values()) / len(facts.unanimous)
         own.append((f"{100 * share:.0f} %", "unanimous", "releases on which all candidates agreed"))
-    if facts.header and facts.header["mechanism"]["name"] == "mi" and facts.spent:
+    if facts.header and guarantee.kind_of(facts.header).has_budget and facts.spent:
         spent = facts.spent[max(facts.spent)]
         own.append((f"{spent:.3g} nats", "spent", f"of a budget of {facts.header['budget']:g}"))
     seconds = _number(facts.summary.get("seconds")) or sum(facts.seconds.values())

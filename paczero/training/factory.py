@@ -1,7 +1,6 @@
 """From settings to the release object that they name, and to what the transcript's header says of it."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,8 @@ from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
 from paczero.mechanism.accounting import calibrate
 from paczero.mechanism.base import Mechanism
-from paczero.mechanism.dp import AggZO, DPSign, DPZero
-from paczero.mechanism.nonprivate import Coin, FullSign, Mean
-from paczero.mechanism.pac import MI, ZPL, HalfSign, Skip
 from paczero.mechanism.randomness import Draws
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import coins
 from paczero.models.layers import plain
 from paczero.optim.derivatives import Objective, ScoreSource
@@ -38,11 +34,11 @@ def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
     Of a differentially private one also ε, δ (1/N² where none was given), the sampling rate, and σ in units of the
     clip, which is a function of these, T and K.
     """
-    chosen = args.mechanism
+    chosen, spec = args.mechanism, spec_of(args.mechanism.name)
     header: dict[str, Any] = {"name": chosen.name, "clip": chosen.clip}
-    if chosen.name == "mi":
+    if spec.has_budget:
         header |= {"channel": chosen.channel, "allocation": chosen.allocation}
-    if KINDS[chosen.name].private:
+    if spec.is_dp:
         header |= noise(args, units)
     return header
 
@@ -61,58 +57,30 @@ def noise(args: PACZeroConfig, units: int) -> dict[str, float]:
 
 
 def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: Path, *, units: int) -> Mechanism:
-    """The release object that the settings name.
+    """The mechanism that the settings name.
 
     Args:
-        membership: the candidates (N, M), for mechanisms that ask them.
-        secret: the file of the secret's number; opened by `mi` and `half-sign` alone.
+        membership: the candidates (N, M), for mechanisms that use them.
+        secret: the file of the secret's number, for mechanisms that read it.
         units: N.
     """
-    chosen, thrown = args.mechanism, coins(args.test_seed)
-    if KINDS[chosen.name].candidates:
-        return _of_candidates(args, membership, secret)
-    if chosen.name == "none":
-        return Mean(clip=chosen.clip, directions=args.directions)
-    if chosen.name == "coin":
-        return Coin(coins=thrown, directions=args.directions)
-    clip = _needed("mechanism.clip", chosen.clip, chosen.name)
-    if chosen.name == "full-sign":
-        return FullSign(clip=clip, directions=args.directions)
-    found, draws = noise(args, units), Draws(args.test_seed)
-    if chosen.name == "dp-sign":
-        return DPSign(clip=clip, sigma=found["sigma"], draws=draws, directions=args.directions)
-    make: Any = DPZero if chosen.name == "dpzero" else partial(AggZO, directions=args.directions)
-    made: Mechanism = make(clip=clip, sigma=found["sigma"], units=units, draws=draws, sampling=found["sampling"])
-    return made
-
-
-def _of_candidates(args: PACZeroConfig, membership: np.ndarray | None, secret: Path) -> Mechanism:
-    chosen = args.mechanism
-    members = _needed("candidates", membership, chosen.name)
-    shared: dict[str, Any] = {
-        "clip": _needed("mechanism.clip", chosen.clip, chosen.name),
-        "coins": coins(args.test_seed),
-        "directions": args.directions,
-    }
-    if chosen.name == "mi":
-        return MI(
-            members,
-            **shared,
-            budget=chosen.budget if chosen.budget is not None else 0.0,
-            steps=args.steps,
-            channel=chosen.channel,
-            allocation=chosen.allocation,
-            secret=secret,
-        )
-    if chosen.name == "half-sign":
-        return HalfSign(members, **shared, secret=secret)
-    return {"zpl": ZPL, "skip": Skip}[chosen.name](members, **shared)
-
-
-def _needed(name: str, value: Any, mechanism: str) -> Any:
-    if value is None:
-        raise PACZeroError(f"{name}: none was given; {mechanism!r} needs it")
-    return value
+    chosen, spec = args.mechanism, spec_of(args.mechanism.name)
+    stated = noise(args, units) if spec.is_dp else {}
+    return spec.build(
+        membership=membership,
+        secret=secret,
+        units=units,
+        coins=coins(args.test_seed),
+        draws=Draws(args.test_seed),
+        steps=args.steps,
+        directions=args.directions,
+        clip=chosen.clip,
+        budget=chosen.budget,
+        channel=chosen.channel,
+        allocation=chosen.allocation,
+        sigma=stated.get("sigma"),
+        sampling=stated.get("sampling"),
+    )
 
 
 def check_fit(args: PACZeroConfig, records: Records) -> None:

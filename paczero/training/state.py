@@ -20,7 +20,7 @@ from paczero.config import FREE_SETTINGS, PACZeroConfig
 from paczero.data.batching import MicroBatch
 from paczero.data.dataset import Pool
 from paczero.mechanism.journal import Journal
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import create_secret, reuse_secret
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.models.adapters import ADAPTER_LAW
@@ -131,7 +131,7 @@ def transcript_header(
         "subsets": chosen.subsets,
         "family": chosen.family,
         "pilots": chosen.pilots if chosen.family == "balanced" else None,
-        "budget": KINDS[chosen.name].budget(chosen.budget),
+        "budget": spec_of(chosen.name).budget(chosen.budget),
         "units": units,
         "units_per_step": args.units_per_step,
         "threshold": args.threshold,

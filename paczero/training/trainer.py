@@ -37,7 +37,7 @@ from paczero.engine.cost import Cost, estimate
 from paczero.engine.generation import Generator
 from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.models.adapters import attach, peft_settings
 from paczero.models.layers import first_trained_layer, plain
 from paczero.models.loading import base_fingerprint, load
@@ -309,7 +309,7 @@ class PACZeroTrainer:
             output_dir=self.run.root,
             steps=outcome.done,
             chosen_step=outcome.chosen,
-            unanimity=float(np.mean(flags)) if flags and KINDS[self.args.mechanism.name].candidates else None,
+            unanimity=float(np.mean(flags)) if flags and spec_of(self.args.mechanism.name).candidates else None,
             seconds=time.perf_counter() - started,
             statement=statement,
             dev=outcome.dev,
@@ -355,7 +355,7 @@ class PACZeroTrainer:
     def _candidates(self, objective: Objective) -> Callable[[], np.ndarray] | None:
         """What gives the first rank its candidates, once all have measured for it; None where none are used."""
         path = self.run.candidates
-        if not KINDS[self.args.mechanism.name].candidates:
+        if not spec_of(self.args.mechanism.name).candidates:
             return None
         if self.group.broadcast_from_main(path.exists):
             return partial(read_candidates, path)

@@ -5,7 +5,7 @@ import pytest
 
 from paczero.audit.simulation import Simulation, scratch, settings, settings_of
 from paczero.config import MechanismConfig
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS
 from paczero.mechanism.signs import subset_signs
 
 from ..written_runs import make_header
@@ -49,7 +49,7 @@ def test_a_secret_sample_is_taken_of_those_that_are_there(tmp_path):
     assert trial.y.shape == (4, 1) and np.isfinite(trial.y).all()
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(SPECS))
 def test_the_audited_run_s_mechanism_is_taken(name):
     header = make_header(name, directions=64 if name == "dp-aggzo" else 1)
     args = settings_of(header)

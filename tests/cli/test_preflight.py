@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 from paczero.cli.preflight import promise_line, run_lines
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 
 
 def header_of(name: str, **changes: Any) -> dict[str, Any]:
     mechanism: dict[str, Any] = {"name": name, "clip": 25.0, "channel": "bit", "allocation": "adaptive"}
-    if KINDS[name].private:
-        mechanism |= {"epsilon": 2.0, "delta": 1e-6, "sampling": 0.064 if KINDS[name].sampled else 1.0, "sigma": 4.5}
+    if spec_of(name).is_dp:
+        mechanism |= {"epsilon": 2.0, "delta": 1e-6, "sampling": 0.064 if spec_of(name).sampled else 1.0, "sigma": 4.5}
     header = {"mechanism": mechanism, "units": 1000, "subsets": 128, "family": "random", "test_seed": None}
-    return header | {"budget": KINDS[name].budget(0.33)} | changes
+    return header | {"budget": spec_of(name).budget(0.33)} | changes
 
 
 @pytest.mark.parametrize(

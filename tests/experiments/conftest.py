@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from paczero.mechanism.journal import Journal
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
 from paczero.release import statement
 from paczero.report.summary import Summary, write_decisions, write_summary
@@ -65,7 +65,7 @@ def write_run(
     run.release.mkdir()
     Transcript.create(run.release / "transcript.jsonl", made)
     Journal.create(run.journal, {"pool": f"p{seed}", "dev": f"d{seed}"})
-    chance, kind, count = np.random.default_rng([seed, made["subsets"]]), KINDS[name], made["directions"]
+    chance, kind, count = np.random.default_rng([seed, made["subsets"]]), spec_of(name), made["directions"]
     # Appended as text: the package's own way has every line on disk before it returns, which takes seconds.
     with open(run.journal, "a") as journal, open(run.release / "transcript.jsonl", "a") as transcript:
         for step in range(made["steps"]):

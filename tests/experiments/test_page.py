@@ -13,7 +13,7 @@ from paczero.experiments import wording
 from paczero.experiments.collect import collect
 from paczero.experiments.document import build, render
 from paczero.experiments.page import page, summary
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS
 
 
 def of(root: Path, **more: Any) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def table(text: str, heading: str) -> list[list[str]]:
 @pytest.fixture
 def every(sweep) -> dict[str, Any]:
     """A cell a mechanism, and two more."""
-    cells: dict[str, dict[str, Any]] = {name: {"name": name, "share": 0.7} for name in KINDS}
+    cells: dict[str, dict[str, Any]] = {name: {"name": name, "share": 0.7} for name in SPECS}
     cells["zpl-random"] = {"family": "random", "share": 0.65, "dev": 0.6}
     cells["void"] = {"test_seed": 3, "share": 0.7, "dev": 0.65}
     return of(sweep(cells), commands=["paczero sweep x.yaml"], commit="ab12")
@@ -49,7 +49,7 @@ def test_the_page_says_all_of_it(every: dict[str, Any]) -> None:
     assert "its ε is no number of nats" in text and "equal posterior success" in text
     assert all(f"]({name})" in text for name in figures.NAMES)
     assert "paczero sweep x.yaml" in text and "commit ab12" in text
-    assert {row[0] for row in table(text, "What each mechanism releases and hides")} == set(KINDS)
+    assert {row[0] for row in table(text, "What each mechanism releases and hides")} == set(SPECS)
     assert "Runs with a test seed promise nothing" in text
     assert "\n\n\n" not in text and text.endswith("\n") and " \n" not in text
 

@@ -9,7 +9,7 @@ from paczero.errors import PACZeroError
 from paczero.mechanism.accounting import epsilon_of
 from paczero.mechanism.bounds import posterior_success, success_for_epsilon
 from paczero.mechanism.matching import matched, rounded_down
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS
 
 SMALL = {"steps": 50, "directions": 4, "sampling": 0.2}
 
@@ -20,9 +20,9 @@ def by_name(**given):
 
 def test_all_keep_the_p_that_was_asked_for():
     rows = by_name(success=0.7)
-    assert list(rows) == list(KINDS)
+    assert list(rows) == list(SPECS)
     for name, row in rows.items():
-        if row.protects == "nothing":
+        if row.hides == "nothing":
             assert (row.success, row.nats, row.epsilon) == (1.0, None, None)
         elif name in ("mi", "dpzero", "dp-aggzo", "dp-sign"):
             assert 0.6999 < row.success <= 0.7

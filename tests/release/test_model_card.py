@@ -10,7 +10,7 @@ import yaml
 
 from paczero.config import TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.release import statement
 from paczero.release.model_card import card, code, publish, settings
 from paczero.release.plots import Development
@@ -32,7 +32,7 @@ def test_a_release_is_complete_and_sealed(finished: Build, name: str) -> None:
     assert set(contents(run.release)) == set(document["files"]) | {"privacy.json"}
     expected = {"README.md", "transcript.jsonl", "figures/released.png", "figures/development.png"}
     assert expected <= set(document["files"])
-    assert ("figures/posterior.png" in document["files"]) == (KINDS[name].protects == "half")
+    assert ("figures/posterior.png" in document["files"]) == (spec_of(name).hides == "half")
     assert not [file for file in document["files"] if "unanimity" in file or "boundary" in file]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 import pytest
 
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS
 from paczero.release import plots as figures
 from paczero.release.plots import Development
 
@@ -34,7 +34,7 @@ def test_every_figure_has_a_sane_size_and_no_metadata() -> None:
     assert pictures[3] == figures.posterior(header)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SPECS)
 def test_the_boundary_is_drawn_for_each_mechanism(name: str) -> None:
     size(figures.boundary(make_header(name, directions=4, steps=20_000)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS
 from paczero.release import statement
 
 from ..written_runs import make_header
@@ -30,7 +30,7 @@ def test_it_is_published_as_it_is_shipped_and_is_a_schema():
     assert VALIDATOR.schema["properties"]["format"] == {"const": statement.FORMAT}
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(SPECS))
 @pytest.mark.parametrize("changes", [{}, {"test_seed": 3}])
 def test_statements_have_its_shape(name, changes):
     VALIDATOR.validate(made(name, **changes))

@@ -9,7 +9,7 @@ import pytest
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.bounds import epsilon_for_nats, posterior_success, success_for_epsilon
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS, spec_of
 from paczero.release import guarantee
 from paczero.release import statement as st
 from paczero.release.wording import COMES_ABOUT, DESCRIBED, GATES
@@ -137,11 +137,11 @@ def test_ablations_say_what_they_are() -> None:
     assert "which half of it was the secret one" in make("half-sign")["not_promised"][0]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SPECS)
 def test_every_mechanism_has_its_words(name: str) -> None:
     assert st.promise(make_header(name)) and st.not_promised(make_header(name))
     assert name in DESCRIBED[name] and len(GATES[name]) == 4
-    assert (name in COMES_ABOUT) == (KINDS[name].protects != "nothing")
+    assert (name in COMES_ABOUT) == (spec_of(name).hides != "nothing")
 
 
 def test_what_is_stated_depends_on_the_header_only_through_public_keys() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS
 from paczero.report.html import write_report
 from paczero.run_directory import RunDirectory
 
@@ -106,7 +106,7 @@ def test_before_the_first_step(build: Build) -> None:
     assert "no step has been taken" in words(page(run))
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", SPECS)
 def test_without_diagnostics_and_summary(build: Build, name: str) -> None:
     said = words(page(build(name, extras=False)))
     assert "40 of 40 steps" in said and "not known" not in said

@@ -17,7 +17,7 @@ from paczero.config import MechanismConfig, PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.base import Mechanism, Release
 from paczero.mechanism.journal import Journal
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS, spec_of
 from paczero.mechanism.secret import create_secret
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
@@ -52,7 +52,7 @@ def named(case: str) -> str:
 
 
 def test_all_are_here() -> None:
-    assert {named(name) for name in SETTINGS} == set(KINDS)
+    assert {named(name) for name in SETTINGS} == set(SPECS)
 
 
 def args_of(case: str, **changes: Any) -> PACZeroConfig:
@@ -88,7 +88,7 @@ def released(mechanism: Mechanism, step: int, **more: Any) -> Release:
 
 
 def test_what_it_is(make: Make, case: str) -> None:
-    mechanism, kind = make(), KINDS[named(case)]
+    mechanism, kind = make(), spec_of(named(case))
     assert mechanism.name == kind.name
     assert mechanism.budget == kind.budget(SETTINGS[case].get("budget"))
     assert mechanism.spent == 0.0
@@ -118,7 +118,7 @@ def test_what_is_written_is_taken_again_and_goes_on_the_same(make: Make, tmp_pat
 
 def test_a_written_release_that_was_edited_is_refused(make: Make, case: str) -> None:
     good = released(make(), 0)
-    other = 0.5 if KINDS[named(case)].real else 2
+    other = 0.5 if spec_of(named(case)).real else 2
     edits: list[dict[str, Any]] = [
         {"y": (*good.y[:-1], other)} if isinstance(other, int) else {"y": (*good.y[:-1], math.nan)},
         {"y": (*good.y, good.y[0])},
@@ -167,7 +167,7 @@ def test_what_is_not_finite_counts_as_zero(make: Make) -> None:
 def test_a_public_part(make: Make, case: str) -> None:
     part = np.array([2, 5, 11, 30])
     g = derivatives(0, make().directions)[part]
-    if KINDS[named(case)].private:
+    if spec_of(named(case)).is_dp:
         with pytest.raises(PACZeroError, match="part: "):
             make().release(0, g, part=part)
     else:
@@ -192,7 +192,7 @@ def test_a_sample_of_less_than_one_unit_is_refused(make_trainer: MakeTrainer, tm
 
 
 def test_candidates_must_be_there_where_they_are_asked(tmp_path: Path) -> None:
-    with pytest.raises(PACZeroError, match="candidates: none was given; 'skip' needs it"):
+    with pytest.raises(PACZeroError, match="membership: none was given; 'skip' needs it"):
         make_mechanism(args_of("skip"), None, tmp_path / "secret.json", units=UNITS)
 
 
@@ -205,7 +205,7 @@ def verified(run: Path, model: str) -> bool:
     """Whether the weights are rebuilt bit for bit and the stated noise is enough."""
     release = open_release(run)
     rebuilt, _, weights = rebuild_release(release, step=release.statement["chosen_step"], model=model, live=Live())
-    private = KINDS[release.statement["mechanism"]["name"]].private
+    private = spec_of(release.statement["mechanism"]["name"]).is_dp
     return (
         verify_weights(release, rebuilt, weights) > 0 and (noise_line(release.transcript.header) is not None) == private
     )
@@ -230,7 +230,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(make_trainer: MakeTrai
     settings |= {"steps": 4, "dev": None, "restore": "arithmetic"}
     whole = make_trainer(tmp_path / "whole", **settings)
     result = whole.train()
-    assert (result.unanimity is None) == (not KINDS[name].candidates)
+    assert (result.unanimity is None) == (not spec_of(name).candidates)
     trainer = make_trainer(tmp_path / "run", observers=[StopAt(1)], **settings)
     with pytest.raises(Stop):
         trainer.train()

@@ -101,13 +101,13 @@ def _parts(
     from paczero.audit import simulation as laboratory
     from paczero.audit.journal.recompute import recompute
     from paczero.audit.report import Parts
-    from paczero.mechanism.registry import KINDS
+    from paczero.mechanism.registry import spec_of
     from paczero.training.candidates import read_candidates
 
     def show(what: str, done: int, of: int) -> None:
         live.show(f"{what}: {done:,} of {of:,}" if of > 1 else what)
 
-    asks = KINDS[header["mechanism"]["name"]].candidates
+    asks = spec_of(header["mechanism"]["name"]).candidates
     found: dict[str, Any] = {}
     if "exact" in wanted:
         found["exact"] = recompute(directory.root, lambda done, of: show("journal", done, of))

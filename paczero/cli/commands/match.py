@@ -86,7 +86,7 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 
 def _cells(row: Matched) -> tuple[str, ...]:
-    private = row.protects == "pool"
+    private = row.hides == "pool"
     epsilon = "-" if row.epsilon is None else f"{row.epsilon:g}" if private else f"({row.epsilon:.4g})"
     return (
         row.name,
@@ -94,6 +94,6 @@ def _cells(row: Matched) -> tuple[str, ...]:
         "-" if row.nats is None else f"{row.nats:g}",
         epsilon,
         "-" if row.sigma is None else f"{row.sigma:g}",
-        HIDES[row.protects],
+        HIDES[row.hides],
         " ".join(f"--{key} {value:g}" for key, value in row.settings.items() if key not in _SAID),
     )

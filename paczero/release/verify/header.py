@@ -12,7 +12,7 @@ from typing import Any
 
 from paczero.config import MINIMUM_UNITS, MechanismConfig, PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import FORMAT
 from paczero.models.adapters import ADAPTER_LAW
 
@@ -144,10 +144,10 @@ def _check_together(header: Mapping[str, Any], where: str) -> None:
         raise IntegrityError(f"{where}: pilots {header['pilots']} with family {header['family']!r}")
     try:
         args = _settings(header)
-        kind = KINDS[args.mechanism.name]
+        kind = spec_of(args.mechanism.name)
         keys = {"name", "clip"}
-        keys |= {"channel", "allocation"} if kind.name == "mi" else set()
-        keys |= {"epsilon", "delta", "sampling", "sigma"} if kind.private else set()
+        keys |= {"channel", "allocation"} if kind.has_budget else set()
+        keys |= {"epsilon", "delta", "sampling", "sigma"} if kind.is_dp else set()
         _check_keys(header["mechanism"], dict.fromkeys(keys), f"{where}: mechanism")
         expected = kind.budget(args.mechanism.budget)
         sigma = header["mechanism"].get("sigma", 1.0)
@@ -169,8 +169,9 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
     """
     stated = dict(header["mechanism"])
     stated.pop("sigma", None)
-    if stated.get("name") == "dp-sign" and stated.pop("sampling", None) != 1.0:
-        raise PACZeroError("mechanism.sampling: dp-sign takes the whole pool; expected 1.0")
+    spec = spec_of(stated.get("name", ""))
+    if spec.is_dp and not spec.sampled and stated.pop("sampling", None) != 1.0:
+        raise PACZeroError(f"mechanism.sampling: {spec.name} takes the whole pool; expected 1.0")
     for name, value in stated.items():
         wanted = str if name in ("name", "channel", "allocation") else float
         if type(value) is not wanted and not (name == "clip" and value is None):
@@ -182,7 +183,7 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
         subsets=header["subsets"],
         family=header["family"],
         **({} if header["pilots"] is None else {"pilots": header["pilots"]}),
-        budget=header["budget"] if stated.get("name") == "mi" else None,
+        budget=header["budget"] if spec.has_budget else None,
     )
     return PACZeroConfig(
         mechanism=mechanism,

@@ -18,7 +18,7 @@ from paczero.mechanism.journal import Journal
 from paczero.mechanism.nonprivate import Coin, FullSign, Mean
 from paczero.mechanism.pac import MI, ZPL, HalfSign, Skip
 from paczero.mechanism.randomness import Draws
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import SeededCoins, create_secret
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
@@ -59,7 +59,7 @@ def make_run(
     secret = private / "secret.json"
     create_secret(secret, subsets=subsets, test_seed=seed)
     membership = draw_subsets(units, subsets, seed=seed)
-    if KINDS[name].candidates:
+    if spec_of(name).candidates:
         np.savez(private / "candidates.npz", packed=np.packbits(membership, axis=1), subsets=subsets)
     header = {
         "format": "paczero-transcript/1",
@@ -67,7 +67,7 @@ def make_run(
         "mechanism": chosen,
         "subsets": subsets,
         "family": "random",
-        "budget": KINDS[name].budget(budget),
+        "budget": spec_of(name).budget(budget),
         "steps": steps,
         "directions": directions,
         "units": units,
@@ -97,7 +97,7 @@ def journal_header(header: dict[str, Any], membership: np.ndarray) -> dict[str, 
     return {
         "base": header["base"]["sha256"],
         "candidates": hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
-        if KINDS[header["mechanism"]["name"]].candidates
+        if spec_of(header["mechanism"]["name"]).candidates
         else None,
         "transcript": hashlib.sha256(canonical(header)).hexdigest(),
     }

@@ -5,15 +5,15 @@ import json
 import pytest
 
 from paczero.cli.main import main
-from paczero.mechanism.registry import KINDS
+from paczero.mechanism.registry import SPECS
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["match", "--success", "0.55", "--steps", "100", "--units", "500"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("N = 500 units, δ = 4e-06, T = 100 steps")
-    rows = {line.split()[0]: line for line in lines[3 : 3 + len(KINDS)]}
-    assert list(rows) == list(KINDS)
+    rows = {line.split()[0]: line for line in lines[3 : 3 + len(SPECS)]}
+    assert list(rows) == list(SPECS)
     assert "0.00500836" in rows["mi"] and "--mechanism.budget 0.00500836" in rows["mi"]
     assert "no bound" in rows["none"] and "who is in the pool" in rows["dp-sign"] and "0.2006" in rows["dp-sign"]
     assert max(map(len, lines)) <= 130
