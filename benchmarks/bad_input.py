@@ -40,7 +40,7 @@ def made(root: Path) -> Targets:
     """A finished run of the tiny model, to be broken."""
     model, pool = save_tiny_model(root / "model"), write_tiny_csv(root / "pool.csv", 40, seed=1)
     lora = ["--peft.r", "2", "--peft.target_modules", "[q_proj, v_proj]", "--peft.layers_to_transform", "[2]"]
-    short = ["--steps", "4", "--mechanism.subsets", "8", "--mechanism.name", "mi", "--mechanism.budget", "0.3"]
+    short = ["--max_steps", "4", "--mechanism.subsets", "8", "--mechanism.name", "mi", "--mechanism.budget", "0.3"]
     given = ["train", "--model", model, "--data.train", pool, *lora, *short, "--output_dir", root / "made"]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
         code = command([str(argument) for argument in given])

@@ -130,7 +130,7 @@ def options(description: str | None, *names: str) -> argparse.ArgumentParser:
 
 def settings(case: Case, *, steps: int) -> PACZeroConfig:
     """A run of so many steps. The rate is small, since the model is to stay a sound one whatever the directions say."""
-    return PACZeroConfig(steps=steps, task=TASK, learning_rate=1e-5, mu=1e-3, **case.settings)
+    return PACZeroConfig(max_steps=steps, task=TASK, learning_rate=1e-5, mu=1e-3, **case.settings)
 
 
 def lengths(pool: int) -> list[int]:
@@ -223,7 +223,7 @@ def train(bench: Bench, directory: Path, observers: Sequence[Observer]) -> None:
         make_mechanism(args, bench.membership, directory / "secret.json", units=bench.objective.units),
         journal=Journal.create(directory / "journal.jsonl", expected),
         transcript=Transcript.create(directory / "transcript.jsonl", bench.header),
-        schedule=Schedule(steps=args.steps, directions=args.directions, rate=args.learning_rate_at, seed=args.seed),
+        schedule=Schedule(steps=args.max_steps, directions=args.directions, rate=args.learning_rate_at, seed=args.seed),
         observers=list(observers),
     ).run()
 

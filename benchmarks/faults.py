@@ -76,14 +76,16 @@ class Bench:
             "train_dataset": str(self.pool),
             "eval_dataset": str(self.dev),
             "output_dir": str(self.root / f"run-{kind}"),
-            "steps": 10,
+            "max_steps": 10,
             "eval_steps": 3,
             "learning_rate": 0.05,
             "batch_tokens": 256,
             "test_seed": 11,
         }
         shared |= (RUNS | MORE)[kind]
-        return shared | ({"steps": 2, "eval_dataset": None, "select": "last", "threshold": "none"} if short else {})
+        return shared | (
+            {"max_steps": 2, "eval_dataset": None, "metric_for_best_model": None, "threshold": "none"} if short else {}
+        )
 
     def whole(self, settings: dict[str, Any], **more: Any) -> dict[str, bytes]:
         """What an undisturbed run leaves."""

@@ -131,7 +131,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.threads is not None:
         torch.set_num_threads(given.threads)
-    args = PACZeroConfig(steps=given.directions, task=TASK, learning_rate=given.learning_rate, mu=given.mu)
+    args = PACZeroConfig(max_steps=given.directions, task=TASK, learning_rate=given.learning_rate, mu=given.mu)
     print(f"{given.records} records, {given.directions} directions, μ = {given.mu:g}, η = {given.learning_rate:g}")
     columns = f"{'records':>10}{'subsets':>10}{'correl.':>10}{'rel. err':>10}{'μ lost':>9}{'η lost':>9}"
     print(f"{'case':<12}{'against float32':<24}{columns}")

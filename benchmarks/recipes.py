@@ -159,14 +159,14 @@ def estimate(settings: RunSettings, gpu: Gpu, lengths: Lengths) -> Estimate:
         read = max(HALF * model.parameters / (gpu.bytes * gpu.moved), model.layers * gpu.launch)
         return spent + (batches * lengths.generated * read if generating else 0)
 
-    data, share, passes = settings.data, args.mechanism.sampling or 1.0, 2 * args.directions * args.steps
+    data, share, passes = settings.data, args.mechanism.sampling_prob or 1.0, 2 * args.directions * args.max_steps
     on_answers = generates and args.task.objective == "f1"
     seconds = passes * seconds_of((data.train_records or 0) * share, generating=on_answers)
-    seconds += (args.steps // args.eval_steps + 1) * seconds_of(data.dev_records or 0, generating=generates)
+    seconds += (args.max_steps // args.eval_steps + 1) * seconds_of(data.dev_records or 0, generating=generates)
     seconds += 2 * seconds_of(data.test_records or 0, generating=generates)
     trained = adapter(settings, model)
     if settings.peft is None:
-        moves = 4 * args.directions * args.steps
+        moves = 4 * args.directions * args.max_steps
         seconds += moves * model.parameters * bytes_a_move(args.direction_law) / (gpu.bytes * gpu.moved)
     memory = HALF * model.parameters + 8 * trained + args.batch_tokens * 12 * model.width * HALF
     if generates:
@@ -206,7 +206,7 @@ def recipe_table(gpu: Gpu, lengths: Lengths) -> str:
             f"{args.learning_rate:g}",
             clip,
             args.directions,
-            f"{args.steps:,}",
+            f"{args.max_steps:,}",
             f"{found.passes:,.0f}",
             _hours(found.hours),
             f"{found.memory / 1e9:.0f} GB",
@@ -251,7 +251,7 @@ def twin_table(files: dict[str, Path]) -> str:
             _mechanism(settings),
             f"{args.learning_rate:g}",
             args.directions,
-            f"{args.steps:,}",
+            f"{args.max_steps:,}",
             f"{1000 * found.step_seconds:.0f} ms",
             duration(with_evaluations(trainer, found)),
             f"{found.memory / 1e9:.1f} GB",

@@ -172,14 +172,19 @@ def run(point: Point, threads: int) -> dict[str, float]:
             return answer[0]
 
         mechanism.release = timed  # type: ignore[method-assign]
-        header = {"format": FORMAT, "mechanism": {"name": "zpl"}, "directions": args.directions, "steps": args.steps}
+        header = {
+            "format": FORMAT,
+            "mechanism": {"name": "zpl"},
+            "directions": args.directions,
+            "steps": args.max_steps,
+        }
         Trainer(
             make_objective(scorer, records),
             weights,
             mechanism,
             journal=Journal.create(Path(folder) / "journal.jsonl", {}),
             transcript=Transcript.create(Path(folder) / "transcript.jsonl", header),
-            schedule=Schedule(args.steps, args.directions, args.learning_rate_at),
+            schedule=Schedule(args.max_steps, args.directions, args.learning_rate_at),
             observers=[watch],
         ).run()
     grown = resident("VmHWM") - before

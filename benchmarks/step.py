@@ -223,7 +223,7 @@ def spent_on(bench: Bench, directory: Path, repeats: int) -> tuple[Spent, dict[s
     floor, floors = Floor(bench), list[dict[str, float]]()
     floor.run()
     bench.args = settings(bench.case, steps=1 + 2 * repeats)
-    bench.header = {**bench.header, "steps": bench.args.steps}
+    bench.header = {**bench.header, "steps": bench.args.max_steps}
     spent = where_time_goes(bench, directory, between=lambda: floors.append(floor.run()))
     return spent, {part: statistics.median(one[part] for one in floors) for part in floors[0]}
 

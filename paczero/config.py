@@ -2,7 +2,7 @@
 
 The fields are the keys of a recipe and, with dots, the flags of `paczero train`:
 
->>> PACZeroConfig(steps=100, mechanism=MechanismConfig(name="mi", budget=0.33)).mechanism.budget
+>>> PACZeroConfig(max_steps=100, mechanism=MechanismConfig(name="mi", budget=0.33)).mechanism.budget
 0.33
 
 Paper: arXiv 2605.06505. The defaults are those of its SST-2 recipes where it states one.
@@ -36,9 +36,11 @@ def _positive(name: str, value: float) -> None:
 def _chosen(settings: Any, prefix: str = "") -> None:
     """Refuses a word that is none of those a setting has: a misspelt mechanism must never pass for another one."""
     for name, kind in get_type_hints(type(settings)).items():
-        if get_origin(kind) is Literal:
-            value = getattr(settings, name)
-            _require(value in get_args(kind), prefix + name, value, f"one of {', '.join(get_args(kind))}")
+        for part in (kind, *get_args(kind)):
+            if get_origin(part) is Literal:
+                value, words = getattr(settings, name), get_args(part)
+                fine = value in words or (value is None and part is not kind)
+                _require(fine, prefix + name, value, f"one of {', '.join(words)}")
 
 
 def learning_rate_at(schedule: str, learning_rate: float, steps: int, step: int) -> float:
@@ -69,8 +71,8 @@ class MechanismConfig:
             its K derivatives); `none` and `coin` may leave it out.
         epsilon: ε of the whole run; `dpzero`, `dp-aggzo` and `dp-sign` need it.
         delta: δ of the whole run; 1/N² where left out.
-        sampling: `dpzero`, `dp-aggzo`: each step uses a secret sample of the pool, each unit with this probability;
-            the whole pool where left out.
+        sampling_prob: `dpzero`, `dp-aggzo`: each step uses a secret sample of the pool, each unit with this
+            probability; the whole pool where left out.
     """
 
     name: Literal["zpl", "mi", "none", "dpzero", "dp-aggzo", "dp-sign", "full-sign", "half-sign", "coin", "skip"] = (
@@ -85,7 +87,7 @@ class MechanismConfig:
     clip: float | None = 25.0
     epsilon: float | None = None
     delta: float | None = None
-    sampling: float | None = None
+    sampling_prob: float | None = None
 
     def __post_init__(self) -> None:
         _chosen(self, "mechanism.")
@@ -125,12 +127,12 @@ class MechanismConfig:
         for name, value, meant in (
             ("epsilon", self.epsilon, spec.is_dp),
             ("delta", self.delta, spec.is_dp),
-            ("sampling", self.sampling, spec.sampled),
+            ("sampling_prob", self.sampling_prob, spec.sampled),
         ):
             if value is not None and not meant:
                 raise PACZeroError(
                     f"mechanism.{name}: {value!r} was given with mechanism.name {self.name!r}, which has none; leave "
-                    f"it out or choose {'`dpzero` or `dp-aggzo`' if name == 'sampling' else 'a dp- mechanism'}"
+                    f"it out or choose {'`dpzero` or `dp-aggzo`' if name == 'sampling_prob' else 'a dp- mechanism'}"
                 )
         if spec.is_dp:
             expected = "a finite number above 0, which a differentially private mechanism needs (say 2)"
@@ -138,8 +140,9 @@ class MechanismConfig:
             _require(fine, "mechanism.epsilon", self.epsilon, expected)
         if self.delta is not None:
             _require(0 < self.delta < 1, "mechanism.delta", self.delta, "a probability above 0 and below 1")
-        if self.sampling is not None:
-            _require(0 < self.sampling <= 1, "mechanism.sampling", self.sampling, "a probability above 0, 1 at most")
+        if self.sampling_prob is not None:
+            fine = 0 < self.sampling_prob <= 1
+            _require(fine, "mechanism.sampling_prob", self.sampling_prob, "a probability above 0, 1 at most")
 
 
 @dataclass(frozen=True)
@@ -212,8 +215,8 @@ _USED_BY = {
     **dict.fromkeys(("objective", "max_new_tokens", "stop"), ("answer",)),
     **dict.fromkeys(("messages_column", "prompt_column", "completion_column"), ("chat",)),
 }
-# What a step may be chosen by, for each kind; `last` and `loss` always.
-_FIGURES_OF_KINDS = {"classification": ("accuracy",), "answer": ("f1",), "chat": ()}
+# What a step may be chosen by, for each kind of task; `loss` always.
+_METRICS = {"classification": ("accuracy",), "answer": ("f1",), "chat": ()}
 
 
 def _default(settings: type, name: str) -> Any:
@@ -272,19 +275,19 @@ class PACZeroConfig:
         output_dir: the run directory; its `release/` may be published, its `private/` never.
         task: prompt, labels and units.
         mechanism: what is released and at what cost.
-        steps: T, how many updates.
+        max_steps: T, how many updates.
         learning_rate: η at the first step, in weight per bit (for `none`: per unit of mean derivative).
-        schedule: `linear` falls to 0 over the run, `constant` stays.
+        lr_scheduler_type: `linear` falls to 0 over the run, `constant` stays.
         mu: μ, half the distance between the two points at which losses are taken.
         directions: K, directions (and releases) a step.
         direction_law: `rademacher` (the same bits on any device) or `gaussian` (the paper's).
         train_layers: full tuning only: indices of the decoder layers to train; all parameters where left out.
         restore: `copy` (exact, twice the trained weights) or `arithmetic` (no copy; drift by rounding, replayed alike).
         units_per_step: a public random part of the pool a step; the whole pool where left out.
-        average: e in [0, 1): serve the exponential average of the released iterates; 0 serves the last one.
+        ema_decay: e in [0, 1): serve the exponential average of the released iterates; 0 serves the last one.
         threshold: `none`, or `median`: a binary decision moved to the median of the dev scores.
-        select: which step is served: `last`, or the best on the dev set by `loss`, `accuracy` (of a classification)
-            or `f1` (of generated answers).
+        metric_for_best_model: the step with the best `loss`, `accuracy` (of a classification) or `f1` (of generated
+            answers) on the dev set is served; the last step where left out.
         eval_steps: dev evaluation every so many steps (and after the last).
         seed: the public seed of directions, candidates and initial adapter.
         test_seed: makes secret, coins and flips reproducible for testing; the report is marked VOID.
@@ -305,18 +308,18 @@ class PACZeroConfig:
     output_dir: str = "runs/paczero"
     task: TaskConfig = field(default_factory=TaskConfig)
     mechanism: MechanismConfig = field(default_factory=MechanismConfig)
-    steps: int = 1000
+    max_steps: int = 1000
     learning_rate: float = 1e-3
-    schedule: Literal["linear", "constant"] = "linear"
+    lr_scheduler_type: Literal["linear", "constant"] = "linear"
     mu: float = 1e-3
     directions: int = 1
     direction_law: Literal["rademacher", "gaussian"] = "rademacher"
     train_layers: list[int] | None = None
     restore: Literal["copy", "arithmetic"] = "copy"
     units_per_step: int | None = None
-    average: float = 0.0
+    ema_decay: float = 0.0
     threshold: Literal["none", "median"] = "none"
-    select: Literal["last", "loss", "accuracy", "f1"] = "last"
+    metric_for_best_model: Literal["loss", "accuracy", "f1"] | None = None
     eval_steps: int = 100
     seed: int = 0
     test_seed: int | None = None
@@ -334,12 +337,12 @@ class PACZeroConfig:
         _require(isinstance(self.task, TaskConfig), "task", self.task, "a TaskConfig")
         _require(isinstance(self.mechanism, MechanismConfig), "mechanism", self.mechanism, "a MechanismConfig")
         _require(isinstance(self.engine, EngineConfig), "engine", self.engine, "an EngineConfig")
-        for name in ("steps", "directions", "eval_steps", "batch_tokens"):
+        for name in ("max_steps", "directions", "eval_steps", "batch_tokens"):
             value = getattr(self, name)
             _require(value >= 1, name, value, "1 or more")
         for name in ("learning_rate", "mu"):
             _positive(name, getattr(self, name))
-        _require(0 <= self.average < 1, "average", self.average, "a number in [0, 1)")
+        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number in [0, 1)")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2^63 - 1")
         _require(self.cache_bytes >= 0, "cache_bytes", self.cache_bytes, "0 bytes or more")
         if self.units_per_step is not None:
@@ -355,7 +358,7 @@ class PACZeroConfig:
                 "units_per_step",
                 self.units_per_step,
                 f"none with {self.mechanism.name}: a public part of the pool does not help its privacy; see "
-                "mechanism.sampling",
+                "mechanism.sampling_prob",
             )
         if spec_of(self.mechanism.name).one_direction:
             name = self.mechanism.name
@@ -373,12 +376,13 @@ class PACZeroConfig:
     def _check_kind(self) -> None:
         """What a kind of task has no figures for."""
         kind = self.task.kind
-        known = ("last", "loss", *_FIGURES_OF_KINDS[kind])
-        _require(self.select in known, "select", self.select, f"one of {', '.join(known)} with task.kind {kind}")
+        metric, known = self.metric_for_best_model, ("loss", *_METRICS[kind])
+        expected = f"{' or '.join(known)} with task.kind {kind}, or null for the last step"
+        _require(metric is None or metric in known, "metric_for_best_model", metric, expected)
         if kind != "classification":
             expected = f"'none' with task.kind {kind}, which decides between no labels"
             _require(self.threshold == "none", "threshold", self.threshold, expected)
 
     def learning_rate_at(self, step: int) -> float:
         """η_t: the learning rate of `step` (from 0), a function of public values only."""
-        return learning_rate_at(self.schedule, self.learning_rate, self.steps, step)
+        return learning_rate_at(self.lr_scheduler_type, self.learning_rate, self.max_steps, step)

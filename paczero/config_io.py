@@ -1,7 +1,7 @@
 """The settings of a run: from a YAML file and flags to frozen dataclasses, and back to a file.
 
 >>> parser = parser_for_train()
->>> settings_from(parser.parse_args(["--model", "m", "--data.train", "pool.csv", "--steps", "64"])).args.steps
+>>> settings_from(parser.parse_args(["--model", "m", "--data.train", "pool.csv", "--max_steps", "64"])).args.max_steps
 64
 
 Flags win over the config file, the file over the defaults, in whatever order they are given.

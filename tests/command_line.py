@@ -11,7 +11,18 @@ import pytest
 from paczero.cli.main import main
 
 LORA = ["--peft.r", "2", "--peft.target_modules", "[q_proj, v_proj]", "--peft.layers_to_transform", "[2]"]
-SHORT = ["--steps", "6", "--eval_steps", "3", "--learning_rate", "0.05", "--mechanism.subsets", "8", "--test_seed", "5"]
+SHORT = [
+    "--max_steps",
+    "6",
+    "--eval_steps",
+    "3",
+    "--learning_rate",
+    "0.05",
+    "--mechanism.subsets",
+    "8",
+    "--test_seed",
+    "5",
+]
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +55,7 @@ def finished_once(arguments, tmp_path_factory) -> Path:
 def finished_full_once(arguments, tmp_path_factory) -> Path:
     """A finished run that tunes a whole layer and serves an average; session-wide, so only to be read."""
     run = tmp_path_factory.mktemp("runs") / "full"
-    full = arguments(run, "--train_layers", "[-1]", "--average", "0.5", "--learning_rate", "0.01")
+    full = arguments(run, "--train_layers", "[-1]", "--ema_decay", "0.5", "--learning_rate", "0.01")
     _finished(_without(full, LORA))
     return run
 

@@ -188,7 +188,7 @@ def make_trainer(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path) 
         **settings: Any,
     ) -> PACZeroTrainer:
         more = {name: settings.pop(name) for name in ("callbacks", "secret", "observers") if name in settings}
-        defaults = {"steps": 6, "eval_steps": 2, "learning_rate": 0.05, "batch_tokens": 256, "test_seed": 7}
+        defaults = {"max_steps": 6, "eval_steps": 2, "learning_rate": 0.05, "batch_tokens": 256, "test_seed": 7}
         return PACZeroTrainer(
             model=model if model is not None else str(tiny_model_dir),
             args=PACZeroConfig(

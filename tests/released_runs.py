@@ -13,8 +13,8 @@ from paczero.release import statement
 from paczero.utils.io import canonical
 
 RUNS: dict[str, dict[str, Any]] = {
-    "zpl": {"mechanism": {"family": "balanced", "pilots": 2}, "select": "loss", "threshold": "median"},
-    "mi": {"mechanism": {"name": "mi", "budget": 0.3}, "directions": 2, "average": 0.5},
+    "zpl": {"mechanism": {"family": "balanced", "pilots": 2}, "metric_for_best_model": "loss", "threshold": "median"},
+    "mi": {"mechanism": {"name": "mi", "budget": 0.3}, "directions": 2, "ema_decay": 0.5},
     "none": {"mechanism": {"name": "none"}, "dev": None, "learning_rate": 1e-3},
     "dp-sign": {"mechanism": {"name": "dp-sign", "epsilon": 2.0}},
     "full": {"peft": None, "train_layers": [2], "restore": "arithmetic"},

@@ -21,7 +21,16 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
     (TaskConfig, {"too_long": "cut"}, "task.too_long"),
     *[
         (PACZeroConfig, {name: "other"}, name)
-        for name in ("schedule", "direction_law", "restore", "threshold", "select", "dtype", "task", "mechanism")
+        for name in (
+            "lr_scheduler_type",
+            "direction_law",
+            "restore",
+            "threshold",
+            "metric_for_best_model",
+            "dtype",
+            "task",
+            "mechanism",
+        )
     ],
     *[(MechanismConfig, {"clip": value}, "mechanism.clip") for value in (0.0, -1.0, math.nan, math.inf, None)],
     (MechanismConfig, {"name": "mi"}, "mechanism.budget"),
@@ -33,14 +42,20 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
     *[(MechanismConfig, {"name": "dp-sign", "epsilon": value}, "mechanism.epsilon") for value in (None, 0.0, math.inf)],
     *[
         (MechanismConfig, {"name": "dpzero", "epsilon": 2.0, name: value}, f"mechanism.{name}")
-        for name, value in (("delta", 0.0), ("delta", 1.0), ("sampling", 0.0), ("sampling", 1.1), ("clip", None))
+        for name, value in (
+            ("delta", 0.0),
+            ("delta", 1.0),
+            ("sampling_prob", 0.0),
+            ("sampling_prob", 1.1),
+            ("clip", None),
+        )
     ],
     (MechanismConfig, {"name": "dpzero", "epsilon": 2.0, "budget": 0.1}, "mechanism.budget"),
-    (MechanismConfig, {"name": "dp-sign", "epsilon": 2.0, "sampling": 0.1}, "mechanism.sampling"),
+    (MechanismConfig, {"name": "dp-sign", "epsilon": 2.0, "sampling_prob": 0.1}, "mechanism.sampling_prob"),
     *[
         (MechanismConfig, {"name": name, key: 0.1}, f"mechanism.{key}")
         for name in ("zpl", "none", "coin")
-        for key in ("epsilon", "delta", "sampling")
+        for key in ("epsilon", "delta", "sampling_prob")
     ],
     *[(MechanismConfig, {"name": name, "clip": None}, "mechanism.clip") for name in ("skip", "full-sign")],
     (PACZeroConfig, {"mechanism": MechanismConfig(name="dpzero", epsilon=2.0), "directions": 2}, "directions"),
@@ -58,7 +73,7 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
     (TaskConfig, {"max_length": 1}, "task.max_length"),
     *[
         (PACZeroConfig, {name: value}, name)
-        for name in ("steps", "directions", "eval_steps", "batch_tokens")
+        for name in ("max_steps", "directions", "eval_steps", "batch_tokens")
         for value in (0, -1)
     ],
     *[
@@ -66,7 +81,7 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
         for name in ("learning_rate", "mu")
         for value in (0.0, -1e-3, math.nan, math.inf)
     ],
-    *[(PACZeroConfig, {"average": value}, "average") for value in (1.0, -0.1, math.nan)],
+    *[(PACZeroConfig, {"ema_decay": value}, "ema_decay") for value in (1.0, -0.1, math.nan)],
     *[(PACZeroConfig, {"seed": value}, "seed") for value in (-1, 2**63)],
     (PACZeroConfig, {"cache_bytes": -1}, "cache_bytes"),
     (PACZeroConfig, {"units_per_step": 31}, "units_per_step"),
@@ -88,7 +103,7 @@ def test_what_is_refused(kind: type, settings: dict[str, Any], name: str) -> Non
 def test_what_is_taken() -> None:
     assert PACZeroConfig().mechanism.name == "zpl"
     assert MechanismConfig(name="none", clip=None).clip is MechanismConfig(name="coin", clip=None).clip is None
-    private = MechanismConfig(name="dp-aggzo", epsilon=2.0, sampling=1.0)
+    private = MechanismConfig(name="dp-aggzo", epsilon=2.0, sampling_prob=1.0)
     assert PACZeroConfig(mechanism=private, directions=64).mechanism.delta is None
     assert MechanismConfig(name="mi", budget=0.0).budget == 0.0
     assert PACZeroConfig(mechanism=MechanismConfig(name="mi", budget=5.0), force=True).force
@@ -101,6 +116,6 @@ def test_schedules(rate: float, steps: int, data: st.DataObject) -> None:
     assert learning_rate_at("constant", rate, steps, step) == rate
     linear = learning_rate_at("linear", rate, steps, step)
     assert 0 < linear <= rate and linear == pytest.approx(rate * (steps - step) / steps)
-    assert PACZeroConfig(learning_rate=rate, steps=steps).learning_rate_at(step) == linear
+    assert PACZeroConfig(learning_rate=rate, max_steps=steps).learning_rate_at(step) == linear
     with pytest.raises(PACZeroError, match="schedule: 'cosine'"):
         learning_rate_at("cosine", rate, steps, step)

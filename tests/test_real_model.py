@@ -45,7 +45,7 @@ def untuned_and_trained(
         model=str(smollm2_dir),
         args=PACZeroConfig(
             output_dir=str(tmp_path_factory.mktemp("real") / "run"),
-            steps=4,
+            max_steps=4,
             learning_rate=0.01,
             task=TASK,
             mechanism=MechanismConfig(name="zpl", subsets=16, family="balanced", pilots=2),

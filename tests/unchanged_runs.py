@@ -14,11 +14,11 @@ FIXTURE = Path(__file__).parent / "fixtures" / "before-restructure"
 EXPECTED = FIXTURE / "runs.json"
 LORA = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
 LAST = LORA | {"layers_to_transform": [2]}
-COMMON = {"steps": 12, "eval_steps": 4, "learning_rate": 0.05, "batch_tokens": 256, "test_seed": 7}
+COMMON = {"max_steps": 12, "eval_steps": 4, "learning_rate": 0.05, "batch_tokens": 256, "test_seed": 7}
 # name -> PEFT settings (None: full tuning) and settings of the run.
 RUNS: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
-    "zpl-lora": (LAST, {"mechanism": {"subsets": 8}, "select": "loss"}),
-    "zpl-paired-all-layers": (LORA, {"mechanism": {"subsets": 8, "family": "paired"}, "average": 0.5}),
+    "zpl-lora": (LAST, {"mechanism": {"subsets": 8}, "metric_for_best_model": "loss"}),
+    "zpl-paired-all-layers": (LORA, {"mechanism": {"subsets": 8, "family": "paired"}, "ema_decay": 0.5}),
     "mi-bit-balanced-full": (
         None,
         {
@@ -42,11 +42,11 @@ RUNS: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
             "mechanism": {"name": "half-sign", "subsets": 8},
             "restore": "arithmetic",
             "learning_rate": 0.003,
-            "schedule": "constant",
+            "lr_scheduler_type": "constant",
         },
     ),
     "dp-sign": (LAST, {"mechanism": {"name": "dp-sign", "epsilon": 8.0}}),
-    "dpzero-sampled": (LAST, {"mechanism": {"name": "dpzero", "epsilon": 8.0, "sampling": 0.5}}),
+    "dpzero-sampled": (LAST, {"mechanism": {"name": "dpzero", "epsilon": 8.0, "sampling_prob": 0.5}}),
     "dp-aggzo": (LAST, {"mechanism": {"name": "dp-aggzo", "epsilon": 8.0}, "directions": 3}),
     "none": (LAST, {"mechanism": {"name": "none"}, "learning_rate": 0.01}),
     "answers": (LAST, {"mechanism": {"subsets": 8}, "task": {"kind": "answer"}}),
@@ -54,7 +54,7 @@ RUNS: dict[str, tuple[dict[str, Any] | None, dict[str, Any]]] = {
         LAST,
         {
             "mechanism": {"subsets": 8},
-            "steps": 3,
+            "max_steps": 3,
             "mu": 0.5,
             "task": {"kind": "answer", "objective": "f1", "max_new_tokens": 4},
         },

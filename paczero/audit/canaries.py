@@ -142,7 +142,7 @@ def canaries(
     """
     rows = []
     for label, args in mechanisms.items():
-        outsider, steps = _outsider(label, args, runs, base, count, seed, progress), args.steps
+        outsider, steps = _outsider(label, args, runs, base, count, seed, progress), args.max_steps
         rows += [outsider, _insider(label, args, runs, base, seed, progress)]
     return CanaryResult(tuple(rows), CONFIDENCE, base, count, steps if rows else 0)
 

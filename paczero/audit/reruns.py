@@ -168,7 +168,7 @@ def attack(trials: Sequence[Trial], simulation: Simulation, *, seed: int = 0) ->
         budget=budget,
         subsets=chosen.subsets,
         units=simulation.units,
-        steps=args.steps,
+        steps=args.max_steps,
         directions=args.directions,
         runs=len(trials),
         unanimity=float(np.mean(np.abs(signs.mean(axis=-1)) == 1)),

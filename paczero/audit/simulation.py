@@ -56,8 +56,8 @@ def settings_of(header: Mapping[str, Any], steps: int = STEPS) -> PACZeroConfig:
     """
     stated = dict(header["mechanism"])
     stated.pop("sigma", None)  # it follows from ε, δ, T and K, which are others here
-    if stated.get("sampling") == 1.0:
-        stated.pop("sampling")
+    if (sampling := stated.pop("sampling", 1.0)) != 1.0:
+        stated["sampling_prob"] = sampling
     spec = spec_of(stated["name"])
     if spec.is_dp:
         stated.pop("delta", None)
@@ -75,10 +75,10 @@ def settings(mechanism: MechanismConfig, *, steps: int = STEPS, directions: int 
     """A short run of the small model under any mechanism."""
     real = spec_of(mechanism.name).real
     return PACZeroConfig(
-        steps=steps,
+        max_steps=steps,
         directions=directions,
         learning_rate=REAL_RATE if real else RATE,
-        schedule="constant",
+        lr_scheduler_type="constant",
         batch_tokens=4096,
         task=_TASK,
         mechanism=mechanism,
@@ -210,7 +210,7 @@ class Simulation:
             "format": FORMAT,
             "mechanism": mechanism_header(self.args, count),
             "directions": self.args.directions,
-            "steps": self.args.steps,
+            "steps": self.args.max_steps,
         }
         Trainer(
             objective,  # type: ignore[arg-type]

@@ -115,10 +115,10 @@ def steps_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
     """How many steps, and what each of them reads."""
     args = trainer.args
     part = "" if args.units_per_step is None else f" a part ({args.units_per_step:,} units) of"
-    if args.mechanism.sampling not in (None, 1.0):
-        part = f" a secret sample ({100 * args.mechanism.sampling:.3g} % of the units) of"
+    if args.mechanism.sampling_prob not in (None, 1.0):
+        part = f" a secret sample ({100 * args.mechanism.sampling_prob:.3g} % of the units) of"
     return (
-        f"{args.steps:,} steps, each {2 * args.directions} passes over{part} {cost.tokens:,} token positions"
+        f"{args.max_steps:,} steps, each {2 * args.directions} passes over{part} {cost.tokens:,} token positions"
         f"{f' ({100 * cost.padding:.0f} % padding)' if cost.padding else ''}"
     )
 
@@ -134,11 +134,11 @@ def seconds(trainer: "PACZeroTrainer", cost: "Cost") -> float:
         return cost.seconds
     args = trainer.args
     share = float(trainer.dev.encoded.lengths.sum() / trainer.pool.encoded.lengths.sum())
-    part = args.mechanism.sampling or 1.0
+    part = args.mechanism.sampling_prob or 1.0
     if args.units_per_step is not None:
         part = min(1.0, args.units_per_step / trainer.pool.pool.units)
     one_pass = cost.step_seconds / (2 * args.directions * part)
-    evaluations = args.steps // args.eval_steps + 2
+    evaluations = args.max_steps // args.eval_steps + 2
     return cost.seconds + share * (cost.cache_seconds + evaluations * one_pass)
 
 

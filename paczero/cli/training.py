@@ -56,11 +56,12 @@ def make_trainer(
     """
     run = RunDirectory(Path(settings.args.output_dir))
     dev = settings.data.dev or settings.data.dev_records
-    if dev is None and (settings.args.select, settings.args.threshold) != ("last", "none"):
+    if dev is None and (settings.args.metric_for_best_model or settings.args.threshold != "none"):
         raise PACZeroError(
-            f"data.dev: none was given, but select is {settings.args.select!r} and threshold is "
-            f"{settings.args.threshold!r}; name records that are not in the pool (or data.dev_records), or set them to "
-            "'last' and 'none'"
+            f"data.dev: none was given, but metric_for_best_model is "
+            f"{settings.args.metric_for_best_model!r} and threshold is "
+            f"{settings.args.threshold!r}; name records that are not in the pool (or data.dev_records), or leave "
+            "them out"
         )
     group = join()
     if not resume:

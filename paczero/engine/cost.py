@@ -111,7 +111,7 @@ def estimate(
         once = seconds / share
     directions = args.directions
     pool_share = 1.0 if args.units_per_step is None else args.units_per_step / sum(len(b.records) for b in batches)
-    step = 2 * directions * once * share * min(1.0, pool_share) * (args.mechanism.sampling or 1.0)
+    step = 2 * directions * once * share * min(1.0, pool_share) * (args.mechanism.sampling_prob or 1.0)
     measured = args.mechanism.family == "balanced" and spec_of(args.mechanism.name).candidates
     pilots = args.mechanism.pilots if measured else 0
     base = plain(model)
@@ -127,10 +127,10 @@ def estimate(
         layers=layers,
         tokens=positions,
         padding=1 - sum(batch.tokens for batch in batches) / positions,
-        passes=2 * directions * args.steps + 2 * pilots,
+        passes=2 * directions * args.max_steps + 2 * pilots,
         cache_seconds=built * share,
         step_seconds=step,
-        seconds=built * share + step * args.steps + 2 * pilots * once * share,
+        seconds=built * share + step * args.max_steps + 2 * pilots * once * share,
         memory=resident_bytes(base)
         + scorer.merged_bytes
         + elements * size * copies

@@ -1,7 +1,7 @@
 """Which runs a sweep has: cells × grid × seeds, each with all of its settings.
 
->>> [dict(point) for point in points({"steps": [10, 20], "seed": [0]})]
-[{'steps': 10, 'seed': 0}, {'steps': 20, 'seed': 0}]
+>>> [dict(point) for point in points({"max_steps": [10, 20], "seed": [0]})]
+[{'max_steps': 10, 'seed': 0}, {'max_steps': 20, 'seed': 0}]
 """
 
 import itertools

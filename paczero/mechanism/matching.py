@@ -132,6 +132,6 @@ def _private(spec: MechanismSpec, noisy: dict[str, Any], directions: int, sampli
     epsilon, delta, steps = noisy["epsilon"], noisy["delta"], noisy["steps"]
     sigma = calibrate(spec.name, epsilon, delta=delta, steps=steps, directions=k, sampling=rate)
     settings = {"mechanism.name": spec.name, "mechanism.epsilon": epsilon, "mechanism.delta": delta}
-    settings |= {"steps": steps, "directions": k} | ({"mechanism.sampling": rate} if rate < 1 else {})
+    settings |= {"max_steps": steps, "directions": k} | ({"mechanism.sampling_prob": rate} if rate < 1 else {})
     p = success_for_epsilon(epsilon, delta)
     return Matched(spec.name, settings, spec.hides, p, None, epsilon, delta, sigma)

@@ -143,14 +143,14 @@ def check_update_precision(weights: PerturbedParameters, args: PACZeroConfig) ->
 def _end_of_schedule(args: PACZeroConfig, step_lost: Callable[[float], float]) -> list[str]:
     """Which of the last steps are too small, in a sentence."""
     # Rates never rise, so what is lost is the end of the schedule.
-    reached = bisect.bisect_left(range(args.steps), True, key=lambda t: step_lost(args.learning_rate_at(t)) > _MOST)
-    tail = args.steps - reached
+    reached = bisect.bisect_left(range(args.max_steps), True, key=lambda t: step_lost(args.learning_rate_at(t)) > _MOST)
+    tail = args.max_steps - reached
     if tail == 0:
         return []
     said = (
-        f"with the schedule {args.schedule!r} the last {tail:,} of {args.steps:,} steps are so small that they round "
-        "away by half or more in the type of the trained weights"
+        f"with the schedule {args.lr_scheduler_type!r} the last {tail:,} of {args.max_steps:,} steps are so small that "
+        "they round away by half or more in the type of the trained weights"
     )
-    if tail > _MOST * args.steps:
+    if tail > _MOST * args.max_steps:
         raise PACZeroError(f"learning_rate: {said}; expected most steps to train. {_CURE}")
     return [f"Precision: {said}; they cost what other steps cost."]

@@ -119,7 +119,7 @@ class Callbacks:
     def __init__(self, callbacks: Sequence[Watcher], args: PACZeroConfig, model: Any, processing_class: Any):
         check_callbacks(callbacks)
         self.args = _arguments(args)
-        self.state = TrainerState(max_steps=args.steps, num_train_epochs=args.steps, train_batch_size=None)
+        self.state = TrainerState(max_steps=args.max_steps, num_train_epochs=args.max_steps, train_batch_size=None)
         self.control = TrainerControl()
         self._callbacks = [callback() if isinstance(callback, type) else callback for callback in callbacks]
         self._context = {"model": model, "processing_class": processing_class}
@@ -187,11 +187,11 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int
 
 def _arguments(args: PACZeroConfig) -> SimpleNamespace:
     """The settings, with those names of `TrainingArguments` beside them that ready-made callbacks ask for."""
-    by = args.select if args.select != "last" else "loss"
+    by = args.metric_for_best_model or "loss"
+    own = {field.name: getattr(args, field.name) for field in fields(args)}
     return SimpleNamespace(
-        **{field.name: getattr(args, field.name) for field in fields(args)},
-        load_best_model_at_end=args.select != "last",
-        metric_for_best_model=f"eval_{by}",
+        **own | {"metric_for_best_model": f"eval_{by}"},
+        load_best_model_at_end=args.metric_for_best_model is not None,
         greater_is_better=by != "loss",
         eval_strategy="steps",
         logging_strategy="steps",

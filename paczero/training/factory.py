@@ -49,9 +49,9 @@ def noise(args: PACZeroConfig, units: int) -> dict[str, float]:
     if chosen.epsilon is None:
         raise PACZeroError(f"mechanism.epsilon: none was given; {chosen.name!r} needs one")
     delta = units**-2.0 if chosen.delta is None else chosen.delta
-    sampling = 1.0 if chosen.sampling is None else chosen.sampling
+    sampling = 1.0 if chosen.sampling_prob is None else chosen.sampling_prob
     sigma = calibrate(
-        chosen.name, chosen.epsilon, delta=delta, steps=args.steps, directions=args.directions, sampling=sampling
+        chosen.name, chosen.epsilon, delta=delta, steps=args.max_steps, directions=args.directions, sampling=sampling
     )
     return {"epsilon": chosen.epsilon, "delta": delta, "sampling": sampling, "sigma": sigma}
 
@@ -72,7 +72,7 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
         units=units,
         coins=coins(args.test_seed),
         draws=Draws(args.test_seed),
-        steps=args.steps,
+        steps=args.max_steps,
         directions=args.directions,
         clip=chosen.clip,
         budget=chosen.budget,
@@ -90,11 +90,11 @@ def check_fit(args: PACZeroConfig, records: Records) -> None:
             f"units_per_step: {args.units_per_step} was given; expected at most the pool's {records.pool.units} units, "
             "or nothing for the whole pool"
         )
-    sampling = args.mechanism.sampling
+    sampling = args.mechanism.sampling_prob
     if sampling is not None and sampling * records.pool.units < 1:
         raise PACZeroError(
-            f"mechanism.sampling: {sampling!r} of {records.pool.units} units is less than one unit a step; expected "
-            "enough for one or more"
+            f"mechanism.sampling_prob: {sampling!r} of {records.pool.units} units is less than one unit a step; "
+            "expected enough for one or more"
         )
     if args.threshold == "median":
         median_threshold(np.zeros((1, len(records.encoded.candidates))))
@@ -168,12 +168,12 @@ def make_weights(
 def make_schedule(args: PACZeroConfig) -> Schedule:
     """When things happen in the loop."""
     return Schedule(
-        steps=args.steps,
+        steps=args.max_steps,
         directions=args.directions,
         rate=args.learning_rate_at,
         seed=args.seed,
         units_per_step=args.units_per_step,
         eval_steps=args.eval_steps,
-        select=args.select,
-        sampled=args.mechanism.sampling not in (None, 1.0),
+        select=args.metric_for_best_model,
+        sampled=args.mechanism.sampling_prob not in (None, 1.0),
     )

@@ -105,7 +105,7 @@ class Schedule:
         units_per_step: units drawn for a step; None for the whole pool.
         sampled: whether the mechanism draws each step's units in secret; the ranks know them for the step only.
         eval_steps: dev evaluations lie this far apart.
-        select: `last`, `loss`, `accuracy` or `f1`.
+        select: by what the served step is chosen: `loss`, `accuracy` or `f1`; None serves the last step.
     """
 
     steps: int
@@ -114,7 +114,7 @@ class Schedule:
     seed: int = 0
     units_per_step: int | None = None
     eval_steps: int = 100
-    select: str = "last"
+    select: str | None = None
     sampled: bool = False
 
 
@@ -292,7 +292,7 @@ class Trainer:
             result = self.evaluate(done)
             self._dev.append(result)
             by = self.schedule.select
-            figure = None if by == "last" else -result.loss if by == "loss" else result.figures[by]
+            figure = None if by is None else -result.loss if by == "loss" else result.figures[by]
             if figure is not None and math.isnan(figure):  # of a model that overflows; nothing would be above it
                 figure = -math.inf
             if done > 0 and figure is not None and (self._best is None or figure > self._best[0]):

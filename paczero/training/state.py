@@ -121,11 +121,11 @@ def transcript_header(
         "direction_law": args.direction_law,
         "device_kind": next(iter(weights.parameters.values())).device.type,
         "mu": args.mu,
-        "schedule": {"name": args.schedule, "learning_rate": args.learning_rate},
+        "schedule": {"name": args.lr_scheduler_type, "learning_rate": args.learning_rate},
         "directions": args.directions,
-        "steps": args.steps,
+        "steps": args.max_steps,
         "restore": args.restore,
-        "average": args.average,
+        "average": args.ema_decay,
         "seed": args.seed,
         "mechanism": mechanism_header(args, units),
         "subsets": chosen.subsets,
@@ -160,7 +160,7 @@ def journal_header(
 # Settings that came after the first journals; where they have their default, a journal says nothing of them.
 _LATER = {
     "task": ("kind", "objective", "max_new_tokens", "stop", "messages_column", "prompt_column", "completion_column"),
-    "mechanism": ("epsilon", "delta", "sampling"),
+    "mechanism": ("epsilon", "delta", "sampling_prob"),
 }
 
 

@@ -2,7 +2,7 @@
 
 >>> from paczero import PACZeroConfig, PACZeroTrainer
 >>> trainer = PACZeroTrainer(
-...     model="models/SmolLM2-135M-Instruct", args=PACZeroConfig(output_dir="runs/mine", steps=300),
+...     model="models/SmolLM2-135M-Instruct", args=PACZeroConfig(output_dir="runs/mine", max_steps=300),
 ...     train_dataset="pool.csv", eval_dataset="dev.csv", peft_config=LoraConfig(target_modules=["q_proj"]),
 ... )                       # doctest: +SKIP
 >>> trainer.train()         # doctest: +SKIP
@@ -130,10 +130,11 @@ class PACZeroTrainer:
         self.group = join()
         if train_dataset is None:
             raise PACZeroError("train_dataset: none was given; expected a file, a hub name or a dataset with the pool")
-        if eval_dataset is None and (self.args.select != "last" or self.args.threshold != "none"):
+        if eval_dataset is None and (self.args.metric_for_best_model or self.args.threshold != "none"):
             raise PACZeroError(
-                f"eval_dataset: none was given, but select is {self.args.select!r} and threshold is "
-                f"{self.args.threshold!r}; give a dev set (data.dev), or set them to 'last' and 'none'"
+                f"eval_dataset: none was given, but metric_for_best_model is "
+                f"{self.args.metric_for_best_model!r} and threshold is "
+                f"{self.args.threshold!r}; give a dev set (data.dev), or leave them out"
             )
         if self.args.cache_dir is not None:
             owners_directory("cache_dir", self.args.cache_dir)
@@ -331,7 +332,7 @@ class PACZeroTrainer:
             journal=None if books is None else books.journal,
             transcript=None if books is None else books.transcript,
             schedule=make_schedule(args),
-            average=WeightEMA(self.weights, args.average) if args.average else None,
+            average=WeightEMA(self.weights, args.ema_decay) if args.ema_decay else None,
             evaluate=None
             if self.dev is None
             else partial(self._evaluate_dev, self.evaluator(self.dev, "dev set"), watchers),
@@ -434,7 +435,7 @@ class PACZeroTrainer:
 def _development(outcome: Outcome, records: int, args: PACZeroConfig) -> Development:
     """What the release says of the dev set, whose records are not protected."""
     metric = METRIC_OF_KIND[args.task.kind]
-    uses = {"the served step": args.select != "last", "the threshold": args.threshold != "none"}
+    uses = {"the served step": args.metric_for_best_model is not None, "the threshold": args.threshold != "none"}
     return Development(
         steps=tuple(result.done for result in outcome.dev),
         values=tuple(result.figures[metric.name] for result in outcome.dev),

@@ -15,7 +15,7 @@ from ..written_runs import make_header
 
 def short(mechanism, steps=6, **more):
     label = label_of(mechanism)
-    args = replace(canary_settings(mechanism), steps=steps)
+    args = replace(canary_settings(mechanism), max_steps=steps)
     return canaries({label: args}, **({"runs": 24, "base": 32, "count": 16} | more))
 
 

@@ -44,7 +44,7 @@ def test_who_is_not_there_moves_nothing(simulation, tmp_path):
 
 
 def test_a_secret_sample_is_taken_of_those_that_are_there(tmp_path):
-    args = settings(MechanismConfig(name="dpzero", epsilon=2.0, sampling=0.5), steps=4)
+    args = settings(MechanismConfig(name="dpzero", epsilon=2.0, sampling_prob=0.5), steps=4)
     trial = Simulation(args, units=40).run(tmp_path / "one", there=np.arange(40) < 32)
     assert trial.y.shape == (4, 1) and np.isfinite(trial.y).all()
 

@@ -265,22 +265,22 @@ flag(
 )
 flag(
     "sampling with dp-sign",
-    "mechanism.sampling: 0.5 was given with mechanism.name",
+    "mechanism.sampling_prob: 0.5 was given with mechanism.name",
     "--mechanism.name",
     "dp-sign",
     "--mechanism.epsilon",
     "1",
-    "--mechanism.sampling",
+    "--mechanism.sampling_prob",
     "0.5",
 )
 flag(
     "sampling of nobody",
-    "mechanism.sampling: 0.001 of 40 units is less than one unit a",
+    "mechanism.sampling_prob: 0.001 of 40 units is less than one unit a",
     "--mechanism.name",
     "dpzero",
     "--mechanism.epsilon",
     "1",
-    "--mechanism.sampling",
+    "--mechanism.sampling_prob",
     "0.001",
 )
 flag(
@@ -296,13 +296,18 @@ flag(
 flag("a clip of 0", "mechanism.clip: 0.0 was given; expected a finite number above 0", "--mechanism.clip", "0")
 flag("a learning rate in words", "learning_rate: 'fast' was given; expected a number", "--learning_rate", "fast")
 flag("a learning rate of 0", "learning_rate: 0.0 was given; expected a finite number above 0", "--learning_rate", "0")
-flag("no steps", "steps: 0 was given; expected 1 or more", "--steps", "0")
-flag("half a step", "steps: '2.5' was given; expected a whole number", "--steps", "2.5")
-flag("negative steps", "steps: -5 was given; expected 1 or more", "--steps", "-5")
+flag("no steps", "max_steps: 0 was given; expected 1 or more", "--max_steps", "0")
+flag("half a step", "max_steps: '2.5' was given; expected a whole number", "--max_steps", "2.5")
+flag("negative steps", "max_steps: -5 was given; expected 1 or more", "--max_steps", "-5")
 flag("a negative mu", "mu: -0.001 was given; expected a finite number above 0", "--mu", "-1e-3")
-flag("an average of 1", "average: 1.0 was given; expected a number in [0, 1)", "--average", "1")
+flag("an average of 1", "ema_decay: 1.0 was given; expected a number in [0, 1)", "--ema_decay", "1")
 flag("a negative seed", "seed: -1 was given; expected an integer from 0 to 2^63 - 1", "--seed", "-1")
-flag("an unknown schedule", "schedule: 'cosine' was given; expected one of linear, constant", "--schedule", "cosine")
+flag(
+    "an unknown schedule",
+    "lr_scheduler_type: 'cosine' was given; expected one of linear, constant",
+    "--lr_scheduler_type",
+    "cosine",
+)
 flag("an unknown dtype", "dtype: 'fp16' was given; expected one of float32, bfloat16,", "--dtype", "fp16")
 flag(
     "more units a step than there are",
@@ -313,7 +318,7 @@ flag(
 flag("batches without tokens", "batch_tokens: 0 was given; expected 1 or more", "--batch_tokens", "0")
 flag("a misspelt flag", "--learningrate is no option here; did you mean --learning_rate?", "--learningrate", "0.1")
 flag("a flag without its group", "--budget is no option here; did you mean --mechanism.budget?", "--budget", "0.3")
-flag("a flag without a value", "--steps: no value was given; expected a whole number", "--steps")
+flag("a flag without a value", "--max_steps: no value was given; expected a whole number", "--max_steps")
 flag("a stray word", "please' was given where nothing more is expected; quote a text", "please")
 flag("no model there", "cannot be loaded; expected a hub id or a directory that", "--model", "{tmp}/nowhere")
 flag("an empty model directory", "cannot be loaded; expected a hub id or a directory that", "--model", "{tmp}/empty")
@@ -352,25 +357,27 @@ flag(
     "{tmp}/nowhere.json",
 )
 flag(
-    "select without a dev set",
-    "data.dev: none was given, but select is 'loss' and threshold is",
-    "--select",
+    "metric_for_best_model without a dev set",
+    "data.dev: none was given, but metric_for_best_model is",
+    "--metric_for_best_model",
     "loss",
     "--data.dev",
     "null",
 )
 flag("an unknown tracker", "report_to: ['tensorbord'] was given; expected any of", "--report_to", "[tensorbord]")
 conf("an empty config", "model: none was given; expected a model directory or hub id;", b"")
-conf("a config that is a list", "a list was given; expected settings, one `key: value` a line", b"- steps: 3\n")
-conf("a config with tabs", "not YAML in line 2: found character '\\t' that cannot start any", b"steps: 3\n\tmu: 1\n")
-conf("a key given twice", "line 2: 'steps' is given twice", b"steps: 3\nsteps: 4\n")
-conf("a wrong nesting", "steps: \"{'value': 3}\" was given; expected a whole number", b"steps: {value: 3}\n")
+conf("a config that is a list", "a list was given; expected settings, one `key: value` a line", b"- max_steps: 3\n")
+conf(
+    "a config with tabs", "not YAML in line 2: found character '\\t' that cannot start any", b"max_steps: 3\n\tmu: 1\n"
+)
+conf("a key given twice", "line 2: 'max_steps' is given twice", b"max_steps: 3\nmax_steps: 4\n")
+conf("a wrong nesting", "max_steps: \"{'value': 3}\" was given; expected a whole number", b"max_steps: {value: 3}\n")
 conf("an unknown key", "learning_rates is no setting; did you mean learning_rate?", b"learning_rates: 0.1\n")
 conf("a mechanism that is a word", "mechanism: 'zpl' was given; expected a mapping such as '{key:", b"mechanism: zpl\n")
 conf(
     "python in YAML",
-    "steps: \"['ls']\" was given; expected a whole number",
-    b"steps: !!python/object/apply:os.system [ls]\n",
+    "max_steps: \"['ls']\" was given; expected a whole number",
+    b"max_steps: !!python/object/apply:os.system [ls]\n",
 )
 conf(
     "aliases without end",
@@ -385,18 +392,18 @@ conf("a config nested too deeply", "not the YAML of settings: it is nested too d
 conf(
     "a config with control characters",
     "not YAML: unacceptable character #x0000: special characters are",
-    b"steps: \x003\n",
+    b"max_steps: \x003\n",
 )
 conf("a picture as config", "is not UTF-8 at byte 0; expected YAML", b"\x89PNG\r\n\x1a\n\x00\x00")
 conf(
     "a base that is not there",
     "base: 'nowhere.yaml' cannot be read (No such file or",
-    b"base: nowhere.yaml\nsteps: 3\n",
+    b"base: nowhere.yaml\nmax_steps: 3\n",
 )
 conf(
     "a base that is itself",
     "c.yaml: base: the file is its own base; expected one that does",
-    b"base: c.yaml\nsteps: 3\n",
+    b"base: c.yaml\nmax_steps: 3\n",
 )
 cmd("an empty argument", "'' was given where nothing more is expected", "match", "--success", "0.6", "")
 cmd("a config that never ends", "is longer than", "train", "--config", "/dev/zero")
@@ -404,7 +411,7 @@ cmd(
     "a sweep into several places",
     "expected one directory's name",
     *("sweep", "{tmp}/s.yaml"),
-    s__yaml=b"output_dir: [a, b]\ncells: {a: {steps: 3}}\n",
+    s__yaml=b"output_dir: [a, b]\ncells: {a: {max_steps: 3}}\n",
 )
 cmd("a sweep that never ends", "is longer than", "sweep", "/dev/zero")
 conf("a base that never ends", "is longer than", b"base: /dev/zero\n")
@@ -429,7 +436,7 @@ cmd(
     "train",
     "--resume",
     "{run}",
-    "--steps",
+    "--max_steps",
     "9",
 )
 cmd("an unknown command", "trian' is no command; did you mean train?", "trian")
@@ -541,7 +548,7 @@ cmd(
     "names none; expected where the runs shall lie; add it",
     "sweep",
     "{tmp}/s.yaml",
-    s__yaml=b"cells: {a: {steps: 3}}\n",
+    s__yaml=b"cells: {a: {max_steps: 3}}\n",
 )
 cmd(
     "sweep with an unknown key in a cell",

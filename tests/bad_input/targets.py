@@ -35,7 +35,7 @@ mechanism:
   budget: 0.33
   family: random
   subsets: 8
-steps: 4
+max_steps: 4
 learning_rate: 0.01
 output_dir: {out}
 """
@@ -244,11 +244,11 @@ FLAGS = (
     "peft.target_modules", "peft.layers_to_transform", "task", "task.kind", "task.template", "task.labels",
     "task.label_column", "task.unit_column", "task.max_length", "task.stop", "mechanism", "mechanism.name",
     "mechanism.budget", "mechanism.subsets", "mechanism.family", "mechanism.clip", "mechanism.channel",
-    "mechanism.epsilon", "mechanism.delta", "mechanism.sampling", "mechanism.pilots", "steps", "learning_rate",
-    "schedule", "mu", "directions", "restore", "average", "seed", "batch_tokens", "units_per_step", "eval_steps",
-    "select", "threshold", "dtype", "device", "train_layers", "cache_bytes", "cache_dir", "engine", "engine.packing",
-    "engine.offload", "engine.max_memory", "report_to", "test_seed", "force", "output_dir", "config", "base", "resume",
-    "secret",
+    "mechanism.epsilon", "mechanism.delta", "mechanism.sampling_prob", "mechanism.pilots", "max_steps",
+    "learning_rate", "lr_scheduler_type", "mu", "directions", "restore", "ema_decay", "seed", "batch_tokens",
+    "units_per_step", "eval_steps", "metric_for_best_model", "threshold", "dtype", "device", "train_layers",
+    "cache_bytes", "cache_dir", "engine", "engine.packing", "engine.offload", "engine.max_memory", "report_to",
+    "test_seed", "force", "output_dir", "config", "base", "resume", "secret",
 )  # fmt: skip
 OPTIONS = (
     *("verify", "model", "step", "output", "data", "input", "key", "parts", "reruns", "open", "config", "success"),

@@ -13,14 +13,14 @@ from .harness import attempt
 @pytest.fixture(scope="module")
 def places(tmp_path_factory, tiny_model_dir, make_tiny_csv, make_trainer) -> dict[str, str]:
     root = tmp_path_factory.mktemp("places")
-    make_trainer(root / "run", steps=4).train()
+    make_trainer(root / "run", max_steps=4).train()
     pool, dev = make_tiny_csv(root / "pool.csv", 40, 1), make_tiny_csv(root / "dev.csv", 20, 2)
     return {"model": str(tiny_model_dir), "pool": str(pool), "dev": str(dev), "run": str(root / "run")}
 
 
 def command_line(case: Case, places: dict[str, str], tmp: Path) -> list[str]:
     lora = ["--peft.r", "2", "--peft.target_modules", "[q_proj, v_proj]", "--peft.layers_to_transform", "[2]"]
-    short = ["--steps", "4", "--mechanism.subsets", "8", "--task.labels", "{0: terrible, 1: great}"]
+    short = ["--max_steps", "4", "--mechanism.subsets", "8", "--task.labels", "{0: terrible, 1: great}"]
     data = ["--data.train", places["pool"], "--data.dev", places["dev"]]
     train = ["train", "--model", places["model"], *data, *lora, *short]
     train += [] if "--output_dir" in case.argv else ["--output_dir", f"{tmp}/out"]

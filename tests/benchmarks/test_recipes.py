@@ -67,7 +67,7 @@ def test_moves_cost_what_memory_does(costs: ModuleType) -> None:
 def test_a_sample_takes_its_share(costs: ModuleType) -> None:
     gpu = replace(costs.Gpu(), bytes=1e30, launch=0.0)
     part, whole = (
-        costs.estimate(settings("sst2-opt-1.3b-full-dpzero", "--mechanism.sampling", share), gpu, costs.Lengths())
+        costs.estimate(settings("sst2-opt-1.3b-full-dpzero", "--mechanism.sampling_prob", share), gpu, costs.Lengths())
         for share in ("0.064", "1")
     )
     assert part.passes == pytest.approx(0.064 * whole.passes) and part.hours < 0.08 * whole.hours

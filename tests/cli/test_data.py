@@ -30,7 +30,7 @@ def drawing(arguments, tmp_path, make_tiny_csv):
 
 def test_a_run_draws_says_so_and_goes_on_with_the_same(paczero, drawing, tmp_path):
     run = tmp_path / "run"
-    code, _, err = paczero(*drawing("--select", "accuracy", "--data.test", "null"))
+    code, _, err = paczero(*drawing("--metric_for_best_model", "accuracy", "--data.test", "null"))
     assert code == 0, err
     assert "40 records of" in err and "drawn by seed 0; dev set of 8" in err
     assert load_settings(run / "config.yaml").data.train_records == 40

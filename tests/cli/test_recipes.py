@@ -22,12 +22,12 @@ def places(monkeypatch, tmp_path):
 def test_a_wheels_recipes_come_before_a_checkouts(places):
     wheel, checkout = places
     checkout.mkdir()
-    (checkout / "demo.yaml").write_text("steps: 3\n")
+    (checkout / "demo.yaml").write_text("max_steps: 3\n")
     assert recipe("demo") == checkout / "demo.yaml"
     wheel.mkdir()
-    (wheel / "demo.yaml").write_text("steps: 4\n")
+    (wheel / "demo.yaml").write_text("max_steps: 4\n")
     assert recipe("demo") == wheel / "demo.yaml"
-    assert parser_for_train().parse_args(["--config", "demo"]).settings == {"steps": 4}
+    assert parser_for_train().parse_args(["--config", "demo"]).settings == {"max_steps": 4}
 
 
 def test_a_misspelt_recipe(places):
@@ -45,7 +45,7 @@ def test_no_recipes(places):
 
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_holds_settings_only(name):
-    assert settings_from(parser_for_train().parse_args(["--config", name])).args.steps > 0
+    assert settings_from(parser_for_train().parse_args(["--config", name])).args.max_steps > 0
 
 
 @pytest.mark.parametrize("name", recipes(sweeps=True))
@@ -66,5 +66,7 @@ def test_the_papers_cells_are_there():
                     ).args
                     assert (args.mechanism.name, args.mechanism.family, args.dtype) == (mechanism, "random", "float16")
                     assert args.mechanism.subsets == (126 if mechanism == "zpl" else 128)
-                    assert args.direction_law == "gaussian" and args.select == ("loss" if task == "sst2" else "f1")
+                    assert args.direction_law == "gaussian" and args.metric_for_best_model == (
+                        "loss" if task == "sst2" else "f1"
+                    )
     assert {"paper/sst2-opt-1.3b-full-dpzero", "paper/sst2-opt-1.3b-full-dp-aggzo"} <= set(recipes())

@@ -129,7 +129,7 @@ def goes_through(paczero, monkeypatch, given, run) -> list[dict]:
     """Trains, is interrupted, goes on and is verified; returns the transcript's lines."""
     with monkeypatch.context() as patch:
         interrupt_at(patch, 1, control_c)
-        code, _, err = paczero("train", *given, "--steps", "3", "--output_dir", run)
+        code, _, err = paczero("train", *given, "--max_steps", "3", "--output_dir", run)
     assert code == 130 and "stopped after 2 steps; go on with: paczero train --resume" in err, err
     code, _, err = paczero("train", "--resume", run)
     assert code == 0, err
@@ -161,7 +161,7 @@ def test_a_recipe_starts_with_its_own_settings(name, opt, begun):
     """In float16 and for all of its steps, with weights as large as those of a trained model."""
     settings = settings_from(parser_for_train().parse_args(["--config", name, *opt(task_of(name))]))
     trainer = begun(settings)
-    assert trainer.args.dtype == "float16" and trainer.args.steps >= 1000
+    assert trainer.args.dtype == "float16" and trainer.args.max_steps >= 1000
     small = trainer.args.learning_rate / trainer.args.directions**0.5 < 4e-6  # of float16 weights of size 0.02
     assert any("unless what it releases is about" in note for note in trainer.notes) == ("-full-" in name and small)
     assert any("steps are so small" in note for note in trainer.notes) == name.endswith(("full-zpl", "full-mi"))
@@ -177,5 +177,5 @@ def test_a_sweep_s_cells_start_with_their_own_settings(name, opt, begun):
         if repr((differs, item.settings.peft)) not in seen:
             seen.add(repr((differs, item.settings.peft)))
             trainer = begun(item.settings)
-            assert (trainer.header["steps"], trainer.header["directions"]) == (args.steps, args.directions)
+            assert (trainer.header["steps"], trainer.header["directions"]) == (args.max_steps, args.directions)
     assert seen

@@ -22,9 +22,9 @@ task:
   label_column: label
   labels: {0: terrible, 1: great}
 mechanism: {name: mi, budget: 0.33, subsets: 64}
-steps: 300
+max_steps: 300
 learning_rate: 5e-3
-average: 0
+ema_decay: 0
 train_layers: [28, 29]
 test_seed: null
 force: no
@@ -70,7 +70,7 @@ def test_a_recipe(recipe):
         args=PACZeroConfig(
             task=TaskConfig(template="{sentence} It was {label}", labels={"0": "terrible", "1": "great"}),
             mechanism=MechanismConfig(name="mi", budget=0.33, subsets=64),
-            steps=300,
+            max_steps=300,
             learning_rate=5e-3,
             train_layers=[28, 29],
             report_to=["tensorboard"],
@@ -79,10 +79,10 @@ def test_a_recipe(recipe):
 
 
 def test_flags_win_whatever_the_order(recipe):
-    flags = ["--steps", 7, "--mechanism.budget", 0.1, "--data.dev", "other.csv", "--peft.r", 4, "--mu=1e-4"]
+    flags = ["--max_steps", 7, "--mechanism.budget", 0.1, "--data.dev", "other.csv", "--peft.r", 4, "--mu=1e-4"]
     before, after = parse(*flags, "--config", recipe), parse("--config", recipe, *flags)
     assert before == after
-    assert (after.args.steps, after.args.mechanism.budget, after.args.mu) == (7, 0.1, 1e-4)
+    assert (after.args.max_steps, after.args.mechanism.budget, after.args.mu) == (7, 0.1, 1e-4)
     assert after.data == DataConfig(train="pool.csv", dev="other.csv")
     assert after.peft == {"peft_type": "LORA", "r": 4, "lora_dropout": 0.0, "target_modules": ["q_proj", "v_proj"]}
     assert after.args.mechanism.subsets == 64  # the file's
@@ -92,8 +92,8 @@ def test_flags_win_whatever_the_order(recipe):
 def test_given_says_what_was_given(recipe):
     parser = parser_for_train()
     assert parser.parse_args(["--resume", "runs/x"]).given == frozenset()
-    assert parser.parse_args(["--steps", "3", "--peft.r", "4", "--task.labels.a", "b"]).given == {
-        "steps",
+    assert parser.parse_args(["--max_steps", "3", "--peft.r", "4", "--task.labels.a", "b"]).given == {
+        "max_steps",
         "peft",
         "task.labels",
     }
@@ -203,13 +203,13 @@ def test_dotted_keys_of_the_file_are_settings_too(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
-        (["--stepz", "3"], ["--stepz", "did you mean --steps?"]),
+        (["--max_stepz", "3"], ["--max_stepz", "did you mean --max_steps?"]),
         (["--budget", "0.1"], ["did you mean --mechanism.budget?"]),
         (["--ste", "3"], ["--ste is no option here"]),
         (["--zzzzzz"], ["-h lists"]),
-        (["--steps", "x"], ["steps: 'x' was given", "a whole number"]),
-        (["--steps", "1.5"], ["steps: '1.5' was given", "a whole number"]),
-        (["--steps"], ["--steps: no value was given", "a whole number"]),
+        (["--max_steps", "x"], ["max_steps: 'x' was given", "a whole number"]),
+        (["--max_steps", "1.5"], ["max_steps: '1.5' was given", "a whole number"]),
+        (["--max_steps"], ["--max_steps: no value was given", "a whole number"]),
         (["--mu", "small"], ["mu: 'small' was given", "a number"]),
         (["--mechanism.name", "foo"], ["mechanism.name: 'foo' was given", "one of zpl, mi, none"]),
         (["--mechanism.subsets", "3"], ["mechanism.subsets: 3 was given", "even"]),
@@ -240,13 +240,13 @@ def test_flags_that_are_wrong(flags, parts):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("stepz: 3", ["own.yaml: stepz is no setting", "did you mean steps?"]),
+        ("max_stepz: 3", ["own.yaml: max_stepz is no setting", "did you mean max_steps?"]),
         ("budget: 0.1", ["did you mean mechanism.budget?"]),
         ("mechanism: {nmae: mi}", ["mechanism.nmae is no setting", "mechanism.name"]),
         ("resume: runs/x", ["resume is no setting"]),
-        ("steps: many", ["own.yaml: steps: 'many' was given", "a whole number"]),
-        ("steps: 1.5", ["steps: '1.5' was given", "a whole number"]),
-        ("steps: null", ["steps: null was given", "a whole number"]),
+        ("max_steps: many", ["own.yaml: max_steps: 'many' was given", "a whole number"]),
+        ("max_steps: 1.5", ["max_steps: '1.5' was given", "a whole number"]),
+        ("max_steps: null", ["max_steps: null was given", "a whole number"]),
         ("model: null", ["model: null was given", "a text"]),
         ("mechanism: zpl", ["mechanism: 'zpl' was given", "a mapping"]),
         ("mechanism: {name: null}", ["mechanism.name: null was given", "one of zpl, mi, none"]),
@@ -255,8 +255,8 @@ def test_flags_that_are_wrong(flags, parts):
         ("task: {labels: {a: [b], c: d}}", ["task.labels.a: ['b'] was given", "a text"]),
         ("peft: LORA", ["peft: 'LORA' was given", "a mapping"]),
         ("force: maybe", ["force: 'maybe' was given", "true or false"]),
-        ("steps: 3\nsteps: 4", ["line 2: 'steps' is given twice"]),
-        ("steps: [", ["own.yaml: not YAML in line"]),
+        ("max_steps: 3\nmax_steps: 4", ["line 2: 'max_steps' is given twice"]),
+        ("max_steps: [", ["own.yaml: not YAML in line"]),
         ("- steps", ["expected settings"]),
         ("just text", ["expected settings"]),
         ("? [a]\n: 3", ["a key must be"]),

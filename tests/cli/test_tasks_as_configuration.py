@@ -48,7 +48,7 @@ def test_a_table_of_this_shape_trains_and_is_scored(paczero, tiny_model_dir, tmp
     data = ("--data.train", write(tmp_path / "pool.csv", name, 40, 0), "--data.test", test)
     lora = ("--peft", "{r: 2, target_modules: [q_proj], layers_to_transform: [2]}")
     config = ("--config", TASKS / f"{name}.yaml")
-    short = ("--steps", "3", "--mechanism.subsets", "4", "--output_dir", run)
+    short = ("--max_steps", "3", "--mechanism.subsets", "4", "--output_dir", run)
     code, _, err = paczero("train", *config, "--model", tiny_model_dir, *data, "--data.dev", "null", *lora, *short)
     assert code == 0, err
     code, out, err = paczero("eval", run / "release", "--data", test, "--json")

@@ -28,7 +28,12 @@ ELSEWHERE = {
 }
 # In this order: later pages go on with what earlier ones made.
 RUN = ("README.md", "docs/privacy.md", "docs/audit.md", "docs/verify.md")
-FEWER = {"steps: 300": "steps: 8", "--steps 500": "--steps 8", "steps=100": "steps=8", "[29]": "[2]"}
+FEWER = {
+    "max_steps: 300": "max_steps: 8",
+    "--max_steps 500": "--max_steps 8",
+    "max_steps=100": "max_steps=8",
+    "[29]": "[2]",
+}
 
 
 def found(page: str) -> list[tuple[Block, str | None]]:

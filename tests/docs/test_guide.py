@@ -18,7 +18,10 @@ from paczero.cli.main import main
 GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
 MODEL = "models/SmolLM2-135M-Instruct"
 LAYERS = 30  # the guide trains the last layer of that model by its number
-SHORTER = ("steps: 300", "steps: 120\nbatch_tokens: 4096")  # for the tiny model, whose time goes into starting passes
+SHORTER = (
+    "max_steps: 300",
+    "max_steps: 120\nbatch_tokens: 4096",
+)  # for the tiny model, whose time goes into starting passes
 BLOCK = re.compile(r"(?:<!-- test: ([a-z ]+) -->\n)?```(\w+)\n(.*?)```\n", re.DOTALL)
 RULES = (None, "figures vary", "columns only")
 # `paczero` in a shell. The run that the guide stops after step 20 waits there for its end, however slow the machine.

@@ -32,7 +32,7 @@ def cost(decoder: Decoder, layer: int = 2, **settings: object) -> Cost:
 
 
 def test_what_is_counted(decoder: Decoder) -> None:
-    found = cost(decoder, steps=10, directions=3)
+    found = cost(decoder, max_steps=10, directions=3)
     model = decoder("llama")
     batches = micro_batches(PROMPTS, TREE, batch_tokens=40)
     assert found.tokens == sum(batch.positions for batch in batches)
@@ -47,7 +47,7 @@ def test_what_is_counted(decoder: Decoder) -> None:
 
 
 def test_times_scale_with_the_settings(decoder: Decoder) -> None:
-    found = cost(decoder, steps=100)
+    found = cost(decoder, max_steps=100)
     assert found.step_seconds > 0 and found.cache_seconds > 0
     assert found.seconds == pytest.approx(found.cache_seconds + 100 * found.step_seconds)
     assert cost(decoder, layer=0).cache_seconds == 0
@@ -55,11 +55,11 @@ def test_times_scale_with_the_settings(decoder: Decoder) -> None:
 
 def test_pilots_are_counted_where_they_are_measured(decoder: Decoder) -> None:
     balanced = MechanismConfig(family="balanced", pilots=7)
-    found = cost(decoder, steps=10, mechanism=balanced)
+    found = cost(decoder, max_steps=10, mechanism=balanced)
     assert found.passes == 20 + 14
     assert found.seconds > found.cache_seconds + 10 * found.step_seconds
-    assert cost(decoder, steps=10, mechanism=MechanismConfig(family="paired")).passes == 20
-    assert cost(decoder, steps=10, mechanism=MechanismConfig(name="none", family="balanced")).passes == 20
+    assert cost(decoder, max_steps=10, mechanism=MechanismConfig(family="paired")).passes == 20
+    assert cost(decoder, max_steps=10, mechanism=MechanismConfig(name="none", family="balanced")).passes == 20
 
 
 def test_limits_and_copies_change_the_memory(decoder: Decoder) -> None:
@@ -73,7 +73,7 @@ def test_kept_attention_leaves_the_read_positions_to_pay_for(decoder: Decoder) -
     model, trained = attach(decoder("llama"), peft_config=peft)
     batches = micro_batches(PROMPTS, TREE, batch_tokens=40)
     elements = sum(p.numel() for p in trained.values())
-    found = estimate(model, batches, TREE, first_layer=2, elements=elements, args=PACZeroConfig(steps=10))
+    found = estimate(model, batches, TREE, first_layer=2, elements=elements, args=PACZeroConfig(max_steps=10))
     assert found.memory < found.parameters * 4 + found.trained * 8 + found.tokens * 16 * 4
     assert found.seconds == pytest.approx(found.cache_seconds + 10 * found.step_seconds)
 

@@ -19,8 +19,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "adapter": {
         "peft": LORA,
         "mechanism": {"name": "zpl", "subsets": 8, "family": "balanced", "pilots": 2},
-        "average": 0.5,
-        "select": "loss",
+        "ema_decay": 0.5,
+        "metric_for_best_model": "loss",
         "threshold": "median",
     },
     "full": {
@@ -31,7 +31,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "restore": "arithmetic",
         "cache_bytes": 0,
         "units_per_step": 40,
-        "select": "accuracy",
+        "metric_for_best_model": "accuracy",
     },
 }
 
@@ -81,7 +81,7 @@ def settings(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path, tmp_
             "train_dataset": str(tiny_pool_csv),
             "eval_dataset": str(tiny_dev_csv),
             "output_dir": str(tmp_path / name),
-            "steps": 10,
+            "max_steps": 10,
             "eval_steps": 3,
             "learning_rate": 0.05,
             "batch_tokens": 256,
@@ -126,7 +126,12 @@ def events(order: Order, settings: dict[str, Any], log: Path) -> list[str]:
 
 def short(settings: Callable[..., Any], name: str) -> dict[str, Any]:
     """A run of three steps."""
-    return settings("adapter", name) | {"eval_dataset": None, "select": "last", "threshold": "none", "steps": 3}
+    return settings("adapter", name) | {
+        "eval_dataset": None,
+        "metric_for_best_model": None,
+        "threshold": "none",
+        "max_steps": 3,
+    }
 
 
 @pytest.mark.parametrize("how", ["full", "forbidden"])

@@ -30,7 +30,7 @@ MECHANISMS: dict[str, dict[str, Any]] = {
     "bit": {"name": "mi", "budget": 0.3, "family": "paired"},
     "gaussian": {"name": "mi", "budget": 0.3, "channel": "gaussian", "allocation": "uniform"},
     "none": {"name": "none"},
-    "sampled": {"name": "dp-aggzo", "epsilon": 2.0, "sampling": 0.5},
+    "sampled": {"name": "dp-aggzo", "epsilon": 2.0, "sampling_prob": 0.5},
 }
 SUBSETS = 64
 
@@ -114,8 +114,8 @@ def finished(
                 mechanism={"subsets": SUBSETS} | MECHANISMS[request.param],
                 test_seed=None,
                 directions=2,
-                steps=12,
-                select="loss",
+                max_steps=12,
+                metric_for_best_model="loss",
                 report_to=["tensorboard"],
                 callbacks=[PrinterCallback],
             )
@@ -281,7 +281,7 @@ def test_private_files_are_the_owners_from_the_first_moment(
     try:
         if umask == 0o777 and os.getuid() != 0:
             pytest.skip("nobody but root can work with files that nobody may open")
-        make_trainer(tmp_path / "run", mechanism={"name": "mi", "budget": 0.2}, cache_bytes=0, steps=3).train()
+        make_trainer(tmp_path / "run", mechanism={"name": "mi", "budget": 0.2}, cache_bytes=0, max_steps=3).train()
     finally:
         os.umask(before)
     assert {"secret.json", "journal.jsonl", "candidates.npz", "diagnostics.jsonl", "lock"} <= seen

@@ -13,12 +13,21 @@ from .remains import left
 
 Launch = Callable[..., Any]
 ANSWER = ["--task.kind", "answer", "--task.template", QUESTION, "--task.label_column", "answers"]
-ANSWER += ["--task.max_new_tokens", "6", "--select", "f1"]
+ANSWER += ["--task.max_new_tokens", "6", "--metric_for_best_model", "f1"]
 # Each with another family of candidates, which is made of what the task says of every record at the base model.
 CASES: dict[str, list[str]] = {
     "likelihood": [*ANSWER, "--mechanism.family", "balanced", "--mechanism.pilots", "2", "--mu", "1e-3"],
     "f1": [*ANSWER, "--task.objective", "f1", "--mechanism.family", "paired", "--mu", "0.1"],
-    "chat": ["--task.kind", "chat", "--task.messages_column", "messages", "--select", "loss", "--mechanism.name", "mi"],
+    "chat": [
+        "--task.kind",
+        "chat",
+        "--task.messages_column",
+        "messages",
+        "--metric_for_best_model",
+        "loss",
+        "--mechanism.name",
+        "mi",
+    ],
 }
 CASES["chat"] += ["--mechanism.budget", "0.4"]
 
@@ -58,7 +67,7 @@ def arguments(model: Path, data: dict[str, list[str]], tmp_path: Path) -> Callab
     """The arguments of a run of eight steps: a case, and what its directory is called."""
 
     def make(case: str, name: str) -> list[str]:
-        short = ["--steps", "8", "--eval_steps", "4", "--learning_rate", "0.05", "--mechanism.subsets", "8"]
+        short = ["--max_steps", "8", "--eval_steps", "4", "--learning_rate", "0.05", "--mechanism.subsets", "8"]
         fixed = ["--test_seed", "5", "--batch_tokens", "128", "--engine.check_steps", "2"]
         peft = ["--peft.r", "2", "--peft.target_modules", "[q_proj, v_proj]", "--peft.layers_to_transform", "[2]"]
         place = ["--output_dir", str(tmp_path / name)]

@@ -22,7 +22,12 @@ ZPL = {"name": "zpl", "subsets": 8}
 # What a pass does differently, or a run keeps from step to step; 3 to 7 micro-batches each, for up to 4 ranks.
 CASES: dict[str, dict[str, Any]] = {
     "all layers, nothing cached": {"peft": {"r": 2, "target_modules": ["q_proj", "v_proj"]}, "mechanism": ZPL},
-    "last layer, a part of the units": {"peft": LAST, "mechanism": ZPL, "units_per_step": 33, "select": "loss"},
+    "last layer, a part of the units": {
+        "peft": LAST,
+        "mechanism": ZPL,
+        "units_per_step": 33,
+        "metric_for_best_model": "loss",
+    },
     "attention kept, pilots": {
         "peft": {"r": 2, "target_modules": ["o_proj", "down_proj"], "layers_to_transform": [2]},
         "mechanism": {"name": "zpl", "subsets": 8, "family": "balanced", "pilots": 2},
@@ -32,13 +37,13 @@ CASES: dict[str, dict[str, Any]] = {
         "peft": LAST,
         "mechanism": {"name": "mi", "subsets": 8, "budget": 0.4, "channel": "gaussian"},
         "directions": 2,
-        "average": 0.5,
+        "ema_decay": 0.5,
         "cache_bytes": 0,
     },
     "full, drifting": {"peft": None, "mechanism": ZPL, "restore": "arithmetic", "learning_rate": 1e-3},
     "a secret sample, often empty": {
         "peft": LAST,
-        "mechanism": {"name": "dp-aggzo", "epsilon": 0.2, "sampling": 0.03},
+        "mechanism": {"name": "dp-aggzo", "epsilon": 0.2, "sampling_prob": 0.03},
         "directions": 2,
     },
     "no privacy, more ranks than work": {"peft": LAST, "mechanism": {"name": "none"}, "batch_tokens": 4096},
@@ -52,7 +57,7 @@ def cases(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path, tmp_pat
             "model": str(tiny_model_dir),
             "train_dataset": str(tiny_pool_csv),
             "eval_dataset": str(tiny_dev_csv),
-            "steps": 3,
+            "max_steps": 3,
             "eval_steps": 2,
             "learning_rate": 0.05,
             "batch_tokens": 128,
@@ -83,7 +88,7 @@ def arguments(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path, tin
 
     def make(output: Path, *more: object) -> list[str]:
         data = ["--data.train", tiny_pool_csv, "--data.dev", tiny_dev_csv, "--data.test", tiny_test_csv]
-        short = ["--steps", "12", "--eval_steps", "6", "--learning_rate", "0.05", "--mechanism.subsets", "8"]
+        short = ["--max_steps", "12", "--eval_steps", "6", "--learning_rate", "0.05", "--mechanism.subsets", "8"]
         fixed = ["--test_seed", "5", "--batch_tokens", "128", "--engine.check_steps", "2"]
         peft = ["--peft.r", "2", "--peft.target_modules", "[q_proj, v_proj]", "--peft.layers_to_transform", "[2]"]
         given = ["train", "--model", tiny_model_dir, *data, *short, *fixed, *peft, "--output_dir", output, *more]
@@ -139,7 +144,7 @@ def test_a_lost_rank_ends_the_others_and_the_run_goes_on(
     done = launcher(
         "command",
         size,
-        arguments=[arguments(run, "--steps", 12)],
+        arguments=[arguments(run, "--max_steps", 12)],
         diverge=None,
         agent=agent,
         patch={"paczero.distributed.heartbeat:SILENCE": 3.0, "paczero.distributed.heartbeat:ANSWER": 2.0},

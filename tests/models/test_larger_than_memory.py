@@ -42,7 +42,7 @@ def order(model: Path, out: Path, **changes: Any) -> dict[str, Any]:
     rows = [
         {"text": f"a {word} {n}", "label": label} for n in range(16) for word, label in (("dud", "0"), ("gem", "1"))
     ]
-    args = {"output_dir": str(out), "steps": 2, "learning_rate": 0.01, "test_seed": 7, "restore": "arithmetic"}
+    args = {"output_dir": str(out), "max_steps": 2, "learning_rate": 0.01, "test_seed": 7, "restore": "arithmetic"}
     made = {"args": args, "model": str(model), "rows": rows, "peft": LORA, "limit": None}
     return made | {"engine": {"merge": False}} | changes
 

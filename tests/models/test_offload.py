@@ -219,7 +219,7 @@ def test_a_run_releases_the_same_bytes(
         ("waits", engine_for(tiny_model_dir, 2, merge=False)),
     ):
         trainer = make_trainer(
-            tmp_path / name, peft=peft and {"r": 2, "target_modules": [peft]}, engine=engine, steps=3, **chosen
+            tmp_path / name, peft=peft and {"r": 2, "target_modules": [peft]}, engine=engine, max_steps=3, **chosen
         )
         assert offload.is_offloaded(trainer.model) == (name == "waits")
         trainer.train()
@@ -231,7 +231,7 @@ def test_a_run_releases_the_same_bytes(
 def test_a_released_adapter_over_waiting_layers(
     make_trainer: Callable[..., Any], tiny_model_dir: Path, tmp_path: Path
 ) -> None:
-    make_trainer(tmp_path / "run", peft={"r": 2, "target_modules": ["q_proj", "up_proj"]}, steps=2).train()
+    make_trainer(tmp_path / "run", peft={"r": 2, "target_modules": ["q_proj", "up_proj"]}, max_steps=2).train()
     here, waits = both(tiny_model_dir, 1.5)
     adapter = tmp_path / "run" / "release" / "adapter"
     assert json.loads((adapter / "adapter_config.json").read_text())["r"] == 2

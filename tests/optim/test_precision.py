@@ -27,7 +27,9 @@ def spread(size=0.02, count=400_000):
 
 
 def settings(**changed):
-    return PACZeroConfig(**({"steps": 100, "learning_rate": 1e-3, "mu": 1e-2, "schedule": "linear"} | changed))
+    return PACZeroConfig(
+        **({"max_steps": 100, "learning_rate": 1e-3, "mu": 1e-2, "lr_scheduler_type": "linear"} | changed)
+    )
 
 
 def test_half_distances():
@@ -80,7 +82,7 @@ def test_the_papers_k_directions_may_train_in_float16():
     held = weights(torch.float16, GAUSSIAN, spread())
     assert RoundingModel(held).lost_fraction(1e-4 / 16, normal=False) > 0.3
     assert RoundingModel(held).lost_fraction(1e-4 / 4, normal=True) < 0.01
-    paper = {"dtype": "float16", "mu": 1e-3, "steps": 1000, "learning_rate": 1e-4, "direction_law": "gaussian"}
+    paper = {"dtype": "float16", "mu": 1e-3, "max_steps": 1000, "learning_rate": 1e-4, "direction_law": "gaussian"}
     for directions in (1, 4, 16):
         notes = check_update_precision(held, settings(directions=directions, **paper))
         assert [note for note in notes if "wrong sign" in note] and len(notes) == 2
@@ -124,13 +126,13 @@ def test_real_numbers_are_told_from_which_size_on_a_step_survives():
     )
 
 
-@pytest.mark.parametrize("fine", [{"schedule": "constant"}, {"learning_rate": 1e-6, "force": True}])
+@pytest.mark.parametrize("fine", [{"lr_scheduler_type": "constant"}, {"learning_rate": 1e-6, "force": True}])
 def test_what_is_not_said(fine):
     assert check_update_precision(weights(), settings(**fine)) == []
 
 
 def test_float32_loses_nothing():
-    assert check_update_precision(weights(torch.float32), settings(steps=10_000)) == []
+    assert check_update_precision(weights(torch.float32), settings(max_steps=10_000)) == []
 
 
 @pytest.mark.parametrize(("dtype", "mu", "said"), [("bfloat16", 1e-3, 1), ("float16", 1e-3, 1), ("float16", 1e-2, 0)])

@@ -24,7 +24,7 @@ MakeTrainer = Callable[..., Any]
 @pytest.fixture
 def trained(make_trainer: MakeTrainer, tmp_path: Path) -> Any:
     """A trainer whose run was made and staged up to its last act."""
-    trainer = make_trainer(tmp_path / "run", dev=None, steps=1)
+    trainer = make_trainer(tmp_path / "run", dev=None, max_steps=1)
     trainer.run.create(trainer._populate)
     Transcript.create(trainer.run.staged_transcript, trainer.header).append(0, (1,))
     return trainer

@@ -28,7 +28,9 @@ def weights_of(model, config):
 
 
 def config_of(**changes):
-    return PACZeroConfig(**({"steps": STEPS, "learning_rate": 0.05, "mu": 1e-2, "average": 0.5, "seed": 8} | changes))
+    return PACZeroConfig(
+        **({"max_steps": STEPS, "learning_rate": 0.05, "mu": 1e-2, "ema_decay": 0.5, "seed": 8} | changes)
+    )
 
 
 def header_of(config, weights, mechanism):
@@ -37,11 +39,11 @@ def header_of(config, weights, mechanism):
         "mechanism": {"name": mechanism},
         "direction_law": config.direction_law,
         "mu": config.mu,
-        "schedule": {"name": config.schedule, "learning_rate": config.learning_rate},
+        "schedule": {"name": config.lr_scheduler_type, "learning_rate": config.learning_rate},
         "directions": config.directions,
-        "steps": config.steps,
+        "steps": config.max_steps,
         "restore": config.restore,
-        "average": config.average,
+        "average": config.ema_decay,
         "seed": config.seed,
         "parameters": weights.layout(),
     }
@@ -51,7 +53,7 @@ def train(path, config, *, dtype=torch.float32, real=False):
     """A toy training: the sign (or the value) of the mean derivative of a small regression."""
     model = toy(dtype)
     weights = weights_of(model, config)
-    average = WeightEMA(weights, config.average)
+    average = WeightEMA(weights, config.ema_decay)
     transcript = Transcript.create(path, header_of(config, weights, "none" if real else "zpl"))
     x = torch.randn(20, 6, generator=torch.Generator().manual_seed(0)).to(dtype)
     prints = [weights.fingerprint()]
@@ -76,13 +78,13 @@ def train(path, config, *, dtype=torch.float32, real=False):
     [(1, "rademacher", "linear", False), (2, "gaussian", "constant", False), (2, "rademacher", "linear", True)],
 )
 def test_replay_rebuilds_every_step_bit_for_bit(tmp_path, restore, dtype, directions, law, schedule, real):
-    config = config_of(restore=restore, directions=directions, direction_law=law, schedule=schedule)
+    config = config_of(restore=restore, directions=directions, direction_law=law, lr_scheduler_type=schedule)
     prints, served = train(tmp_path / "t.jsonl", config, dtype=dtype, real=real)
     transcript = Transcript.read(tmp_path / "t.jsonl")
     assert len(set(prints)) == STEPS + 1
     for until in (0, 3, STEPS):
         weights = weights_of(toy(dtype), config)
-        average, seen = WeightEMA(weights, config.average), []
+        average, seen = WeightEMA(weights, config.ema_decay), []
         replay(weights, transcript, until=until, average=average, on_step=seen.append)
         assert weights.fingerprint() == prints[until]
         assert seen == list(range(until))
@@ -132,7 +134,7 @@ def test_another_header_is_refused(tmp_path, key, value, message):
     weights = weights_of(toy(torch.float32), config)
     start = weights.fingerprint()
     with pytest.raises(IntegrityError, match=message):
-        replay(weights, transcript, until=STEPS, average=WeightEMA(weights, config.average))
+        replay(weights, transcript, until=STEPS, average=WeightEMA(weights, config.ema_decay))
     assert weights.fingerprint() == start
 
 

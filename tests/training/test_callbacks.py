@@ -75,7 +75,7 @@ def test_lines_behind_a_broken_one_go_with_it(path: Path) -> None:
 
 
 def test_trackers_are_sent_public_figures(tmp_path: Path) -> None:
-    settings = {"steps": 3, "mechanism": {"name": "zpl", "budget": None}, "report_to": ["tensorboard"]}
+    settings = {"max_steps": 3, "mechanism": {"name": "zpl", "budget": None}, "report_to": ["tensorboard"]}
     trackers = Trackers(["tensorboard"], run="mine", directory=tmp_path / "trackers", settings=settings)
     with closing(trackers):
         trackers.on_dev(DevResult(0, 0.5, 0.7, 0.0))
@@ -119,7 +119,7 @@ def test_a_callback_may_answer_with_another_control() -> None:
 @pytest.mark.parametrize("select", ["loss", "accuracy"])
 def test_the_early_stopping_of_transformers(select: str) -> None:
     stopping = EarlyStoppingCallback(early_stopping_patience=2)
-    callbacks = Callbacks([stopping], PACZeroConfig(select=select), model=None, processing_class=None)
+    callbacks = Callbacks([stopping], PACZeroConfig(metric_for_best_model=select), model=None, processing_class=None)
     stops = []
     with callbacks.training():
         for done, (accuracy, loss) in enumerate([(0.5, 0.7), (0.6, 0.6), (0.6, 0.6), (0.55, 0.65)]):

@@ -170,8 +170,8 @@ def test_a_part_of_the_units_a_step(tmp_path: Path) -> None:
     assert {event[2] for event in events if event[0] == "derivatives"} == {33}
 
 
-@pytest.mark.parametrize(("select", "average"), [("loss", 0.0), ("accuracy", 0.0), ("loss", 0.8), ("last", 0.8)])
-def test_what_is_served(tmp_path: Path, select: str, average: float) -> None:
+@pytest.mark.parametrize(("select", "average"), [("loss", 0.0), ("accuracy", 0.0), ("loss", 0.8), (None, 0.8)])
+def test_what_is_served(tmp_path: Path, select: str | None, average: float) -> None:
     """The first of the best; never the start; the average where one is kept."""
     made = trainer(tmp_path, [], average=average, eval_steps=1, select=select)
     outcome = made.run()

@@ -34,8 +34,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "zpl": {},
     "mi": {"budget": 0.4},
     "none": {},
-    "dpzero": {"epsilon": 3.0, "delta": 1e-3, "sampling": 0.25},
-    "dp-aggzo": {"epsilon": 3.0, "delta": 1e-3, "sampling": 0.25},
+    "dpzero": {"epsilon": 3.0, "delta": 1e-3, "sampling_prob": 0.25},
+    "dp-aggzo": {"epsilon": 3.0, "delta": 1e-3, "sampling_prob": 0.25},
     "dp-aggzo whole": {"epsilon": 3.0},
     "dp-sign": {"epsilon": 3.0},
     "full-sign": {},
@@ -59,7 +59,7 @@ def args_of(case: str, **changes: Any) -> PACZeroConfig:
     name = named(case)
     mechanism = MechanismConfig(**({"name": name, "subsets": SUBSETS, "clip": 3.0} | SETTINGS[case] | changes))
     directions = 1 if name == "dpzero" else 3
-    return PACZeroConfig(mechanism=mechanism, steps=STEPS, directions=directions, test_seed=4)
+    return PACZeroConfig(mechanism=mechanism, max_steps=STEPS, directions=directions, test_seed=4)
 
 
 @pytest.fixture(params=SETTINGS)
@@ -186,8 +186,8 @@ def test_the_header_says_what_the_noise_follows_from() -> None:
 
 
 def test_a_sample_of_less_than_one_unit_is_refused(make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    mechanism = {"name": "dpzero", "epsilon": 1.0, "sampling": 0.02}
-    with pytest.raises(PACZeroError, match=r"mechanism\.sampling: 0\.02 of 48 units"):
+    mechanism = {"name": "dpzero", "epsilon": 1.0, "sampling_prob": 0.02}
+    with pytest.raises(PACZeroError, match=r"mechanism\.sampling_prob: 0\.02 of 48 units"):
         make_trainer(tmp_path / "run", mechanism=mechanism)
 
 
@@ -227,7 +227,7 @@ def test_too_little_noise_is_found() -> None:
 def test_a_run_that_was_killed_ends_like_one_that_was_not(make_trainer: MakeTrainer, case: str, tmp_path: Path) -> None:
     name = named(case)
     settings = {"directions": 1 if name == "dpzero" else 2, "mechanism": {"name": name} | SETTINGS[case]}
-    settings |= {"steps": 4, "dev": None, "restore": "arithmetic"}
+    settings |= {"max_steps": 4, "dev": None, "restore": "arithmetic"}
     whole = make_trainer(tmp_path / "whole", **settings)
     result = whole.train()
     assert (result.unanimity is None) == (not spec_of(name).candidates)
@@ -244,8 +244,8 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(make_trainer: MakeTrai
 
 def test_the_sample_decides_who_is_evaluated(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     """A rate so small that most steps have no unit: those cost no forward pass, and are released all the same."""
-    mechanism = {"name": "dpzero", "epsilon": 0.5, "sampling": 0.03}
-    trainer = make_trainer(tmp_path / "run", mechanism=mechanism, steps=8, dev=None)
+    mechanism = {"name": "dpzero", "epsilon": 0.5, "sampling_prob": 0.03}
+    trainer = make_trainer(tmp_path / "run", mechanism=mechanism, max_steps=8, dev=None)
     seen: list[int] = []
 
     class Count:

@@ -95,7 +95,7 @@ def test_moves_that_round_away(make_trainer: MakeTrainer, tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def release(make_trainer: MakeTrainer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("assembly") / "run"
-    make_trainer(run, directions=2, average=0.5, restore="arithmetic").train()
+    make_trainer(run, directions=2, ema_decay=0.5, restore="arithmetic").train()
     return run / "release"
 
 

@@ -43,7 +43,7 @@ def test_the_next_run_takes_states_and_pilots(
 
     def trained(name: str, **more: Any) -> Path:
         run = tmp_path / name
-        trainer = make_trainer(run, mechanism=BALANCED, steps=2, cache_bytes=limit, **more)
+        trainer = make_trainer(run, mechanism=BALANCED, max_steps=2, cache_bytes=limit, **more)
         trainer.progress = lambda what, done, of: said.append(what)
         trainer.train()
         return run
@@ -71,7 +71,7 @@ def test_pilots_are_taken_only_where_all_they_depend_on_is_the_same(
 
     def measured(name: str, *, mechanism: Any = BALANCED, **more: Any) -> int:
         passes.clear()
-        trainer = make_trainer(tmp_path / name, mechanism=mechanism, steps=1, cache_dir=place, dev=None, **more)
+        trainer = make_trainer(tmp_path / name, mechanism=mechanism, max_steps=1, cache_dir=place, dev=None, **more)
         objective = make_objective(trainer.scorer(trainer.pool), trainer.pool)
         weights, base = trainer._trained, trainer._base["sha256"]
         measured_candidates(trainer.args, objective, weights, trainer.pool, trainer.progress, base)

@@ -35,8 +35,17 @@ def test_a_run_of_answers(answers, tiny_model_dir: Path, tmp_path: Path, objecti
     run = tmp_path / "run"
     data = ["--data.train", answers("pool", 36), "--data.dev", answers("dev", 8), "--data.test", answers("test", 9)]
     task = ["--task.kind", "answer", "--task.template", QUESTION, "--task.label_column", "answers"]
-    more = ["--task.objective", objective, "--task.max_new_tokens", "4", "--select", "f1", "--test_seed", "5"]
-    short = ["--steps", "3", "--eval_steps", "2", "--learning_rate", "0.05", "--mechanism.subsets", "8"]
+    more = [
+        "--task.objective",
+        objective,
+        "--task.max_new_tokens",
+        "4",
+        "--metric_for_best_model",
+        "f1",
+        "--test_seed",
+        "5",
+    ]
+    short = ["--max_steps", "3", "--eval_steps", "2", "--learning_rate", "0.05", "--mechanism.subsets", "8"]
     given = ["train", "--model", tiny_model_dir, *data, *task, *more, *short, *LORA, "--output_dir", run]
     assert main([str(part) for part in given]) == 0, capsys.readouterr().err
     assert main(["replay", str(run), "--verify"]) == 0, capsys.readouterr().err
@@ -81,7 +90,16 @@ def test_a_run_of_conversations(make_tiny_model, tmp_path: Path, capsys) -> None
     rows = ({"prompt": f"how is film {n}?", "completion": "it is lovely"} for n in range(36))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ["train", "--model", model, "--data.train", path, "--data.test", path, "--task.kind", "chat", *LORA]
-    given += ["--steps", "2", "--learning_rate", "0.05", "--mechanism.subsets", "8", "--output_dir", tmp_path / "run"]
+    given += [
+        "--max_steps",
+        "2",
+        "--learning_rate",
+        "0.05",
+        "--mechanism.subsets",
+        "8",
+        "--output_dir",
+        tmp_path / "run",
+    ]
     assert main([str(part) for part in given]) == 2
     assert "no chat template" in capsys.readouterr().err
     let_converse(model)

@@ -28,14 +28,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "zpl lora": {},
     "zpl all parameters": FULL | {"learning_rate": 0.01},
     "zpl chosen layers, drift": {"peft": None, "train_layers": [0, 2], "restore": "arithmetic"},
-    "paired, average": {"mechanism": {"family": "paired"}, "average": 0.7},
+    "paired, average": {"mechanism": {"family": "paired"}, "ema_decay": 0.7},
     "balanced, several directions": {"mechanism": {"family": "balanced", "pilots": 3}, "directions": 2},
-    "mi bit": LAST | {"mechanism": MI, "directions": 2, "select": "accuracy"},
+    "mi bit": LAST | {"mechanism": MI, "directions": 2, "metric_for_best_model": "accuracy"},
     "mi bit uniform, part of the units": {"mechanism": MI | {"allocation": "uniform"}, "units_per_step": 33},
-    "mi gaussian": {"mechanism": MI | {"channel": "gaussian"}, "threshold": "median", "select": "loss"},
+    "mi gaussian": {"mechanism": MI | {"channel": "gaussian"}, "threshold": "median", "metric_for_best_model": "loss"},
     "mi without a budget": {"mechanism": {"name": "mi", "budget": 0.0}},
-    "none": {"mechanism": {"name": "none", "clip": None}, "directions": 3, "average": 0.3},
-    "gaussian directions": LAST | {"direction_law": "gaussian", "schedule": "constant", "restore": "arithmetic"},
+    "none": {"mechanism": {"name": "none", "clip": None}, "directions": 3, "ema_decay": 0.3},
+    "gaussian directions": LAST
+    | {"direction_law": "gaussian", "lr_scheduler_type": "constant", "restore": "arithmetic"},
     "mapped cache": LAST | {"cache_bytes": 0},
     "half precision": LAST | {"dtype": "bfloat16", "learning_rate": 0.1, "mu": 0.05},
     "no dev set": {"dev": None},
@@ -85,14 +86,16 @@ def base_logits(place: Path, ids: torch.Tensor, dtype: torch.dtype) -> torch.Ten
     return AutoModelForCausalLM.from_pretrained(place, dtype=dtype)(input_ids=ids).logits
 
 
-@pytest.mark.parametrize(("select", "average"), [("loss", 0.0), ("accuracy", 0.0), ("last", 0.6), ("loss", 0.6)])
-def test_the_step_that_is_served(make_trainer: MakeTrainer, tmp_path: Path, select: str, average: float) -> None:
-    trainer = make_trainer(tmp_path / "run", select=select, average=average, steps=8, threshold="median")
+@pytest.mark.parametrize(("metric", "average"), [("loss", 0.0), ("accuracy", 0.0), (None, 0.6), ("loss", 0.6)])
+def test_the_step_that_is_served(make_trainer: MakeTrainer, tmp_path: Path, metric: str | None, average: float) -> None:
+    trainer = make_trainer(
+        tmp_path / "run", metric_for_best_model=metric, ema_decay=average, max_steps=8, threshold="median"
+    )
     result = trainer.train()
     assert [row.done for row in result.dev] == [0, 2, 4, 6, 8]
     trained = result.dev[1:]
     best = {"loss": min(trained, key=lambda row: row.loss), "accuracy": max(trained, key=lambda row: row.accuracy)}
-    chosen = best.get(select, result.dev[-1])
+    chosen = best.get(metric, result.dev[-1])
     assert result.chosen_step == chosen.done
     now = trainer.evaluate()
     assert now == {"eval_accuracy": chosen.accuracy, "eval_loss": chosen.loss, "eval_threshold": chosen.threshold}
@@ -102,7 +105,7 @@ def test_the_step_that_is_served(make_trainer: MakeTrainer, tmp_path: Path, sele
 def test_training_without_privacy_learns(make_trainer: MakeTrainer, tmp_path: Path, tiny_pool_csv: Path) -> None:
     """The tiny model can: a sign of the derivative that is wrong would raise the loss."""
     trainer = make_trainer(
-        tmp_path / "run", peft=None, mechanism={"name": "none"}, steps=60, eval_steps=60, learning_rate=0.005
+        tmp_path / "run", peft=None, mechanism={"name": "none"}, max_steps=60, eval_steps=60, learning_rate=0.005
     )
     before = trainer.evaluate(str(tiny_pool_csv))["eval_loss"]
     trainer.train()
@@ -140,7 +143,7 @@ class Watcher(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         assert more["model"] is not None and more["processing_class"] is not None
-        assert (args.steps, state.max_steps) == (6, 6)
+        assert (args.max_steps, state.max_steps) == (6, 6)
         self.events.append("begin")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
@@ -186,7 +189,7 @@ def test_stopped_between_evaluations_is_evaluated(make_trainer: MakeTrainer, tmp
         def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
             control.should_training_stop = state.global_step == 3
 
-    result = make_trainer(tmp_path / "run", callbacks=[Soon()], select="loss").train()
+    result = make_trainer(tmp_path / "run", callbacks=[Soon()], metric_for_best_model="loss").train()
     assert [row.done for row in result.dev] == [0, 2, 3]
 
 
@@ -208,7 +211,7 @@ def test_data_of_every_kind_is_the_same_pool(make_trainer: MakeTrainer, tmp_path
 def test_a_loaded_model_and_its_tokenizer(tiny_model_dir: Path, tiny_pool_csv: Path, tmp_path: Path) -> None:
     trainer = PACZeroTrainer(
         AutoModelForCausalLM.from_pretrained(tiny_model_dir),
-        PACZeroConfig(output_dir=str(tmp_path / "run"), steps=2, learning_rate=0.1),
+        PACZeroConfig(output_dir=str(tmp_path / "run"), max_steps=2, learning_rate=0.1),
         tiny_pool_csv,
         processing_class=AutoTokenizer.from_pretrained(tiny_model_dir),
         peft_config=LoraConfig(target_modules=["q_proj"]),
@@ -273,7 +276,10 @@ def test_shared_records_are_noted(make_trainer: MakeTrainer, tmp_path: Path, tin
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"dev": None, "select": "loss"}, "eval_dataset: none was given, but select is 'loss'"),
+    (
+        {"dev": None, "metric_for_best_model": "loss"},
+        "eval_dataset: none was given, but metric_for_best_model is 'loss'",
+    ),
     ({"dev": None, "threshold": "median"}, "eval_dataset: none was given"),
     ({"callbacks": [print]}, "callbacks: a builtin_function_or_method was given"),
     ({"callbacks": [int]}, "callbacks: a int was given"),
@@ -312,4 +318,4 @@ def test_a_median_with_three_labels(make_trainer: MakeTrainer, tmp_path: Path) -
     dev.write_text("text,label\nanother film,2\n")
     with pytest.raises(PACZeroError, match="'median' was given with 3 labels"):
         make_trainer(tmp_path / "run", pool=rows, dev=dev, task=task, threshold="median")
-    make_trainer(tmp_path / "run", pool=rows, dev=None, task=task, steps=2).train()
+    make_trainer(tmp_path / "run", pool=rows, dev=None, task=task, max_steps=2).train()

@@ -100,10 +100,11 @@ def check_settings(path: Path, setting: Setting, note: Note) -> None:
         return
     chosen, header = content["mechanism"], setting.header
     pairs: list[tuple[str, Any, Any]] = [
-        ("steps", content.get("steps"), setting.steps),
+        ("max_steps", content.get("max_steps", content.get("steps")), setting.steps),
         ("directions", content.get("directions"), setting.directions),
     ]
     pairs += [(f"mechanism.{key}", chosen.get(key), header.get(key)) for key in ("subsets", "family")]
+    chosen = {"sampling": chosen.get("sampling_prob"), **chosen}  # its name in the journal, and in earlier settings
     pairs += [
         (f"mechanism.{key}", chosen.get(key), setting.mechanism[key]) for key in _SETTINGS if key in setting.mechanism
     ]

@@ -125,7 +125,7 @@ def run_facts(settings: RunSettings) -> Facts:
         trainer = build_trainer(settings, live=live)
         live.show("timing a micro-batch")
         cost = trainer.estimate()
-    pilots = cost.passes - 2 * trainer.args.directions * trainer.args.steps
+    pilots = cost.passes - 2 * trainer.args.directions * trainer.args.max_steps
     passes = f"{cost.passes:,} over the pool in all" + (
         f", {pilots:,} of them along pilot directions" if pilots else ""
     )

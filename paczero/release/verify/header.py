@@ -178,6 +178,8 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
             raise PACZeroError(
                 f"mechanism.{name} {_shown(value)}; expected {'a word' if wanted is str else 'a number'}"
             )
+    if "sampling" in stated:
+        stated["sampling_prob"] = stated.pop("sampling")
     mechanism = MechanismConfig(
         **stated,
         subsets=header["subsets"],
@@ -187,12 +189,12 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
     )
     return PACZeroConfig(
         mechanism=mechanism,
-        steps=header["steps"],
+        max_steps=header["steps"],
         directions=header["directions"],
         learning_rate=header["schedule"]["learning_rate"],
-        schedule=header["schedule"]["name"],
+        lr_scheduler_type=header["schedule"]["name"],
         mu=header["mu"],
-        average=header["average"],
+        ema_decay=header["average"],
         seed=header["seed"],
         direction_law=header["direction_law"],
         restore=header["restore"],

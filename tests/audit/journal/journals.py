@@ -114,7 +114,11 @@ def _settings(header: dict[str, Any]) -> dict[str, Any]:
     mechanism = header["mechanism"] | {"subsets": header["subsets"], "family": header["family"]}
     if mechanism["name"] == "mi":
         mechanism["budget"] = header["budget"]
-    return {"mechanism": mechanism} | {key: header[key] for key in ("steps", "directions", "test_seed")}
+    return (
+        {"mechanism": mechanism}
+        | {key: header[key] for key in ("directions", "test_seed")}
+        | {"max_steps": header["steps"]}
+    )
 
 
 def _derivatives(key: list[int], units: int, directions: int, drift: float) -> np.ndarray:

@@ -27,7 +27,7 @@ data: {{train: {tiny_pool_csv}, dev: {tiny_dev_csv}, test: {tiny_test_csv}}}
 peft: {{r: 2, target_modules: [o_proj], layers_to_transform: [2]}}
 output_dir: runs/demo
 mechanism: {{subsets: 8, family: balanced, pilots: 2}}
-steps: 4
+max_steps: 4
 eval_steps: 2
 batch_tokens: 128
 """

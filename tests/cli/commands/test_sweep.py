@@ -29,7 +29,7 @@ def sweep_file(arguments, tmp_path):
         flags = arguments(tmp_path / "unused")[1:]
         given = dict(zip((flag.removeprefix("--") for flag in flags[::2]), flags[1::2], strict=True))
         base = {"model": given["model"], "data": {name: given[f"data.{name}"] for name in ("train", "dev", "test")}}
-        base |= {"steps": 4, "eval_steps": 2, "learning_rate": 0.05, "test_seed": 5, "mechanism": {"subsets": 8}}
+        base |= {"max_steps": 4, "eval_steps": 2, "learning_rate": 0.05, "test_seed": 5, "mechanism": {"subsets": 8}}
         base["peft"] = {"r": 2, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": [2]}
         (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
         path = tmp_path / "sweep.yaml"
@@ -76,11 +76,11 @@ def test_texts_of_a_cell_are_what_is_written(sweep_file, tmp_path):
 
 
 def test_jobs_and_only(paczero, sweep_file):
-    path = sweep_file(cells={"zpl": {}, "none": {}}, grid={"steps": [3, 4]})
+    path = sweep_file(cells={"zpl": {}, "none": {}}, grid={"max_steps": [3, 4]})
     code, _, err = paczero("sweep", path, "--jobs", 0)
     assert code == 2 and "--jobs: 0 was given" in err
     code, out, _ = paczero("sweep", path, "--only", "none", "--dry_run")
-    assert code == 0 and [line.split("/")[-2] for line in out.splitlines()] == ["none,steps=3", "none,steps=4"]
+    assert code == 0 and [line.split("/")[-2] for line in out.splitlines()] == ["none,max_steps=3", "none,max_steps=4"]
     code, _, err = paczero("sweep", path, "--only", "no", "--dry_run")
     assert code == 2 and "--only: 'no' was given" in err
 
@@ -90,7 +90,7 @@ def test_flags_may_not_belie_the_names_of_cells(paczero, sweep_file):
     for flag, value in (("learning_rate", 3), ("mechanism.name", "coin"), ("seed", 3)):
         code, _, err = paczero("sweep", path, f"--{flag}", value, "--dry_run")
         assert code == 2 and err.count("\n") == 1 and f"--{flag}: " in err and "change" in err
-    assert paczero("sweep", path, "--steps", 3, "--dry_run")[0] == 0
+    assert paczero("sweep", path, "--max_steps", 3, "--dry_run")[0] == 0
 
 
 def test_runs_share_hidden_states_are_skipped_when_done_and_refused_when_changed(paczero, sweep_file, tmp_path):
@@ -108,7 +108,7 @@ def test_runs_share_hidden_states_are_skipped_when_done_and_refused_when_changed
     assert again == 0, err
     assert out_again == out
     assert written == {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*") if file.is_file()}
-    path = sweep_file(cells={"new": {}, "zpl": {"steps": 5}}, seeds=[1])
+    path = sweep_file(cells={"new": {}, "zpl": {"max_steps": 5}}, seeds=[1])
     code, _, err = paczero("sweep", path)
     assert code == 2 and "cell 'zpl'" in err and "begun under other settings" in err and len(err.splitlines()) == 1
     assert not (tmp_path / "out" / "new").exists()
@@ -151,13 +151,13 @@ def test_one_failure_stops_nothing_else(paczero, sweep_file, tmp_path):
         ({"jobs": 0}, "--jobs: 0 was given"),
         ({"cells": {"a/b": {}}}, "cells: 'a/b' was given"),
         ({"grid": [1]}, "grid: [1] was given"),
-        ({"grid": {"steps": []}}, "grid: {'steps': []} was given"),
+        ({"grid": {"max_steps": []}}, "grid: {'max_steps': []} was given"),
         ({"grid": {"data.train": ["a/b.csv", "a_b.csv"]}}, "would be called 'train=a_b.csv'"),
         ({"cells": {"cache": {}}}, "cells: 'cache' was given"),
         ({"cells": {"x": {"seed": 3}}}, "cell 'x': it sets seed; expected `seeds`"),
         ({"grid": {"output_dir": ["a", "b"]}}, "it sets output_dir; expected"),
-        ({"cells": {"x": {"stepz": 3}}}, "cell 'x': "),
-        ({"cells": {"x": {"steps": -3}}}, "cell 'x': steps: -3 was given"),
+        ({"cells": {"x": {"max_stepz": 3}}}, "cell 'x': "),
+        ({"cells": {"x": {"max_steps": -3}}}, "cell 'x': max_steps: -3 was given"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(paczero, sweep_file, more, said):
@@ -166,7 +166,7 @@ def test_what_cannot_be_is_refused_in_one_line(paczero, sweep_file, more, said):
 
 
 def test_an_interrupted_sweep_stops_its_runs_and_goes_on(paczero, sweep_file, tmp_path):
-    path = sweep_file(cells={"long": {"steps": 400, "eval_steps": 400}}, seeds=[0])
+    path = sweep_file(cells={"long": {"max_steps": 400, "eval_steps": 400}}, seeds=[0])
     process = subprocess.Popen(
         [sys.executable, "-m", "paczero", "sweep", str(path)],
         stdout=subprocess.PIPE,
@@ -192,11 +192,11 @@ def test_an_interrupted_sweep_stops_its_runs_and_goes_on(paczero, sweep_file, tm
 
 
 def test_bases_lie_under_the_file_in_order(tmp_path, paczero):
-    (tmp_path / "one.yaml").write_text("steps: 3\nmechanism: {subsets: 8, clip: 2}\npeft: {r: 2, lora_alpha: 4}\n")
+    (tmp_path / "one.yaml").write_text("max_steps: 3\nmechanism: {subsets: 8, clip: 2}\npeft: {r: 2, lora_alpha: 4}\n")
     (tmp_path / "two.yaml").write_text("base: one.yaml\nmechanism: {clip: 3}\npeft: {r: 4}\n")
-    (tmp_path / "three.yaml").write_text("base: [one.yaml, two.yaml]\nmodel: m\ndata: {train: t.csv}\nsteps: 5\n")
+    (tmp_path / "three.yaml").write_text("base: [one.yaml, two.yaml]\nmodel: m\ndata: {train: t.csv}\nmax_steps: 5\n")
     settings = load_settings(tmp_path / "three.yaml")
-    assert (settings.args.steps, settings.args.mechanism.subsets, settings.args.mechanism.clip) == (5, 8, 3)
+    assert (settings.args.max_steps, settings.args.mechanism.subsets, settings.args.mechanism.clip) == (5, 8, 3)
     assert settings.peft == {"r": 4}
 
 
@@ -225,7 +225,7 @@ def test_a_search_on_the_pool_is_warned_of(paczero, sweep_file):
 
 def test_a_killed_sweep_leaves_nothing_running_and_says_what_state_runs_are_in(paczero, sweep_file, tmp_path):
     bad = {"data.train": str(tmp_path / "missing.csv")}
-    path = sweep_file(cells={"bad": bad, "long": {"steps": 2000, "eval_steps": 2000}}, seeds=[0], jobs=2)
+    path = sweep_file(cells={"bad": bad, "long": {"max_steps": 2000, "eval_steps": 2000}}, seeds=[0], jobs=2)
 
     def conditions():
         code, out, _ = paczero("sweep", path, "--dry_run")

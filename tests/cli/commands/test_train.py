@@ -135,7 +135,7 @@ def test_a_summary_that_a_kill_prevented_is_made_up_for(paczero, finished):
 
 
 def test_resume_takes_no_other_settings(refusal, finished, finished_once):
-    assert "--steps: given with --resume" in refusal("train", "--resume", finished, "--steps", "9")
+    assert "--max_steps: given with --resume" in refusal("train", "--resume", finished, "--max_steps", "9")
     assert "--secret" in refusal("train", "--resume", finished, "--secret", "x")
 
 
@@ -189,7 +189,7 @@ def test_a_run_goes_on_from_elsewhere(
 def test_printed_settings_are_a_config(paczero, arguments, tmp_path):
     code, out, _ = paczero(*arguments(tmp_path / "run", "--print_settings"))
     assert code == 0
-    assert yaml.safe_load(out)["steps"] == 6
+    assert yaml.safe_load(out)["max_steps"] == 6
     assert not (tmp_path / "run").exists()
 
 
@@ -266,7 +266,7 @@ def test_several_labels_and_people(paczero, tmp_path, tiny_model_dir):
     rows = [f"text {n},{n % 3},person {n // 2}" for n in range(72)]
     (tmp_path / "pool.csv").write_text("\n".join(["sentence,stars,who", *rows]) + "\n")
     code, _, err = paczero(
-        *("train", "--model", tiny_model_dir, "--data.train", tmp_path / "pool.csv", "--steps", 2),
+        *("train", "--model", tiny_model_dir, "--data.train", tmp_path / "pool.csv", "--max_steps", 2),
         *("--task.template", "{sentence} It was {label}", "--task.label_column", "stars", "--task.unit_column", "who"),
         *("--task.labels", "{0: terrible, 1: good enough, 2: great}", "--train_layers", "[2]"),
         *("--data.test", tmp_path / "pool.csv", "--output_dir", tmp_path / "run", "--learning_rate", "1e-2"),
@@ -286,7 +286,7 @@ def test_a_run_begun_in_python_goes_on_and_is_scored_here(
 
     for name, pool in (("path", str(tiny_pool_csv)), ("rows", load_rows(str(tiny_pool_csv)))):
         run = tmp_path / name
-        args = PACZeroConfig(output_dir=str(run), steps=2, train_layers=[-1], learning_rate=1e-2)
+        args = PACZeroConfig(output_dir=str(run), max_steps=2, train_layers=[-1], learning_rate=1e-2)
         trainer = PACZeroTrainer(str(tiny_model_dir), args, pool)
         with monkeypatch.context() as patched:
             patched.setattr(trainer, "_publish", interrupted)
