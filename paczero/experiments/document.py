@@ -6,7 +6,7 @@
 
 Figures of the metric are as in the summaries (shares from 0 to 1, or nats); differences, and all keys with `points` in
 their name, are in `unit`: percentage points, or nats where the metric is a loss. A positive difference is better, a
-positive gap is what privacy costs. What is not known is null.
+positive gap is what it costs to ask all halves to agree. What is not known is null.
 
 One cell as it stands in `results.json`, and the units in which differences are said there.
 

@@ -1,7 +1,7 @@
 """`results.md`: what `results.json` says, for people. The same document gives the same bytes.
 
 >>> page(document, pictures={"cells.png"})         # doctest: +SKIP
-'# Results\\n\\nPrivacy costs **0.9 points** …'
+'# Results\\n\\nAsking all halves to agree costs **0.9 points** …'
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -54,7 +54,7 @@ def page(document: Row, pictures: Collection[str]) -> str:
 
 
 def summary(document: Row) -> str:
-    """What privacy costs, in a sentence or two, or why that cannot be said."""
+    """What asking all halves to agree costs, in a sentence or two, or why that cannot be said."""
     metric = METRICS[document["metric"]]
     cells = {cell["cell"]: cell for cell in document["cells"]}
     base, private = cells.get(document["baseline"]), cells.get(document["private"])
@@ -68,7 +68,7 @@ def summary(document: Row) -> str:
             if cell is None
         ]
         why = "; ".join(lacking) or "the two cells have no seed in common that was scored on a test set"
-        return f"What privacy costs cannot be said from these runs ({why})."
+        return f"What asking all halves to agree costs cannot be said from these runs ({why})."
     unit = document["unit"]
 
     def said(value: float, ends: list[float] | None) -> str:
@@ -78,7 +78,7 @@ def summary(document: Row) -> str:
 
     percent = " %" if metric.share else " nats"
     sentences = [
-        f"Privacy costs {said(document['gap_points'], document['gap_ci95'])} of {metric.title}: "
+        f"Asking all halves to agree costs {said(document['gap_points'], document['gap_ci95'])} of {metric.title}: "
         f"{wording.figure(base['mean'], metric.share)}{percent} with {_named(base)}, "
         f"{wording.figure(private['mean'], metric.share)}{percent} with {_named(private)}; "
         f"{_seeds(private['difference_seeds'])}."
@@ -89,7 +89,7 @@ def summary(document: Row) -> str:
     if document["none_gain_points"] is not None:
         gain = wording.difference(document["none_gain_points"], metric.share)
         of = "the better of the two untuned figures" if document["untuned_median"] else "the untuned model"
-        sentences.append(f"Tuning without privacy gains {gain} {unit} over {of}.")
+        sentences.append(f"Tuning without it ({_code(document['baseline'])}) gains {gain} {unit} over {of}.")
     return "\n".join(sentences)
 
 

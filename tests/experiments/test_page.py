@@ -56,9 +56,9 @@ def test_the_page_says_all_of_it(every: dict[str, Any]) -> None:
 
 def test_it_claims_no_more_than_there_is(sweep) -> None:
     text = page(of(sweep({"zpl": {"share": 0.7}}, seeds=[0])), [])
-    assert "What privacy costs cannot be said from these runs" in text
+    assert "costs cannot be said from these runs" in text
     assert "a cell without privacy (`none`): there is no such cell" in text
-    assert "There are none: not of every two runs" in text and ".png" not in text
+    assert "There are none: not every two compared runs" in text and ".png" not in text
     assert "ε" not in text and "## Beside the paper" not in text and "## Left out" not in text
 
 

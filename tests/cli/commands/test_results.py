@@ -76,7 +76,7 @@ def test_a_sweep_becomes_tables_and_figures(paczero, swept):
     assert document["commands"] == ["paczero sweep sweep.yaml", f"paczero results {swept}"]
     assert [Path(item["directory"]).relative_to(swept).as_posix() for item in document["left_out"]] == ["bad/seed-0"]
     assert "never began" in document["left_out"][0]["reason"]
-    assert "none" in out and "Privacy costs" in out and "left out: " in out and "**" not in out
+    assert "none" in out and "to agree costs" in out and "left out: " in out and "**" not in out
     rows = list(csv.DictReader((made / "results.csv").read_text().splitlines()))
     assert [(row["cell"], row["seed"]) for row in rows] == [(cell, seed) for cell in cells for seed in "01"]
     assert float(rows[0]["test"]) == summaries["none"][0]["accuracy_after"]
