@@ -1,4 +1,4 @@
-"""Examples in docstrings, shown as code: Python's own notation for them stands anywhere in a docstring here."""
+"""Shows the `>>>` examples of docstrings as code, wherever they stand in the docstring."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ _DIRECTIVE = re.compile(r"\s+# doctest: \+SKIP$", re.M)
 
 
 class FencedDoctests(griffe.Extension):
-    """Fences each example, unless a section is made of examples anyway."""
+    """Fences each example, unless the docstring has a section of examples."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None and "Examples:\n" not in obj.docstring.value:

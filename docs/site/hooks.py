@@ -1,7 +1,7 @@
-"""What the site shows of files that do not lie in docs/, and where links to them lead.
+"""Adds the README, the changes and the recipes to the site, and rewrites links for it.
 
-The README, the changes and the recipes are pages of the site as well. Links are written as they must be in a clone; on
-the site one that leads to a page goes there, and one that leads to anything else of the repository becomes its text.
+Links are written as they work in a clone. On the site, a link to a page leads to that page; a link to any other file of
+the repository becomes plain text.
 """
 
 import posixpath
@@ -23,7 +23,7 @@ _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def mounted() -> dict[str, str]:
-    """Path in the repository -> path in the site, of what does not lie in docs/."""
+    """Path in the repository -> path in the site, for files outside docs/."""
     recipes = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*") if path.is_file())
     return PAGES | {path: path for path in recipes}
 
@@ -41,7 +41,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 
 def rewritten(markdown: str, here: str, uri: str, site: set[str]) -> str:
-    """A page's links, made those of the site.
+    """The page with its links rewritten for the site.
 
     Args:
         markdown: the page.

@@ -1,7 +1,8 @@
 """Every block of Python and shell in the documentation runs, or says above itself why it does not.
 
-Blocks run page by page, in a place that has what the README and the guide say one has by then, on a tiny model of fewer
-layers, with fewer steps. The guide's are run by `test_guide.py`, which also compares what they print.
+Blocks run page by page in one directory that has the demo's model and texts, on a tiny model of fewer layers, with fewer
+steps. A block of YAML is written to the file that its first line names. `test_guide.py` runs the guide's blocks and also
+compares what they print.
 """
 
 import csv
@@ -23,17 +24,12 @@ FENCED = re.compile(
 )
 ELSEWHERE = {
     "docs/guide.md": "run by tests/docs/test_guide.py",
-    "docs/results.md": "made by `paczero results`: the commands that made it, which took hours and others' data",
-    "docs/snippets/results.md": "made by `paczero results`: the commands that made it, which took hours",
+    "docs/results.md": "made by `paczero results`: its commands take hours and need other people's data",
+    "docs/snippets/results.md": "made by `paczero results`: its commands take hours",
 }
 # In this order: later pages go on with what earlier ones made.
-RUN = ("README.md", "docs/privacy.md", "docs/audit.md", "docs/verify.md")
-FEWER = {
-    "max_steps: 300": "max_steps: 8",
-    "--max_steps 500": "--max_steps 8",
-    "max_steps=100": "max_steps=8",
-    "[29]": "[2]",
-}
+RUN = ("README.md", "docs/data.md", "docs/sweeps.md", "docs/choose.md", "docs/privacy.md", "docs/audit.md", "docs/verify.md")
+FEWER = {"max_steps: 300": "max_steps: 8", "--max_steps 500": "--max_steps 8", "max_steps=100": "max_steps=8", "[29]": "[2]"}
 
 
 def found(page: str) -> list[tuple[Block, str | None]]:
@@ -47,7 +43,7 @@ def found(page: str) -> list[tuple[Block, str | None]]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, make_tiny_model) -> Path:
-    """What somebody has who did what the README says: the demo's model and texts, and tickets of their own."""
+    """A reader's directory: the demo's model and texts, and the reader's own tickets."""
     place = tmp_path_factory.mktemp("reader")
     make_tiny_model(place / MODEL)
     things = ("film", "story", "plot", "acting", "ending", "music", "cast", "script")
@@ -70,7 +66,7 @@ def write(path: Path, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> No
 
 
 def prepare(page: str, place: Path) -> None:
-    """What a page takes for given that no block before it makes."""
+    """Makes what a page needs and no block before it makes."""
     if page == "docs/verify.md":
         (place / "downloaded").mkdir()
         (place / "runs" / "tickets" / "release").rename(place / "downloaded" / "release")
@@ -86,23 +82,24 @@ def test_every_block_runs(page: str, place: Path) -> None:
         for many, few in FEWER.items():
             text = text.replace(many, few)
         if block.language == "yaml":
-            (place / "my.yaml").write_text(text, encoding="utf-8")
-            run(Block(block.line, "sh", "paczero train --config my.yaml\n", None), place)
+            name = re.match(r"# ([\w.-]+\.yaml)\n", text)
+            assert name, f"{page}:{block.line}: the first line names no file"
+            (place / name[1]).write_text(text, encoding="utf-8")
         else:
             run(block._replace(text=text), place)
 
 
 def test_no_block_is_left_out() -> None:
     """Each page runs, is run elsewhere, or has a reason above each of its blocks."""
-    assert set(RUN) | set(ELSEWHERE) <= set(PAGES), "a page that is no more"
+    assert set(RUN) | set(ELSEWHERE) <= set(PAGES), "a page that does not exist"
     for page in PAGES:
         blocks = found(page)
         text = (ROOT / page).read_text(encoding="utf-8")
         fences = re.findall(r"^ *(?:```|~~~) *(?:py\w*|sh|bash|shell|console|yaml)\b", text, re.M)
-        assert len(fences) == len(blocks), f"{page}: a fence that is not of the form that is looked for"
+        assert len(fences) == len(blocks), f"{page}: a fence of an unknown form"
         assert text.count("<!-- not run:") == sum(reason is not None for _, reason in blocks), f"{page}: a stray reason"
         if page in RUN:
             assert any(reason is None for _, reason in blocks)
         elif page not in ELSEWHERE:
             unrun = [block.line for block, reason in blocks if reason is None]
-            assert not unrun, f"{page}: the blocks at lines {unrun} are neither run nor say why not"
+            assert not unrun, f"{page}: the blocks at lines {unrun} do not run and do not say why"

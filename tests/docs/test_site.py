@@ -1,4 +1,4 @@
-"""The site builds without a warning, every page of it can be reached, and it loads nothing from elsewhere."""
+"""The site builds without a warning, links reach every page, and it loads nothing from elsewhere."""
 
 import os
 import posixpath
@@ -13,11 +13,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
-PASSIVE = {"canonical", "next", "prev", "edit", "alternate"}  # relations that name a page and load nothing
+PASSIVE = {"canonical", "next", "prev", "edit", "alternate"}  # relations that load nothing
 
 
 class Links(HTMLParser):
-    """What a page loads, and where it leads."""
+    """The files that a page loads, and the targets of its links."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def pages(site: Path) -> dict[str, Links]:
 
 
 def test_every_page_has_its_place(pages: dict[str, Links]) -> None:
-    assert {"index.html", "guide.html", "privacy.html", "threat-model.html", "api/mechanism.html"} <= set(pages)
+    assert {"index.html", "guide.html", "choose.html", "threat-model.html", "api/mechanism.html"} <= set(pages)
     reached, waiting = set[str](), ["index.html"]
     while waiting:
         page = waiting.pop()
