@@ -81,7 +81,7 @@ def run(block: Block, place: Path) -> str:
         if block.language == "python":
             exec(compile(block.text, f"guide.md:{block.line}", "exec"), {"__name__": "guide"})
         for line in lines if block.language == "sh" else ():
-            assert main(shlex.split(line)[1:]) == 0, printed.getvalue()
+            assert main(shlex.split(line, comments=True)[1:]) == 0, printed.getvalue()
     return printed.getvalue()
 
 
