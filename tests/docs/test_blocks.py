@@ -1,8 +1,8 @@
 """Every block of Python and shell in the documentation runs, or says above itself why it does not.
 
-Blocks run page by page in one directory that has the demo's model and texts, on a tiny model of fewer layers, with fewer
-steps. A block of YAML is written to the file that its first line names. `test_guide.py` runs the guide's blocks and also
-compares what they print.
+Blocks run page by page in one directory that has the demo's model and texts, on a tiny model with few steps. A block of
+YAML is written to the file that its first line names. `test_guide.py` runs the guide's blocks and also compares what
+they print.
 """
 
 import csv
@@ -28,8 +28,21 @@ ELSEWHERE = {
     "docs/snippets/results.md": "made by `paczero results`: its commands take hours",
 }
 # In this order: later pages go on with what earlier ones made.
-RUN = ("README.md", "docs/data.md", "docs/sweeps.md", "docs/choose.md", "docs/privacy.md", "docs/audit.md", "docs/verify.md")
-FEWER = {"max_steps: 300": "max_steps: 8", "--max_steps 500": "--max_steps 8", "max_steps=100": "max_steps=8", "[29]": "[2]"}
+RUN = (
+    "README.md",
+    "docs/data.md",
+    "docs/sweeps.md",
+    "docs/choose.md",
+    "docs/privacy.md",
+    "docs/audit.md",
+    "docs/verify.md",
+)
+FEWER = {
+    "max_steps: 300": "max_steps: 8",
+    "--max_steps 500": "--max_steps 8",
+    "max_steps=100": "max_steps=8",
+    "[29]": "[2]",
+}
 
 
 def found(page: str) -> list[tuple[Block, str | None]]:
