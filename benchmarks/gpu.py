@@ -41,7 +41,7 @@ from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
 from paczero.mechanism.base import Mechanism
 from paczero.mechanism.pac import ZPL
-from paczero.mechanism.secret import coins
+from paczero.mechanism.randomness import Coins
 from paczero.mechanism.subsets import draw_subsets
 from paczero.models.adapters import attach
 from paczero.models.layers import find_layers, first_trained_layer, plain
@@ -111,7 +111,7 @@ def build(case: str, size: str, device: torch.device, pool: int, batch_tokens: i
         Scorer(model, batches, tree, first_layer=first), chance.integers(0, 2, pool), np.arange(pool), losses
     )
     membership = draw_subsets(pool, 128, seed=0)
-    return Bench(model, weights, objective, ZPL(membership, clip=25.0, coins=coins(7), directions=1))
+    return Bench(model, weights, objective, ZPL(membership, clip=25.0, coins=Coins(7), directions=1))
 
 
 def take_steps(bench: Bench, steps: int, device: torch.device) -> list[float]:
@@ -120,7 +120,9 @@ def take_steps(bench: Bench, steps: int, device: torch.device) -> list[float]:
     for step in range(steps):
         started = time.perf_counter()
         measured = bench.objective.derivatives(bench.weights, step, 1)
-        release = bench.mechanism.release(step, measured.values, nonfinite=measured.nonfinite, part=measured.part)
+        release = bench.mechanism.release(
+            step, measured.values, nonfinite=measured.nonfinite, unit_indices=measured.unit_indices
+        )
         bench.weights.update(step, RATE, release.y)
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -33,7 +33,8 @@ from written import PERFORMANCE, processor, put
 from paczero.mechanism.channels import channel
 from paczero.mechanism.pac import MI, ZPL
 from paczero.mechanism.posterior import Posterior
-from paczero.mechanism.secret import SystemCoins, create_secret
+from paczero.mechanism.randomness import Coins
+from paczero.mechanism.secret import create_secret
 from paczero.mechanism.signs import quantise, subset_sums
 from paczero.mechanism.subsets import draw_subsets
 
@@ -101,7 +102,7 @@ def steps(derivatives: np.ndarray, membership: np.ndarray, repeats: int) -> dict
     with tempfile.TemporaryDirectory() as directory:
         secret = Path(directory) / "secret.json"
         create_secret(secret, subsets=membership.shape[1])
-        common = {"clip": CLIP, "coins": SystemCoins()}
+        common = {"clip": CLIP, "coins": Coins()}
         budget = {"budget": 0.33, "steps": repeats + 1, "secret": secret}
         for name, mechanism in (
             ("zpl", ZPL(membership, **common)),
@@ -141,7 +142,7 @@ def whole_life(units: int, subsets: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as directory:
         secret = Path(directory) / "secret.json"
         create_secret(secret, subsets=subsets)
-        mechanism = MI(membership, clip=CLIP, coins=SystemCoins(), budget=0.33, steps=TARGET_STEPS, secret=secret)
+        mechanism = MI(membership, clip=CLIP, coins=Coins(), budget=0.33, steps=TARGET_STEPS, secret=secret)
         for step in range(TARGET_STEPS):
             started = time.perf_counter()
             mechanism.release(step, derivatives)

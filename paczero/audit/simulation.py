@@ -257,11 +257,12 @@ class _Pool:
         self.scorer, self.units = objective.scorer, int(there.sum())
         self.measured: list[Floats] = []
 
-    def derivatives(self, weights: Any, step: int, directions: int, part: Any = None) -> "Derivatives":
+    def derivatives(self, weights: Any, step: int, directions: int, unit_indices: Any = None) -> "Derivatives":
         everybody = self._objective.derivatives(weights, step, directions)
         self.measured.append(everybody.values.T.copy())
         values = everybody.values[self._there]
-        return replace(everybody, values=values if part is None else values[part], part=part)
+        values = values if unit_indices is None else values[unit_indices]
+        return replace(everybody, values=values, unit_indices=unit_indices)
 
 
 def _number(path: Path, subsets: int) -> int:

@@ -160,7 +160,7 @@ def noise_line(header: Mapping[str, Any]) -> str | None:
         return None
     accounted = {"delta": stated["delta"], "steps": header["steps"], "directions": header["directions"]}
     try:
-        found = epsilon_of(stated["name"], stated["sigma"], sampling=stated["sampling"], **accounted)
+        found = epsilon_of(stated["name"], stated["sigma"], sampling_prob=stated["sampling"], **accounted)
     except MissingLibrary as error:
         return f"not accounted anew ({error})"
     except PACZeroError as error:

@@ -1,46 +1,48 @@
-"""One step's release (the public values, and beside them what only the journal keeps), and who makes one.
+"""What a mechanism is, and the release that it makes of each step.
 
 >>> step = Release(step=0, y=(1,), unanimous=(True,), signs=(b"\\xf0",), q=(1.0,), beta=(0.0,), noise=(0.0,))
 >>> Release.from_journal(step.to_journal()) == step
 True
 
-What every release object has in common: its steps come once and in order, its derivatives in the right shape.
-
-What the releases without candidate subsets have in common: K values a step, made of the units' derivatives.
+`StepCounter` is the base of all mechanisms: steps come once and in order. `StatelessMechanism` is the base of those
+without candidate subsets, whose release is a function of one step's derivatives and of noise.
 """
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.utils.io import canonical
 
-Part = npt.NDArray[np.integer[Any]] | None
+Floats = npt.NDArray[np.float64]
+UnitIndices = npt.NDArray[np.integer[Any]]
+Values = tuple[int, ...] | tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Release:
-    """What a mechanism made of one step; each tuple has K entries, one a direction.
+    """What a mechanism made of one step. Each tuple has K entries, one a direction. Only `y` is public.
 
     Attributes:
         step: t, from 0.
-        y: what is released: +1 and -1 (`skip`: or 0), or finite floats of a real-valued mechanism; the rest is private.
+        y: what is released: +1 and -1 (`skip`: or 0), or finite floats of a real-valued mechanism.
         unanimous: whether all possible candidates had the same sign.
-        signs: every candidate's sign, packed eight to a byte (1 = positive); none where there are no candidates.
-        q: the probability of a positive sign under what was known before; 0.5 where there are no candidates.
+        signs: every candidate's sign, packed eight to a byte (1 = positive); empty where there are no candidates.
+        q: the probability of a positive sign given all earlier releases; 0.5 where there are no candidates.
         beta: nats charged.
-        noise: flip probability or σ (of a differentially private mechanism: in units of the clip); 0.0 where nothing
-            was added.
+        noise: the flip probability (`gaussian` channel: σ) of a contested direction; σ in units of the clip of a
+            differentially private mechanism; 0.0 where nothing was added.
         output: the real numbers of which y are the signs, for the `gaussian` channel only.
         nonfinite: how many derivatives were not finite and counted as 0.
     """
 
     step: int
-    y: tuple[int, ...] | tuple[float, ...]
+    y: Values
     unanimous: tuple[bool, ...]
     signs: tuple[bytes, ...]
     q: tuple[float, ...]
@@ -50,59 +52,44 @@ class Release:
     nonfinite: int = 0
 
     def to_journal(self) -> dict[str, Any]:
-        """A dictionary for JSON from which the release can be had back exactly (JSON has no infinity: it is text)."""
-        return {
-            "t": self.step,
-            "y": list(self.y),
-            "unanimous": list(self.unanimous),
-            "signs": [packed.hex() for packed in self.signs],
-            "q": list(self.q),
-            "beta": list(self.beta),
-            "noise": ["inf" if math.isinf(value) else value for value in self.noise],
-            "output": None if self.output is None else list(self.output),
-            "nonfinite": self.nonfinite,
-        }
+        """A dictionary for JSON, from which `from_journal` makes the same release."""
+        row = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        row["t"] = row.pop("step")
+        row["signs"] = [packed.hex() for packed in self.signs]
+        row["noise"] = ["inf" if math.isinf(value) else value for value in self.noise]  # JSON has no infinity
+        return row
 
     @classmethod
     def from_journal(cls, entry: dict[str, Any]) -> "Release":
         """The release that `to_journal` wrote.
 
         Raises:
-            IntegrityError: a key is missing or unknown, or a value has another type.
+            IntegrityError: `to_journal` does not write such an entry.
         """
-        where = f"journal step {entry.get('t')!r}"
-        names = {"t", "y", "unanimous", "signs", "q", "beta", "noise", "output", "nonfinite"}
-        if set(entry) != names:
-            raise IntegrityError(f"{where}: keys {sorted(set(entry) ^ names)} are missing or unknown; restore the file")
         try:
-            release = cls(
-                step=_typed(entry["t"], int),
-                y=tuple(_typed(value, int, float) for value in entry["y"]),
-                unanimous=tuple(_typed(value, bool) for value in entry["unanimous"]),
-                signs=tuple(bytes.fromhex(text) for text in entry["signs"]),
-                q=tuple(_typed(value, float) for value in entry["q"]),
-                beta=tuple(_typed(value, float) for value in entry["beta"]),
-                noise=tuple(math.inf if value == "inf" else _typed(value, float) for value in entry["noise"]),
-                output=None if entry["output"] is None else tuple(_typed(value, float) for value in entry["output"]),
-                nonfinite=_typed(entry["nonfinite"], int),
-            )
-        except (TypeError, ValueError):
-            raise IntegrityError(f"{where}: a value has a type that paczero never writes; restore the file") from None
-        sizes = {len(release.y), len(release.unanimous), len(release.q), len(release.beta), len(release.noise)}
-        sizes |= {len(release.signs)} if release.signs else set()
-        sizes |= {len(release.output)} if release.output is not None else set()
-        if len(sizes) != 1:
-            raise IntegrityError(f"{where}: it does not have one value of each kind a direction; restore the file")
+            row: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()
+            }
+            row |= {"signs": tuple(map(bytes.fromhex, row["signs"])), "noise": tuple(map(float, row["noise"]))}
+            release = cls(step=row.pop("t"), **row)
+            same = canonical(release.to_journal()) == canonical(entry)
+            k = len(release.y)
+            lists = (release.unanimous, release.q, release.beta, release.noise, release.signs or release.y)
+            same &= {k} == {len(values) for values in (*lists, release.y if release.output is None else release.output)}
+        except (KeyError, TypeError, ValueError):
+            same = False
+        if not same:
+            raise IntegrityError(f"journal step {entry.get('t')!r}: paczero writes no such entry; restore the file")
         return release
 
 
 class Mechanism(Protocol):
-    """What the training loop sees: derivatives in, a `Release` out.
+    """What the training loop uses: derivatives in, a `Release` out.
 
     Attributes:
         name: as in a transcript's header.
         directions: K, releases a step.
-        budget: B in nats (0 where the secret is never read, None where no promise is made).
+        budget: B in nats; 0 where the secret is never read, None where nothing is promised.
         spent: nats charged so far; private, for the owner's display.
     """
 
@@ -115,39 +102,35 @@ class Mechanism(Protocol):
     @property
     def spent(self) -> float: ...
 
-    def sample(self, step: int) -> Part:
-        """The units (n,) that step `step` is to be measured on, drawn in secret; None for the whole pool.
+    def sample(self, step: int) -> UnitIndices | None:
+        """The units (n,) that step `step` is measured on, drawn in secret; None for the whole pool.
 
-        Called before the step is measured. Whoever draws a sample releases the step from these units only, and keeps
-        it no longer.
+        The caller takes it before it measures the step, passes it to `release`, and does not keep it.
         """
         ...
 
     def release(
-        self, step: int, derivatives: npt.NDArray[np.float64], *, nonfinite: int = 0, part: Part = None
+        self, step: int, derivatives: Floats, *, nonfinite: int = 0, unit_indices: UnitIndices | None = None
     ) -> Release:
         """Releases step `step` (from 0, consecutive).
 
         Args:
-            derivatives: (N, K) float64, one row a unit.
+            derivatives: (N, K) float64, one row a unit; what is not finite counts as 0.
             nonfinite: how many record derivatives were not finite and already stand as 0; those found here are added.
-            part: (n,) unit indices where `derivatives` has only these rows.
+            unit_indices: (n,) the units of the rows, where `derivatives` is (n, K); None for the whole pool.
+
+        Raises:
+            PACZeroError: another step is next, or a shape is wrong.
         """
         ...
 
     def restore(self, release: Release) -> None:
-        """Takes a written release again, on resume: checks it and restores posterior, ledger and step.
+        """Takes a written release again, on resume, and restores posterior, ledger and step. Nothing is drawn.
 
         Raises:
-            IntegrityError: it is not what this mechanism would have written.
+            IntegrityError: this mechanism would not have written it.
         """
         ...
-
-
-def _typed(value: Any, *types: type) -> Any:
-    if type(value) not in types:
-        raise TypeError(f"{value!r} is no {types[0].__name__}")
-    return value
 
 
 class StepCounter:
@@ -166,11 +149,16 @@ class StepCounter:
         self.directions = directions
         self._step = 0
 
-    def sample(self, step: int) -> Part:
+    @property
+    def spent(self) -> float:
+        """Nats charged so far."""
+        return 0.0
+
+    def sample(self, step: int) -> UnitIndices | None:
         """The whole pool (None); see `Mechanism.sample`."""
         return None
 
-    def _checked(self, derivatives: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def _checked(self, derivatives: Floats) -> Floats:
         values = np.asarray(derivatives, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self.directions:
             raise PACZeroError(f"derivatives: shape {values.shape} was given; expected (N, {self.directions})")
@@ -182,9 +170,6 @@ class StepCounter:
         self._step += 1
 
 
-Values = tuple[int, ...] | tuple[float, ...]
-
-
 class StatelessMechanism(StepCounter, ABC):
     """A release that is a function of the derivatives and of noise; a subclass says which.
 
@@ -193,7 +178,7 @@ class StatelessMechanism(StepCounter, ABC):
 
     Attributes:
         name: as in a transcript's header.
-        real: whether real numbers are released; +1 and -1 otherwise.
+        real: whether it releases real numbers; otherwise +1 and -1.
         budget: B in nats; None where nothing is promised.
         noise: σ, for the journal.
     """
@@ -201,30 +186,21 @@ class StatelessMechanism(StepCounter, ABC):
     name: str
     real = False
     budget: float | None = None
-    spent = 0.0
     noise = 0.0
 
     def release(
-        self, step: int, derivatives: npt.NDArray[np.float64], *, nonfinite: int = 0, part: Part = None
+        self, step: int, derivatives: Floats, *, nonfinite: int = 0, unit_indices: UnitIndices | None = None
     ) -> Release:
-        """Releases step `step`: K values of (N, K) derivatives, where what is not finite counts as 0.
-
-        Raises:
-            PACZeroError: another step is next, the derivatives are not (N, K), or of other units than were drawn.
-        """
+        """Releases step `step`; see `Mechanism.release`."""
         values = self._checked(derivatives)
-        self._check_part(len(values), part)
+        self._check_units(len(values), unit_indices)
         self._next(step, PACZeroError)
         finite = np.isfinite(values)
         found = int(values.size - np.count_nonzero(finite))
         return self._released(step, self._values(step, np.where(finite, values, 0.0)), nonfinite + found)
 
     def restore(self, release: Release) -> None:
-        """Takes a written release again, on resume. Nothing is drawn.
-
-        Raises:
-            IntegrityError: another step is next, or it is not what this mechanism writes.
-        """
+        """Takes a written release again; see `Mechanism.restore`."""
         self._next(release.step, IntegrityError)
         fine = len(release.y) == self.directions and all(map(self._is_value, release.y))
         if not fine or release != self._released(release.step, release.y, release.nonfinite):
@@ -232,11 +208,11 @@ class StatelessMechanism(StepCounter, ABC):
             raise IntegrityError(f"journal step {release.step}: not a release of {self.directions} {what}")
 
     @abstractmethod
-    def _values(self, step: int, derivatives: npt.NDArray[np.float64]) -> Values:
+    def _values(self, step: int, derivatives: Floats) -> Values:
         """The K values of a step, from finite derivatives (n, K)."""
 
-    def _check_part(self, rows: int, part: Part) -> None:
-        """Refuses derivatives of other units than the step is measured on."""
+    def _check_units(self, rows: int, unit_indices: UnitIndices | None) -> None:
+        """Refuses derivatives of other units than the step is to be measured on."""
         if not rows:
             raise PACZeroError(f"derivatives: no units were given; expected (N, {self.directions})")
 

@@ -1,16 +1,16 @@
-"""What a leak of I nats lets an adversary do: nats, posterior success and ε, each rounded to its safe side.
+"""Bounds on an adversary's success: nats, posterior success and ε, each rounded to its safe side.
 
-Whoever starts from the probability `prior` of being right about one unit, and then sees a release that carries at most
-I nats about the secret, is right with probability at most p on average, where kl(p ‖ prior) = I. At prior 1/2 that is
-ln 2 − h(p) = I, with h the binary entropy. (ε, δ)-DP gives p ≤ (e^ε + δ)/(1 + e^ε) at the same prior, so "the same
-posterior" is how two promises are compared.
+Before the release, an adversary guesses right about one unit with probability `prior`. The release carries at most I
+nats about the secret. Then the adversary is right with probability at most p on average, where kl(p ‖ prior) = I. At
+prior 1/2 that is ln 2 − h(p) = I, with h the binary entropy. (ε, δ)-DP gives p ≤ (e^ε + δ)/(1 + e^ε) at the same prior.
+So two promises are compared by their p.
 
 >>> round(posterior_success(0.01), 4), round(epsilon_for_nats(0.01), 3)
 (0.5706, 0.284)
 
-Probabilities and ε of ours are rounded up, a budget in nats that a promise allows is rounded down: an error of the last
-digit never claims more privacy than there is. Sources: PACZero (arXiv 2605.06505); the bound is data processing of
-I(S*; Y) to "right or wrong" (Xiao and Devadas, PAC Privacy, arXiv 2210.03458).
+The p and ε that a run states are rounded up, a budget in nats that a promise allows is rounded down. So an error of the
+last digit never claims more privacy than there is. Sources: PACZero (arXiv 2605.06505); the bound is data processing
+of I(S*; Y) to "right or wrong" (Xiao and Devadas, PAC Privacy, arXiv 2210.03458).
 """
 
 import math
@@ -19,10 +19,10 @@ from scipy.optimize import brentq
 
 from paczero.errors import PACZeroError
 
-# Our divergence is right to about 1e-15 relative. The margins nest: posterior_success(nats_for_success(p)) <= p.
+# `_divergence` is right to about 1e-15 relative. The margins nest: posterior_success(nats_for_success(p)) <= p.
 _SOLVE, _VERIFY, _DOWN = 1 + 2e-14, 1 + 1e-14, 1 - 5e-14
 _SERIES_BELOW = 0.5
-_SMALLEST = 1e-300  # nats below count as this many: floats run out of digits there
+_SMALLEST = 1e-300  # nats below count as this many: floats have too few digits there
 
 
 def at_least_zero(name: str, value: float) -> float:
@@ -63,10 +63,7 @@ def posterior_success(nats: float, prior: float = 0.5) -> float:
         PACZeroError: negative or NaN nats, a prior outside (0, 1).
     """
     nats, prior = at_least_zero("nats", nats), _prior(prior)
-    if nats == 0:
-        return prior
-    excess = _excess(nats, prior)
-    p = min(prior + excess, 1.0)
+    p = min(prior + _excess(nats, prior), 1.0)
     while p < 1 and _divergence(p - prior, prior) < nats * _VERIFY:
         p = math.nextafter(p, 1.0)
     return p
@@ -80,11 +77,11 @@ def nats_for_success(p: float, prior: float = 0.5) -> float:
         prior: in (0, 1).
 
     Raises:
-        PACZeroError: p below the prior (no release can take knowledge away) or above 1, a prior outside (0, 1).
+        PACZeroError: p below the prior or above 1, a prior outside (0, 1).
     """
     p, prior = as_probability("p", p), _prior(prior)
     if p < prior:
-        raise PACZeroError(f"p: {p!r} was given; expected at least the prior {prior!r}, which an adversary has anyway")
+        raise PACZeroError(f"p: {p!r} was given; expected at least the prior {prior!r}")
     return _divergence(p - prior, prior) * _DOWN
 
 

@@ -1,8 +1,8 @@
-"""Channels: how the secret candidate's sign is released so that it tells exactly β nats and not more.
+"""Channels: how the secret candidate's sign is released so that the output tells at most β nats.
 
-Everybody knows q, the probability of the sign +1 given all releases before. A channel turns the sign into an output;
-its noise is solved for from q and β, what is returned lies on the private side of the root, and `information` says what
-it really leaks, which is what is charged.
+q, the probability of the sign +1 given all earlier releases, is public. A channel turns the sign into an output. Its
+noise is solved for from q and β and rounded to the private side of the root. `information` says what that noise really
+leaks, and this is charged.
 
 >>> f = BitChannel.calibrate(0.5, 0.01)
 >>> round(1 - 2 * f, 4), BitChannel.information(0.5, f) <= 0.01
@@ -12,8 +12,8 @@ it really leaks, which is what is charged.
 
 `bit` flips the sign with probability f: I = h(q(1−f) + (1−q)f) − h(f), h the binary entropy. `gaussian`, the paper's,
 adds N(0, σ²): I = h(q) − E[h(posterior of +1 given the output)]. At small β the bit carries √(π/2) times the signal of
-a Gaussian's sign for the same budget (data processing: that sign is a bit channel of less information). Source: PACZero
-(arXiv 2605.06505) for the Gaussian channel and the posterior; the bit channel and the numerics are ours.
+the sign of a Gaussian for the same budget, by data processing: that sign is a bit channel of less information. Source:
+PACZero (arXiv 2605.06505) for the Gaussian channel; the bit channel and the numerics are ours.
 """
 
 import math
@@ -35,7 +35,7 @@ _WORDS = 1 << WORD_BITS
 _SMALLEST_FLIP = 2.0**-WORD_BITS
 # `information` is right to about 1e-15 (bit) and 1e-12 (gaussian) relative; aiming lower keeps the truth below.
 _BIT_AIM, _GAUSSIAN_AIM = 1 - 1e-12, 1 - 1e-9
-_NIL = 1e-300  # nats below which the most noise is returned: floats run out of digits there
+_NIL = 1e-300  # nats below which the most noise is returned: floats have too few digits there
 _SERIES_BELOW = 0.5  # 1 − 2f from which the sum of divergences loses nothing to cancellation
 _LARGE_SNR = 40.0  # 1/σ from which h(q) − I is nothing in floats, for every q that floats can hold
 _SMALL_SNR = 1e-3  # 1/σ below which two terms of the series in 1/σ² are right to 1e-12
@@ -44,9 +44,15 @@ _GRID = 2.0**-20
 
 
 class Channel(ABC):
-    """A channel from a sign to a float. `noise` is f or σ; 0.0 releases the sign as it is."""
+    """A channel from a sign to a float. `noise` is f or σ; 0.0 releases the sign as it is.
+
+    Attributes:
+        name: as in settings and headers.
+        real: whether the output is a real number; otherwise it is −1 or +1.
+    """
 
     name: str
+    real = False
 
     @staticmethod
     @abstractmethod
@@ -54,12 +60,12 @@ class Channel(ABC):
         """The least noise at which the output tells at most `nats` about the sign.
 
         Args:
-            q: in [0, 1], probability of one of the two signs (which one does not matter). Give the less likely one's:
-                a mass near 0 keeps its digits where one near 1 does not.
+            q: in [0, 1], the probability of one of the two signs. That of the less likely one is more exact: a mass
+                near 0 keeps its digits, one near 1 does not.
             nats: 0 or more.
 
         Returns:
-            f in [0, 1/2] or σ in [0, inf]; 0.0 where nats >= h(q), otherwise the most for nats = 0 (or below 1e-300).
+            f in [0, 1/2] or σ in [0, inf]: 0.0 where nats >= h(q), the upper end where nats < 1e-300.
 
         Raises:
             PACZeroError: q outside [0, 1], negative or NaN nats.
@@ -125,6 +131,7 @@ class GaussianChannel(Channel):
     """The sign plus N(0, σ²), on a grid of σ·2^−20 without zero, so that no low bit of the float tells the sign."""
 
     name = "gaussian"
+    real = True
 
     @staticmethod
     def calibrate(q: float, nats: float) -> float:
@@ -184,9 +191,9 @@ class GaussianChannel(Channel):
 
 def channel(name: str) -> type[Channel]:
     """The channel called `name`, `bit` or `gaussian`; PACZeroError for any other."""
-    for kind in (BitChannel, GaussianChannel):
-        if kind.name == name:
-            return kind
+    for made in (BitChannel, GaussianChannel):
+        if made.name == name:
+            return made
     raise PACZeroError(f"channel: {name!r} was given; expected bit or gaussian")
 
 

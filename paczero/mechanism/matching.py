@@ -1,13 +1,13 @@
-"""The settings at which every mechanism lets a guess about one unit be right equally often.
+"""The settings at which a guess about one unit is right equally often under every mechanism.
 
 >>> rows = matched(success=0.55, units=1000, steps=1000)
 >>> [(row.name, row.nats) for row in rows][:2]
 [('zpl', 0.0), ('mi', 0.00500836)]
 
-Two questions are compared by the same p, the probability of a right answer to somebody who holds both answers for
-equally likely before: which half a unit was in (bounded by mutual information, on average over releases), and whether
-it was in the pool at all (bounded by differential privacy, against somebody who knows all other units). The second is
-the stronger promise at the same p.
+Two questions are compared by p, the probability of a right answer where both answers are equally likely before the
+release. Which half was a unit in? This is bounded by mutual information, on average over releases. Was the unit in the
+pool at all? This is bounded by differential privacy, against an adversary who knows all other units. At the same p the
+second promise is the stronger one.
 """
 
 import math
@@ -30,7 +30,7 @@ _DIGITS = 6
 
 @dataclass(frozen=True)
 class Matched:
-    """One mechanism at the p that was asked for.
+    """One mechanism at the requested p.
 
     Attributes:
         name: of the mechanism.
@@ -62,7 +62,7 @@ def matched(
     delta: float | None = None,
     steps: int = 1000,
     directions: int = 1,
-    sampling: float = 1.0,
+    sampling_prob: float = 1.0,
 ) -> list[Matched]:
     """Every mechanism at the same posterior success.
 
@@ -72,7 +72,7 @@ def matched(
         delta: δ; 1/N² where left out.
         steps: T.
         directions: K; `dpzero` has 1.
-        sampling: the Poisson rate of `dpzero` and `dp-aggzo`.
+        sampling_prob: the Poisson rate of `dpzero` and `dp-aggzo`.
 
     Returns:
         A row a mechanism, in the order of `SPECS`.
@@ -95,7 +95,7 @@ def matched(
         raise PACZeroError(f"delta: {delta:g} was given; expected less, as it alone allows p = {p:g}; more units help")
     noisy = {"epsilon": given, "delta": delta, "steps": steps}
     return [
-        _private(spec, noisy, directions, sampling) if spec.is_dp else _informed(spec, budget)
+        _private(spec, noisy, directions, sampling_prob) if spec.is_dp else _informed(spec, budget)
         for spec in SPECS.values()
     ]
 
@@ -126,11 +126,11 @@ def _informed(spec: MechanismSpec, budget: float) -> Matched:
     return Matched(spec.name, settings, spec.hides, posterior_success(bound), bound, float(epsilon_for_nats(bound)))
 
 
-def _private(spec: MechanismSpec, noisy: dict[str, Any], directions: int, sampling: float) -> Matched:
+def _private(spec: MechanismSpec, noisy: dict[str, Any], directions: int, sampling_prob: float) -> Matched:
     """A differentially private mechanism."""
-    k, rate = 1 if spec.one_direction else directions, sampling if spec.sampled else 1.0
+    k, rate = 1 if spec.one_direction else directions, sampling_prob if spec.sampled else 1.0
     epsilon, delta, steps = noisy["epsilon"], noisy["delta"], noisy["steps"]
-    sigma = calibrate(spec.name, epsilon, delta=delta, steps=steps, directions=k, sampling=rate)
+    sigma = calibrate(spec.name, epsilon, delta=delta, steps=steps, directions=k, sampling_prob=rate)
     settings = {"mechanism.name": spec.name, "mechanism.epsilon": epsilon, "mechanism.delta": delta}
     settings |= {"max_steps": steps, "directions": k} | ({"mechanism.sampling_prob": rate} if rate < 1 else {})
     p = success_for_epsilon(epsilon, delta)

@@ -1,41 +1,30 @@
-"""MeZO: the step is the pool's real mean derivative. No privacy: the reference for utility.
+"""MeZO, which is the reference for utility, and two ablations.
 
 >>> import numpy as np
->>> mean = Mean(clip=None)
->>> mean.release(0, np.array([[0.5], [1.0]])).y
+>>> Mean(clip=None).release(0, np.array([[0.5], [1.0]])).y
 (0.75,)
-
-A mechanism like the others, so the same loop trains with it; what it releases is a number and not a bit, so its
-learning rate is of another size and is tuned by itself.
-
-Source: Malladi et al. 2023, "Fine-Tuning Language Models with Just Forward Passes" (arXiv 2305.17333).
-
-An ablation: the sign of the full pool's mean, as it is. No privacy: what is lost by taking the sign alone.
-
->>> import numpy as np
 >>> FullSign(clip=1.0).release(0, np.array([[0.5], [-0.25]])).y
 (1,)
-
-The sum is that of the candidates' signs (`mechanism.signs`): derivatives clipped to ±c, as integers, 0 counts as +1.
-
-An ablation: a fair coin every step, whatever was measured. Nothing of the pool is learnt: does noise alone help?
-
->>> import numpy as np
->>> from paczero.mechanism.secret import SeededCoins
->>> one, other = (Coin(coins=SeededCoins(0)).release(0, np.array([[g]])) for g in (0.5, -2.0))
+>>> from paczero.mechanism.randomness import Coins
+>>> one, other = (Coin(coins=Coins(0)).release(0, np.array([[g]])) for g in (0.5, -2.0))
 >>> one.y == other.y
 True
+
+- `Mean` (`none`) releases the pool's real mean derivative. No privacy. Its learning rate has another size than that of
+  a mechanism that releases bits. Source: Malladi et al. 2023, "Fine-Tuning Language Models with Just Forward Passes"
+  (arXiv 2305.17333).
+- `FullSign` releases the sign of that mean as it is. No privacy. It shows what is lost by taking the sign alone.
+- `Coin` releases a fair coin and learns nothing of the pool. It shows whether noise alone helps.
 """
 
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.base import StatelessMechanism, sign
+from paczero.mechanism.base import Floats, StatelessMechanism, sign
 from paczero.mechanism.channels import BitChannel
-from paczero.mechanism.secret import Coins
+from paczero.mechanism.randomness import Coins
 from paczero.mechanism.signs import quantise
 
 _LARGEST = 1e300  # where nothing is clipped, derivatives end here, so that means stay finite
@@ -61,7 +50,7 @@ class Mean(StatelessMechanism):
         super().__init__(directions)
         self._clip = _LARGEST if clip is None else clip
 
-    def _values(self, step: int, derivatives: npt.NDArray[np.float64]) -> tuple[float, ...]:
+    def _values(self, step: int, derivatives: Floats) -> tuple[float, ...]:
         values = np.clip(derivatives, -self._clip, self._clip)
         # Divided first, so that no sum overflows; fsum rounds once, so that no order of the units matters.
         return tuple(math.fsum(column) for column in (values / len(values)).T.tolist())
@@ -81,7 +70,7 @@ class FullSign(StatelessMechanism):
         super().__init__(directions)
         self._clip = clip
 
-    def _values(self, step: int, derivatives: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    def _values(self, step: int, derivatives: Floats) -> tuple[int, ...]:
         return tuple(sign(total) for total in quantise(derivatives, clip=self._clip)[0].sum(axis=0).tolist())
 
 
@@ -100,6 +89,6 @@ class Coin(StatelessMechanism):
         super().__init__(directions)
         self._coins = coins
 
-    def _values(self, step: int, derivatives: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    def _values(self, step: int, derivatives: Floats) -> tuple[int, ...]:
         words = (self._coins.word(step, k) for k in range(self.directions))
         return tuple(int(BitChannel.sample(1, 0.5, word)) for word in words)

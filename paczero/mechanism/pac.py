@@ -1,44 +1,47 @@
-"""What a step releases: one bit a direction, from the signs of all candidates. The only reader of the secret.
+"""PAC mechanisms: one bit a direction, from the signs of all candidates. The only reader of the secret.
 
 >>> import numpy as np
->>> from paczero.mechanism.secret import SeededCoins
+>>> from paczero.mechanism.randomness import Coins
 >>> membership = np.array([[True, False], [False, True]])
->>> zpl = ZPL(membership, clip=1.0, coins=SeededCoins(0))
+>>> zpl = ZPL(membership, clip=1.0, coins=Coins(0))
 >>> zpl.release(0, np.array([[0.5], [0.25]])).y     # both candidates agree
 (1,)
 >>> zpl.release(1, np.array([[0.5], [-0.5]])).unanimous
 (False,)
 
-The mechanisms here share everything but what a contested direction does:
+A direction is unanimous where every candidate that is still possible has the same sign. Then that sign is released, at
+no cost, and nothing is learnt. All other directions are contested, and the mechanisms differ in these alone:
 
-- unanimous (every candidate that is still possible has the same sign): that sign, at no cost, and nothing is learnt;
-- contested, `ZPL`: a fair coin, at no cost; the secret is never read, so I(S*; Y) = 0;
-- contested, `MI`: the secret candidate's sign through a channel calibrated to the step's share of the budget, given
-  what earlier releases already told; the charge comes before the draw;
-- contested, `Skip`: 0; contested, `HalfSign`: the secret candidate's sign as it is. Ablations.
+- `ZPL` releases a fair coin, at no cost. The secret is never read, so I(S*; Y) = 0.
+- `MI` releases the secret candidate's sign through a channel. The channel is calibrated to the direction's allowance of
+  nats, given what earlier releases already told. The charge comes before the draw.
+- `Skip` releases 0 and `HalfSign` the secret candidate's sign as it is. Both are ablations.
 
-Paper: arXiv 2605.06505; posterior and budget are `posterior.py`'s and `ledger.py`'s.
+Paper: arXiv 2605.06505.
 """
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.base import Part, Release, StepCounter
+from paczero.mechanism.base import Floats, Release, StepCounter, UnitIndices
 from paczero.mechanism.channels import BitChannel
 from paczero.mechanism.channels import channel as channel_named
 from paczero.mechanism.ledger import Ledger
 from paczero.mechanism.posterior import Posterior
-from paczero.mechanism.secret import Coins, open_secret
+from paczero.mechanism.randomness import Coins
+from paczero.mechanism.secret import open_secret
 from paczero.mechanism.signs import direction_signs
+
+Signs = npt.NDArray[np.int8]
 
 
 class _Terms(NamedTuple):
-    """Everything about one direction's release that does not depend on the secret or on coins."""
+    """Everything about one direction's release that depends neither on the secret nor on coins."""
 
     unanimous: bool
     q: float
@@ -46,17 +49,25 @@ class _Terms(NamedTuple):
     noise: float
 
 
-class _SignMechanism(StepCounter, ABC):
-    """Signs of the candidates and records, shared by all mechanisms that ask candidates.
+class SignMechanism(StepCounter, ABC):
+    """Signs of the candidates and records, shared by all mechanisms that use candidates.
 
     Args:
         membership: (N, M) bool, which unit is in which candidate.
         clip: c > 0.
         coins: where contested releases draw from; word k of a step serves direction k.
         directions: K >= 1.
+
+    Attributes:
+        name: as in a transcript's header.
+        budget: B in nats; None where nothing is promised.
     """
 
     name: str
+    budget: float | None = 0.0
+    _contested_noise = 0.0
+    _contested_values: tuple[int, ...] = (1, -1)
+    _real_output = False  # whether what is drawn is a real number, of which the release is the sign
 
     def __init__(self, membership: npt.NDArray[np.bool_], *, clip: float, coins: Coins, directions: int = 1) -> None:
         members = np.asarray(membership)
@@ -71,23 +82,20 @@ class _SignMechanism(StepCounter, ABC):
         self._posterior = Posterior.uniform(members.shape[1])
 
     def release(
-        self, step: int, derivatives: npt.NDArray[np.float64], *, nonfinite: int = 0, part: Part = None
+        self, step: int, derivatives: Floats, *, nonfinite: int = 0, unit_indices: UnitIndices | None = None
     ) -> Release:
-        """Releases step `step`; see `Mechanism.release`.
-
-        Raises:
-            PACZeroError: another step is next, or shapes disagree.
-        """
+        """Releases step `step`; see `Mechanism.release`."""
         values = self._checked(derivatives)
-        members = self._membership if part is None else self._membership[self._rows(part)]
-        signs, found = direction_signs(
-            values, members, clip=self._clip, empty="positive" if part is None else "majority"
-        )
+        if unit_indices is None:
+            signs, found = direction_signs(values, self._membership, clip=self._clip)
+        else:
+            members = self._membership[self._distinct(unit_indices)]
+            signs, found = direction_signs(values, members, clip=self._clip, empty="majority")
         self._next(step, PACZeroError)
-        share = self._share(step)
+        allowance = self._allowance(step)
         terms, outputs = [], []
         for k in range(self.directions):
-            term = self._terms(signs[k], share)
+            term = self._terms(signs[k], allowance)
             if term.unanimous:
                 output = float(self._common_sign(signs[k]))
             else:
@@ -97,7 +105,7 @@ class _SignMechanism(StepCounter, ABC):
             outputs.append(output)
         return Release(
             step=step,
-            y=tuple(self._released(output) for output in outputs),
+            y=tuple(int(np.sign(output)) for output in outputs),
             unanimous=tuple(term.unanimous for term in terms),
             signs=tuple(np.packbits(row > 0).tobytes() for row in signs),
             q=tuple(term.q for term in terms),
@@ -115,77 +123,49 @@ class _SignMechanism(StepCounter, ABC):
             raise IntegrityError(f"{where}: {len(release.y)} directions, but the run has {self.directions}")
         if (release.output is None) == self._real_output:
             raise IntegrityError(f"{where}: written by another channel than this run's")
-        share = self._share(release.step)
-        for k in range(self.directions):
+        allowance = self._allowance(release.step)
+        for k, y in enumerate(release.y):
             signs = self._unpack(release.signs[k], where)
-            term = self._terms(signs, share)
-            written = _Terms(release.unanimous[k], release.q[k], release.beta[k], release.noise[k])
-            if term != written:
+            term = self._terms(signs, allowance)
+            if term != (release.unanimous[k], release.q[k], release.beta[k], release.noise[k]):
                 raise IntegrityError(f"{where}: its unanimity, q, charge or noise do not follow from its signs")
-            output = float(release.y[k]) if release.output is None else release.output[k]
-            expected = self._recalled(output) if not term.unanimous else float(self._common_sign(signs))
-            if type(release.y[k]) is not int or release.y[k] != self._released(expected) or output != expected:
+            output = float(y) if release.output is None else release.output[k]
+            possible = (self._common_sign(signs),) if term.unanimous else self._contested_values
+            if type(y) is not int or y not in possible or y != np.sign(output) or (term.unanimous and output != y):
                 raise IntegrityError(f"{where}: y does not follow from what was drawn")
             if not term.unanimous:
                 self._learn(signs, output, term.noise)
 
-    @property
-    def budget(self) -> float | None:
-        """B, nats; None where no promise is made."""
-        return 0.0
-
-    @property
-    def spent(self) -> float:
-        """Nats charged so far."""
-        return 0.0
-
-    @property
-    def _real_output(self) -> bool:
-        """Whether what is drawn is a real number, of which the release is the sign."""
-        return False
-
-    def _share(self, step: int) -> float:
+    def _allowance(self, step: int) -> float:
         """Nats that each direction of a step may leak."""
         return 0.0
 
-    @abstractmethod
-    def _terms(self, signs: npt.NDArray[np.int8], share: float) -> _Terms:
+    def _terms(self, signs: Signs, allowance: float) -> _Terms:
         """How one direction is released; its charge is on the ledger when this returns."""
+        plus = int(np.count_nonzero(signs > 0))
+        unanimous = plus in (0, signs.size)
+        return _Terms(unanimous, plus / signs.size, 0.0, 0.0 if unanimous else self._contested_noise)
 
     @abstractmethod
-    def _draw(self, signs: npt.NDArray[np.int8], noise: float, word: int) -> float:
+    def _draw(self, signs: Signs, noise: float, word: int) -> float:
         """A contested direction's output; its sign is released."""
 
-    def _learn(self, signs: npt.NDArray[np.int8], output: float, noise: float) -> None:
-        """What an observer concludes about the secret from a contested output: nothing, where it tells nothing."""
+    def _learn(self, signs: Signs, output: float, noise: float) -> None:
+        """Updates what an observer concludes about the secret from a contested output; by default nothing."""
         return
 
-    def _released(self, output: float) -> int:
-        """The value that is released of an output."""
-        return 1 if output >= 0 else -1
-
-    def _recalled(self, output: float) -> float:
-        """The output of a contested direction that the journal may hold where it holds this one."""
-        return output
-
-    def _rows(self, part: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.integer[Any]]:
-        """The part's indices, once they are known to be different units of the pool."""
-        rows, units = np.asarray(part), len(self._membership)
-        if (
-            rows.ndim != 1
-            or not rows.size
-            or rows.min() < 0
-            or rows.max() >= units
-            or np.unique(rows).size != rows.size
-        ):
-            raise PACZeroError(f"part: expected different unit numbers from 0 to {units - 1}; see draw_part")
+    def _distinct(self, unit_indices: UnitIndices) -> UnitIndices:
+        """The indices, once they are known to be different units of the pool."""
+        rows, units = np.asarray(unit_indices), len(self._membership)
+        if not rows.size or rows.min() < 0 or rows.max() >= units or np.unique(rows).size != len(rows):
+            raise PACZeroError(f"unit_indices: expected different unit numbers from 0 to {units - 1}; see draw_units")
         return rows
 
-    def _common_sign(self, signs: npt.NDArray[np.int8]) -> int:
+    def _common_sign(self, signs: Signs) -> int:
         """The sign that all possible candidates of a unanimous direction have."""
         return int(signs[np.argmax(self._posterior.supported)])
 
-    def _unpack(self, packed: bytes, where: str) -> npt.NDArray[np.int8]:
+    def _unpack(self, packed: bytes, where: str) -> Signs:
         subsets = self._membership.shape[1]
         bits = np.unpackbits(np.frombuffer(packed, dtype=np.uint8))
         if bits.size != -(-subsets // 8) * 8 or bits[subsets:].any():
@@ -193,41 +173,30 @@ class _SignMechanism(StepCounter, ABC):
         return np.where(bits[:subsets] > 0, 1, -1).astype(np.int8)
 
 
-class ZPL(_SignMechanism):
+class ZPL(SignMechanism):
     """Zero privacy loss: a contested direction releases a fair coin. I(S*; Y) = 0; the secret is never read."""
 
     name = "zpl"
+    _contested_noise = 0.5
 
-    def _terms(self, signs: npt.NDArray[np.int8], share: float) -> _Terms:
-        term = _counted(signs)
-        return term if term.unanimous else term._replace(noise=0.5)
-
-    def _draw(self, signs: npt.NDArray[np.int8], noise: float, word: int) -> float:
+    def _draw(self, signs: Signs, noise: float, word: int) -> float:
         return BitChannel.sample(1, noise, word)
 
 
-class Skip(_SignMechanism):
+class Skip(SignMechanism):
     """An ablation: a contested direction releases 0, so that the weights do not follow it.
 
-    I(S*; Y) = 0 as with a coin, but everybody sees which directions were contested.
+    I(S*; Y) = 0 as with a coin, but the release shows which directions were contested.
     """
 
     name = "skip"
+    _contested_values = (0,)
 
-    def _terms(self, signs: npt.NDArray[np.int8], share: float) -> _Terms:
-        return _counted(signs)
-
-    def _draw(self, signs: npt.NDArray[np.int8], noise: float, word: int) -> float:
-        return 0.0
-
-    def _released(self, output: float) -> int:
-        return int(output)
-
-    def _recalled(self, output: float) -> float:
+    def _draw(self, signs: Signs, noise: float, word: int) -> float:
         return 0.0
 
 
-class HalfSign(_SignMechanism):
+class HalfSign(SignMechanism):
     """An ablation without any promise: a contested direction releases the secret candidate's sign as it is.
 
     Args:
@@ -236,6 +205,7 @@ class HalfSign(_SignMechanism):
     """
 
     name = "half-sign"
+    budget = None
 
     def __init__(
         self,
@@ -247,33 +217,25 @@ class HalfSign(_SignMechanism):
         directions: int = 1,
     ) -> None:
         super().__init__(membership, clip=clip, coins=coins, directions=directions)
-        self._secret = _drawn_from(secret, self._membership.shape[1])
+        self._secret = _checked_secret(secret, self._membership.shape[1])
 
-    @property
-    def budget(self) -> float | None:
-        """None: nothing is promised."""
-        return None
-
-    def _terms(self, signs: npt.NDArray[np.int8], share: float) -> _Terms:
-        return _counted(signs)
-
-    def _draw(self, signs: npt.NDArray[np.int8], noise: float, word: int) -> float:
+    def _draw(self, signs: Signs, noise: float, word: int) -> float:
         return float(open_secret(self._secret).signs_of(signs))
 
 
-class MI(_SignMechanism):
+class MI(SignMechanism):
     """A budget of mutual information: a contested direction releases the secret candidate's sign through a channel.
 
     Args:
         membership, clip, coins, directions: as for `ZPL`.
-        budget: B, nats over the whole run.
+        budget: B, nats of the whole run.
         steps: T.
+        secret: the file of `create_secret`; opened when a bit must be drawn, never kept.
         channel: `bit` or `gaussian`.
         allocation: `adaptive` or `uniform`.
-        secret: the file of `create_secret`; opened when a sign must be released, never kept.
 
     Raises:
-        PACZeroError: a value out of range, or the secret cannot be read.
+        PACZeroError: an argument out of range, or the secret cannot be read.
         IntegrityError: the secret was drawn from another number of candidates.
     """
 
@@ -294,51 +256,38 @@ class MI(_SignMechanism):
     ) -> None:
         super().__init__(membership, clip=clip, coins=coins, directions=directions)
         self._channel = channel_named(channel)
+        self._real_output = self._channel.real
         self._ledger = Ledger(budget, steps, allocation)
-        self._secret = _drawn_from(secret, self._membership.shape[1])
-
-    @property
-    def budget(self) -> float | None:
-        """B, nats."""
-        return self._ledger.budget
+        self.budget = self._ledger.budget
+        self._secret = _checked_secret(secret, self._membership.shape[1])
 
     @property
     def spent(self) -> float:
         """Nats charged so far."""
         return self._ledger.spent
 
-    @property
-    def _real_output(self) -> bool:
-        return self._channel.name == "gaussian"
+    def _allowance(self, step: int) -> float:
+        return self._ledger.allowance(step) / self.directions
 
-    def _share(self, step: int) -> float:
-        return self._ledger.share(step) / self.directions
-
-    def _terms(self, signs: npt.NDArray[np.int8], share: float) -> _Terms:
+    def _terms(self, signs: Signs, allowance: float) -> _Terms:
         q = self._posterior.mass_of_plus(signs)
         minority = self._posterior.minority(signs)
         if minority == 0.0:
             return _Terms(True, q, 0.0, 0.0)
-        noise = self._channel.calibrate(minority, share)
-        # Both come from the same formula; where rounding makes what is achieved larger by an ulp, the share stands.
-        beta = min(self._channel.information(minority, noise), share)
+        noise = self._channel.calibrate(minority, allowance)
+        # Both come from the same formula; where rounding makes what is achieved larger by an ulp, the allowance stands.
+        beta = min(self._channel.information(minority, noise), allowance)
         self._ledger.charge(beta)
         return _Terms(False, q, beta, noise)
 
-    def _draw(self, signs: npt.NDArray[np.int8], noise: float, word: int) -> float:
+    def _draw(self, signs: Signs, noise: float, word: int) -> float:
         return self._channel.sample(open_secret(self._secret).signs_of(signs), noise, word)
 
-    def _learn(self, signs: npt.NDArray[np.int8], output: float, noise: float) -> None:
+    def _learn(self, signs: Signs, output: float, noise: float) -> None:
         self._posterior = self._posterior.observed(self._channel.log_likelihood(signs, output, noise))
 
 
-def _counted(signs: npt.NDArray[np.int8]) -> _Terms:
-    """Whether all candidates agree, and the share of +1, where no candidate has ever been ruled out."""
-    plus = int(np.count_nonzero(signs > 0))
-    return _Terms(plus in (0, signs.size), plus / signs.size, 0.0, 0.0)
-
-
-def _drawn_from(secret: Path | str, subsets: int) -> Path:
+def _checked_secret(secret: Path | str, subsets: int) -> Path:
     """The secret's file, once it is known to name one of that many candidates."""
     found = open_secret(secret).subsets
     if found != subsets:

@@ -1,4 +1,4 @@
-"""What somebody who saw all releases so far believes about which candidate is the secret: a distribution over M.
+"""What an observer of all releases so far concludes about the secret: a distribution over the M candidates.
 
 >>> import numpy as np
 >>> posterior = Posterior.uniform(4)
@@ -9,10 +9,10 @@
 >>> posterior.probabilities.round(3).tolist()
 [0.321, 0.321, 0.321, 0.036]
 
-Weights are kept as logarithms: over thousands of steps a candidate may become very unlikely, and whether it is
-*possible* decides whether a step is unanimous (and costs nothing). That is therefore a matter of counting the
-candidates that no release has excluded, never of comparing a float with 0 or 1. Source: PACZero (arXiv 2605.06505),
-Bayes' rule after each release; without this update the charges would not add up to I(S*; Y).
+Weights are kept as logarithms, since over thousands of steps a candidate may become very unlikely. Whether it is
+*possible* decides whether a step is unanimous and costs nothing. So the candidates that no release has excluded are
+counted; no float is compared with 0 or 1. Source: PACZero (arXiv 2605.06505), Bayes' rule after each release. Without
+this update the charges would not add up to I(S*; Y).
 """
 
 import sys
@@ -55,9 +55,7 @@ class Posterior:
 
     @classmethod
     def uniform(cls, subsets: int) -> "Posterior":
-        """The belief before the first release: each of M = `subsets` candidates alike. PACZeroError for M < 1."""
-        if subsets < 1:
-            raise PACZeroError(f"subsets: {subsets!r} was given; expected 1 or more")
+        """The distribution before the first release: each of M = `subsets` candidates alike."""
         return cls(np.zeros(subsets))
 
     @property
@@ -77,8 +75,8 @@ class Posterior:
             signs: (M,) of −1 and +1, one per candidate.
 
         Returns:
-            In [0, 1/2]. 0.0 exactly where all possible candidates share one sign (counted); otherwise above 0, however
-            small: a mass below the smallest normal float is given as that float, which overstates what a release tells.
+            In [0, 1/2]. It is 0.0 exactly where all possible candidates have one sign (counted), and above 0 otherwise:
+            a mass below the smallest normal float becomes that float, which overstates what a release tells.
 
         Raises:
             PACZeroError: signs of another shape or with other values.
@@ -96,7 +94,7 @@ class Posterior:
         return mass / (mass + rest)
 
     def observed(self, log_likelihood: Floats) -> "Posterior":
-        """Bayes' rule: the belief after a release.
+        """Bayes' rule: the distribution after a release.
 
         Args:
             log_likelihood: (M,), log probability (or density) of what was released under each candidate, up to a shared
@@ -109,14 +107,13 @@ class Posterior:
         evidence = np.asarray(log_likelihood, dtype=np.float64)
         if evidence.shape != self.log_weights.shape:
             raise PACZeroError(f"log_likelihood: shape {evidence.shape} was given; expected {self.log_weights.shape}")
-        if np.isnan(evidence).any() or (evidence == np.inf).any():
-            raise PACZeroError("log_likelihood: NaN or +inf was given; expected finite numbers or -inf")
-        if not (self.supported & (evidence > -np.inf)).any():
+        weights = self.log_weights + evidence
+        if (weights == -np.inf).all():
             raise IntegrityError(
                 "release: no possible candidate could have released this value; expected the sign of one of them; "
                 "the journal and the candidates do not belong together"
             )
-        return Posterior(self.log_weights + evidence)
+        return Posterior(weights)
 
     def _split(self, signs: npt.NDArray[np.integer]) -> tuple[Floats, Floats]:
         """Log weights of the possible candidates of sign +1 and of sign −1, relative to the likeliest of all."""

@@ -1,37 +1,31 @@
-"""Randomness for noise and samples: bytes of the operating system, fresh at each call and never stored.
+"""Secret randomness: coins of contested releases, Gaussian noise, Poisson samples. Never stored.
 
->>> stream = Draws(test_seed=3).stream("noise", step=0)
+>>> stream = RandomStreams(test_seed=0).stream("noise", 0)
 >>> 0 <= below(stream, 10) < 10
 True
-
-With a test seed the bytes are a function of (seed, purpose, step), so that an interrupted run can be compared with a
-whole one; the report of such a run is void.
-
-Gaussian noise on integers, drawn exactly: no float takes part, so no low bit of one can tell what was added to what.
-
->>> from paczero.mechanism.randomness import Draws
->>> stream = Draws(test_seed=0).stream("noise", 0)
->>> sum(discrete_gaussian(stream, 10) ** 2 for _ in range(2000)) // 2000   # its variance, about σ²
+>>> sum(discrete_gaussian(stream, 10) ** 2 for _ in range(2000)) // 2000   # the variance, about σ²
 100
-
-A float Gaussian added to a float sum has gaps that depend on the sum (Mironov 2012, "On significance of the least
-significant bits"). Here sums are integers in units of c·2^−40 and the noise is the discrete Gaussian, P(x) ∝
-exp(−x²/2σ²) over the integers. Its Rényi divergences between integer means are no larger than the continuous one's, and
-at σ of 2^30 and more the two laws differ by less than any float can hold. Source: Canonne, Kamath & Steinke 2020, "The
-Discrete Gaussian for Differential Privacy", algorithms 1 to 3.
-
-The Poisson sample of a step: each unit is in it with the same probability, independently. Secret, never stored.
-
->>> from paczero.mechanism.randomness import Draws
->>> poisson_sample(Draws(test_seed=0).stream("sample", 0), 4, 0.5).tolist()
+>>> poisson_sample(RandomStreams(test_seed=0).stream("sample", 0), 4, 0.5).tolist()
 [0, 1, 3]
+>>> Coins(test_seed=0).word(step=0, k=0) < 2**64
+True
 
-That nobody knows who was in it is what makes the noise of a step count for more (amplification by sampling), so a
-sample of public randomness, such as that of `units_per_step`, would not do.
+All of it comes from the operating system, fresh at each call. With a test seed it is a function of (seed, purpose,
+step), so that an interrupted run can be compared with a whole one; the report of such a run is void.
+
+Gaussian noise is drawn exactly, on the integers. A float Gaussian added to a float sum has gaps that depend on the sum
+(Mironov 2012, "On significance of the least significant bits"). Here sums are integers in units of c·2^−40 and the
+noise is the discrete Gaussian, P(x) ∝ exp(−x²/2σ²). Its Rényi divergences between integer means are no larger than
+those of the continuous one, and at σ of 2^30 and more the two laws differ by less than any float can hold. Source:
+Canonne, Kamath & Steinke 2020, "The Discrete Gaussian for Differential Privacy", algorithms 1 to 3.
+
+A Poisson sample has each unit in it with the same probability, independently. Amplification by sampling needs the
+sample to be secret, so the public randomness of `units_per_step` would not do.
 """
 
 import hashlib
 import os
+import secrets
 from fractions import Fraction
 
 import numpy as np
@@ -40,8 +34,30 @@ import numpy.typing as npt
 from paczero.errors import PACZeroError
 
 
-class Stream:
-    """Uniform bytes: those of the operating system, or with a key a function of it.
+class Coins:
+    """The words that decide contested releases.
+
+    Args:
+        test_seed: decides all of them; None leaves that to the operating system.
+    """
+
+    __slots__ = ("__seed",)
+
+    def __init__(self, test_seed: int | None = None) -> None:
+        self.__seed = test_seed
+
+    def word(self, step: int, k: int) -> int:
+        """64 uniform bits as an integer in [0, 2^64), for direction k of `step`."""
+        if self.__seed is None:
+            return secrets.randbits(64)
+        return int.from_bytes(hashlib.sha256(f"coin|{self.__seed}|{step}|{k}".encode()).digest()[:8], "big")
+
+    def __repr__(self) -> str:
+        return "Coins(redacted)"
+
+
+class RandomStream:
+    """Uniform bytes, of the operating system or a function of a key.
 
     Args:
         key: None for the operating system.
@@ -61,10 +77,10 @@ class Stream:
         return hashlib.shake_256(f"{self.__key}|{self.__count}".encode()).digest(count)
 
     def __repr__(self) -> str:
-        return "Stream(redacted)"
+        return "RandomStream(redacted)"
 
 
-class Draws:
+class RandomStreams:
     """The streams of one run.
 
     Args:
@@ -76,36 +92,30 @@ class Draws:
     def __init__(self, test_seed: int | None = None) -> None:
         self.__seed = test_seed
 
-    def stream(self, purpose: str, step: int) -> Stream:
+    def stream(self, purpose: str, step: int) -> RandomStream:
         """The stream of one purpose in one step."""
-        return Stream(None if self.__seed is None else f"{purpose}|{self.__seed}|{step}")
+        return RandomStream(None if self.__seed is None else f"{purpose}|{self.__seed}|{step}")
 
     def __repr__(self) -> str:
-        return "Draws(redacted)"
+        return "RandomStreams(redacted)"
 
 
-def bits(stream: Stream, count: int) -> int:
+def bits(stream: RandomStream, count: int) -> int:
     """A uniform integer in [0, 2^count)."""
     size = (count + 7) // 8
     return int.from_bytes(stream.take(size), "big") >> (8 * size - count) if count else 0
 
 
-def below(stream: Stream, bound: int) -> int:
-    """A uniform integer in [0, bound), exactly: what is too large is drawn again.
-
-    Raises:
-        PACZeroError: the bound is below 1.
-    """
-    if bound < 1:
-        raise PACZeroError(f"bound: {bound} was given; expected 1 or more")
+def below(stream: RandomStream, bound: int) -> int:
+    """A uniform integer in [0, bound), exactly: what is too large is drawn again. The bound is 1 or more."""
     width = (bound - 1).bit_length()
     while (value := bits(stream, width)) >= bound:
         pass
     return value
 
 
-def discrete_gaussian(stream: Stream, sigma: int) -> int:
-    """One draw; 0 where σ is 0.
+def discrete_gaussian(stream: RandomStream, sigma: int) -> int:
+    """One draw of the discrete Gaussian; 0 where σ is 0.
 
     Args:
         stream: where the bytes come from.
@@ -125,7 +135,7 @@ def discrete_gaussian(stream: Stream, sigma: int) -> int:
             return value
 
 
-def _laplace(stream: Stream, scale: int) -> int:
+def _laplace(stream: RandomStream, scale: int) -> int:
     """P(x) ∝ exp(−|x|/scale)."""
     while True:
         rest = below(stream, scale)
@@ -139,7 +149,7 @@ def _laplace(stream: Stream, scale: int) -> int:
             return -value if negative else value
 
 
-def _bernoulli_exp(stream: Stream, numerator: int, denominator: int) -> bool:
+def _bernoulli_exp(stream: RandomStream, numerator: int, denominator: int) -> bool:
     """True with probability exp(−numerator/denominator)."""
     while numerator > denominator:
         if not _bernoulli_exp(stream, 1, 1):
@@ -151,8 +161,8 @@ def _bernoulli_exp(stream: Stream, numerator: int, denominator: int) -> bool:
     return k % 2 == 1
 
 
-def poisson_sample(stream: Stream, units: int, rate: float) -> npt.NDArray[np.int64]:
-    """The units of one step, ascending; there may be none.
+def poisson_sample(stream: RandomStream, units: int, rate: float) -> npt.NDArray[np.int64]:
+    """The units of one step, ascending; it may be empty.
 
     Args:
         stream: where the words come from, 64 bits a unit.
@@ -160,11 +170,9 @@ def poisson_sample(stream: Stream, units: int, rate: float) -> npt.NDArray[np.in
         rate: in (0, 1), rounded down to a multiple of 2^−64.
 
     Raises:
-        PACZeroError: a rate outside (0, 1), or no units.
+        PACZeroError: the rate is outside (0, 1).
     """
     if not 0 < rate < 1:
-        raise PACZeroError(f"sampling: {rate!r} was given; expected a rate above 0 and below 1")
-    if units < 1:
-        raise PACZeroError(f"units: {units} were given; expected 1 or more")
+        raise PACZeroError(f"sampling_prob: {rate!r} was given; expected a rate above 0 and below 1")
     words = np.frombuffer(stream.take(8 * units), dtype="<u8")
     return np.flatnonzero(words < np.uint64(int(Fraction(rate) * 2**64)))

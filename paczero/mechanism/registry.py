@@ -3,8 +3,8 @@
 >>> spec = spec_of("dp-sign")
 >>> spec.hides, spec.is_dp, spec.real, spec.candidates
 ('pool', True, False, False)
->>> from paczero.mechanism.randomness import Draws
->>> spec.build(clip=1.0, sigma=3.0, draws=Draws(), directions=2, budget=None).name
+>>> from paczero.mechanism.randomness import RandomStreams
+>>> spec.build(clip=1.0, sigma=3.0, rng=RandomStreams(), directions=2, budget=None).name
 'dp-sign'
 
 `zpl` and `mi` are the paper's (arXiv 2605.06505). `none` is MeZO. `dpzero`, `dp-aggzo` and `dp-sign` are differentially
@@ -14,7 +14,7 @@ To add a mechanism, write one class, one line of `SPECS` and one test:
 
 - The class implements `base.Mechanism`; `base.StatelessMechanism` and `pac.SignMechanism` do most of it. The names of
   its constructor's arguments say what it needs: `membership` (the candidates), `secret` (the file of S*), `budget`,
-  `sigma` (then ε and δ are settings of it), `sampling`, `clip`, `directions`, and so on.
+  `sigma` (then ε and δ are settings of it), `sampling_prob`, `clip`, `directions`, and so on.
 - The name is added to the type of `MechanismConfig.name`, and its sentences to `release/wording`.
 - Its settings are added to the table of tests/training/test_mechanisms.py, which tests what all mechanisms share.
 """
@@ -87,7 +87,7 @@ class MechanismSpec:
     @property
     def sampled(self) -> bool:
         """Whether a step may use a secret Poisson sample of the pool."""
-        return "sampling" in self.arguments
+        return "sampling_prob" in self.arguments
 
     @property
     def needs_clip(self) -> bool:

@@ -1,17 +1,17 @@
-"""The secret subset's number S*, and the coins of the contested releases. Both come from the operating system.
+"""The number S* of the secret subset, drawn by the operating system and kept in a file that only its owner can read.
 
 >>> from pathlib import Path
 >>> import tempfile
->>> place = Path(tempfile.mkdtemp()) / "secret.json"
->>> create_secret(place, subsets=4)
->>> open_secret(place)
+>>> path = Path(tempfile.mkdtemp()) / "secret.json"
+>>> create_secret(path, subsets=4)
+>>> open_secret(path)
 Secret(redacted)
->>> open_secret(place).signs_of([1, 1, 1, 1])
+>>> open_secret(path).signs_of([1, 1, 1, 1])
 1
 
-The number is never an attribute of anything that lives longer than one release, is never printed and cannot be
-pickled: a secret answers only what its own candidate's sign is. With a test seed, secret and coins are functions of
-it; the file says so and the report of such a run is void.
+The number is never an attribute of an object that lives longer than one release, is never printed and cannot be
+pickled: a `Secret` answers only what the sign of its own candidate is. With a test seed the number is a function of the
+seed; the file says so, and the report of such a run is void.
 
 Paper: arXiv 2605.06505 (S* uniform over the M candidates).
 """
@@ -22,7 +22,7 @@ import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -30,7 +30,6 @@ from paczero.errors import IntegrityError, PACZeroError
 from paczero.utils.io import canonical, create_whole, parse_line
 
 FORMAT = "paczero-secret/1"
-_LARGEST_FILE = 4096  # bytes
 
 
 class Secret:
@@ -65,12 +64,7 @@ class Secret:
     def __repr__(self) -> str:
         return "Secret(redacted)"
 
-    __str__ = __repr__
-
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise TypeError("a secret cannot be pickled or copied")
-
-    def __getstate__(self) -> NoReturn:
         raise TypeError("a secret cannot be pickled or copied")
 
 
@@ -103,35 +97,31 @@ def open_secret(path: Path | str) -> Secret:
         PACZeroError: it cannot be read, or others than its owner may read it.
         IntegrityError: it is not what `create_secret` writes.
     """
-    data = _read_private(Path(path))
     where = f"secret {str(path)!r}"
-    if not data.endswith(b"\n"):
-        raise IntegrityError(f"{where}: incomplete; restore the file")
-    content = parse_line(data[:-1], where)
-    expected = {"format", "index", "subsets"}
-    integers = [content.get("index"), content.get("subsets"), content.get("test_seed", 0)]
+    content = parse_line(_read_private(Path(path)).removesuffix(b"\n"), where)
+    numbers = [content.get("index"), content.get("subsets"), content.get("test_seed", 0)]
     if (
-        set(content) - {"test_seed"} != expected
+        set(content) - {"test_seed"} != {"format", "index", "subsets"}
         or content["format"] != FORMAT
-        or any(type(value) is not int for value in integers)
-        or content["subsets"] < 2
+        or any(type(value) is not int for value in numbers)
     ):
         raise IntegrityError(f"{where}: not a {FORMAT} file; restore it")
     return Secret(content["index"], subsets=content["subsets"], test_seed=content.get("test_seed"))
 
 
 def reuse_secret(source: Path | str, path: Path | str, *, subsets: int, test_seed: int | None = None) -> None:
-    """Takes the secret of an earlier run into a new one, unseen; what both runs leak about it adds up.
+    """Copies the secret of an earlier run into a new run. What both runs leak about it adds up.
 
     Args:
         source: the earlier run's file.
         path: the new file (mode 0600, durable).
         subsets: M of the new run.
-        test_seed: of the new run. A test's secret is for tests alone, since anybody can compute it; a real one is for
-            real runs alone, since test coins would give it away.
+        test_seed: of the new run. A secret from a test seed is for tests alone, since anybody can compute it. A real
+            one is for real runs alone, since test coins would give it away.
 
     Raises:
-        PACZeroError: the earlier run had another M, only one of the two is a test, or a file cannot be read or written.
+        PACZeroError: the earlier run had another M, only one of the two runs has a test seed, or a file cannot be read
+            or written.
         IntegrityError: the source is not what `create_secret` writes.
     """
     found = open_secret(source)
@@ -142,7 +132,7 @@ def reuse_secret(source: Path | str, path: Path | str, *, subsets: int, test_see
         )
     if found.test_seed is not None and test_seed is None:
         raise PACZeroError(
-            f"secret: {str(source)!r} came from a test seed, so anybody can compute it and nothing could be promised; "
+            f"secret: {str(source)!r} comes from a test seed, so that anybody can compute it and it promises nothing; "
             "expected one of a run without test_seed"
         )
     if found.test_seed is None and test_seed is not None:
@@ -153,60 +143,16 @@ def reuse_secret(source: Path | str, path: Path | str, *, subsets: int, test_see
 
 
 def _read_private(path: Path) -> bytes:
-    """A small regular file that its owner alone may use; what is checked is what is read."""
+    """A file that its owner alone may use."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe must not hang the run
-        try:
-            state = os.fstat(descriptor)
-            data = os.read(descriptor, _LARGEST_FILE + 1) if stat.S_ISREG(state.st_mode) else b""
-        finally:
-            os.close(descriptor)
+        with open(path, "rb") as stream:
+            mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
+            data = stream.read()
     except OSError as error:
         raise PACZeroError(f"secret: {str(path)!r} cannot be read: {error.strerror}") from error
-    if not stat.S_ISREG(state.st_mode) or len(data) > _LARGEST_FILE:
-        raise IntegrityError(f"secret: {str(path)!r} is not a {FORMAT} file; restore it")
-    if state.st_mode & 0o077:
+    if mode & 0o077:
         raise PACZeroError(
-            f"secret: {str(path)!r} has mode {stat.S_IMODE(state.st_mode):04o}, so others may read it; "
-            "expected 0600; if nobody did, `chmod 600` it"
+            f"secret: {str(path)!r} has mode {mode:04o}, so others may read it; expected 0600; if nobody did, "
+            "`chmod 600` it"
         )
     return data
-
-
-class Coins(Protocol):
-    """Where the randomness of a release comes from."""
-
-    def word(self, step: int, k: int) -> int:
-        """64 uniform bits as an integer in [0, 2^64), for direction k of `step`."""
-        ...
-
-
-class SystemCoins:
-    """Coins of the operating system: fresh at each call, never stored."""
-
-    def word(self, step: int, k: int) -> int:
-        return secrets.randbits(64)
-
-    def __repr__(self) -> str:
-        return "SystemCoins(redacted)"
-
-
-class SeededCoins:
-    """Coins that are a function of (test seed, step, k): an interrupted run can be compared with a whole one."""
-
-    __test__ = False  # not a test case, whatever pytest makes of its name
-    __slots__ = ("__seed",)
-
-    def __init__(self, seed: int) -> None:
-        self.__seed = int(seed)
-
-    def word(self, step: int, k: int) -> int:
-        return int.from_bytes(hashlib.sha256(f"coin|{self.__seed}|{step}|{k}".encode()).digest()[:8], "big")
-
-    def __repr__(self) -> str:
-        return "SeededCoins(redacted)"
-
-
-def coins(test_seed: int | None = None) -> Coins:
-    """The operating system's coins, or those of a test seed."""
-    return SystemCoins() if test_seed is None else SeededCoins(test_seed)

@@ -5,14 +5,13 @@
 >>> subset_signs(np.array([3.0, -2.0, -1.0]), membership, clip=25.0)
 array([ 1, -1], dtype=int8)
 
-A unit's derivative is clipped to ±c and becomes the integer round(g/c · 2^40); a candidate's sign is that of the sum
-over its members, with 0 counted as +1. Integer sums do not depend on the order of the records, on the number of
-threads or on the machine, so nothing about the released bit does either, once the derivatives are given.
+A unit's derivative is clipped to ±c and becomes the integer round(g/c · 2^40). A candidate's sign is that of the sum
+over its members, and 0 counts as +1. Integer sums do not depend on the order of the records, on the number of threads
+or on the machine. So the released bit does not either, once the derivatives are given.
 
 Source: the sign quantisation of arXiv 2605.06505; the integers are ours.
 """
 
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -39,8 +38,8 @@ def quantise(derivatives: npt.ArrayLike, *, clip: float) -> tuple[npt.NDArray[np
         clip: c > 0, in the derivatives' unit.
 
     Returns:
-        int64 of the same shape, each round(g/c · 2^40) in [-2^40, 2^40], and how many derivatives were not finite
-        (they count as 0).
+        int64 of the same shape, each round(g/c · 2^40) in [-2^40, 2^40], and how many derivatives were not finite. They
+        count as 0.
 
     Raises:
         PACZeroError: c is not a finite number above 0, there are no units, or more than 2^22.
@@ -73,28 +72,25 @@ def unit_means(
         units: N; each has one record or more.
 
     Returns:
-        (N, K) float64, the same for any order of the records, and how many values were not finite (they count as 0).
+        (N, K) float64, the same for any order of the records, and how many values were not finite. They count as 0.
 
     Raises:
         PACZeroError: shapes disagree, a unit number is out of range, or a unit has no record.
     """
-    values = np.asarray(record_values, dtype=np.float64)
-    owner = np.asarray(unit_of_record)
-    if values.ndim != 2 or owner.shape != values.shape[:1] or not np.issubdtype(owner.dtype, np.integer):
+    values, owner = np.asarray(record_values, dtype=np.float64), np.asarray(unit_of_record)
+    if values.ndim != 2 or owner.shape != values.shape[:1]:
         raise PACZeroError(
-            f"record_values: shapes {values.shape} and {owner.shape} were given; expected (R, K) and R integers"
+            f"record_values: shapes {values.shape} and {owner.shape} were given; expected (R, K) and (R,)"
         )
-    if owner.size == 0 or owner.min() < 0 or owner.max() >= units:
-        raise PACZeroError(f"unit_of_record: expected unit numbers from 0 to {units - 1}")
     records = np.bincount(owner, minlength=units)
-    if not records.all():
-        raise PACZeroError(f"unit_of_record: {int(np.count_nonzero(records == 0))} units have no record")
+    if len(records) != units or not records.all():
+        raise PACZeroError(f"unit_of_record: expected a record or more of each unit from 0 to {units - 1}")
     finite = np.isfinite(values)
     values = np.where(finite, values, 0.0)
     means = np.empty((units, values.shape[1]))
     starts = np.concatenate(([0], np.cumsum(records)[:-1]))
     for k in range(values.shape[1]):
-        # Sorted by value within the unit: float sums depend on the order, and the records' order must not matter.
+        # Sorted by value within the unit: a float sum depends on the order, which must not be that of the records.
         order = np.lexsort((values[:, k], owner))
         # Divided before they are added: values near the largest float must not overflow to infinity.
         means[:, k] = np.add.reduceat(values[order, k] / records[owner[order]], starts)
@@ -112,15 +108,12 @@ def subset_sums(quantised: npt.NDArray[np.int64], membership: npt.NDArray[np.boo
         (K, M) int64.
     """
     sums = np.zeros((quantised.shape[1], membership.shape[1]), dtype=np.int64)
-    for start, stop in _chunks(*membership.shape):
-        part = np.ascontiguousarray(quantised[start:stop].T).astype(np.float64)
-        sums += (part @ membership[start:stop].astype(np.float64)).astype(np.int64)
+    size = max(1, min(_CHUNK_ROWS, _CHUNK_ENTRIES // max(1, membership.shape[1])))
+    for start in range(0, len(membership), size):
+        stop = start + size
+        rows = np.ascontiguousarray(quantised[start:stop].T).astype(np.float64)
+        sums += (rows @ membership[start:stop].astype(np.float64)).astype(np.int64)
     return sums
-
-
-def _chunks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    size = max(1, min(_CHUNK_ROWS, _CHUNK_ENTRIES // max(1, columns)))
-    return ((start, min(start + size, rows)) for start in range(0, rows, size))
 
 
 def direction_signs(
@@ -163,7 +156,7 @@ def subset_signs(
         membership: (N, M) bool, which unit is in which candidate.
         clip: c > 0.
         empty: what a candidate without members gets: `positive` (its sum is 0) or the `majority` of the others' signs
-            (+1 at a tie), for steps that use a part of the pool.
+            (+1 at a tie), for steps that use some units of the pool.
 
     Returns:
         int8 (M,) of +1 and -1; a sum of 0 is +1.

@@ -88,7 +88,7 @@ def draw_subsets(
     return paired(subsets, groups, likeness, rng)
 
 
-def draw_part(units: int, part: int, *, seed: int, step: int) -> npt.NDArray[np.int64]:
+def draw_units(units: int, part: int, *, seed: int, step: int) -> npt.NDArray[np.int64]:
     """The public random part of the pool that a step uses.
 
     Args:

@@ -52,13 +52,13 @@ class Derivatives:
     Attributes:
         values: derivative of each unit along each direction, in nats of loss per unit of direction (n, K).
         nonfinite: how many record derivatives were not finite and count as 0.
-        part: which units the rows are, where the step used a part of the pool; None for all of them.
+        unit_indices: which units the rows are, where the step used a part of the pool; None for all of them.
         loss: mean loss of the records over all points that were evaluated, nats.
     """
 
     values: np.ndarray
     nonfinite: int
-    part: np.ndarray | None
+    unit_indices: np.ndarray | None
     loss: float
 
     @property
@@ -85,7 +85,7 @@ class Objective:
         self.losses = losses
 
     def derivatives(
-        self, weights: PerturbedParameters, step: int, directions: int, part: np.ndarray | None = None
+        self, weights: PerturbedParameters, step: int, directions: int, unit_indices: np.ndarray | None = None
     ) -> Derivatives:
         """Central differences (ℓ(θ + μz) − ℓ(θ − μz)) / 2μ; the weights stand as before when this returns.
 
@@ -93,21 +93,23 @@ class Objective:
             weights: the trained weights; they know μ and the law of directions.
             step: t, which names the directions.
             directions: K.
-            part: the units that this step uses; all where left out.
+            unit_indices: the units that this step uses; all where left out.
         """
-        wanted = np.isin(self.unit_of_record, part) if part is not None else np.ones(self.scorer.records, dtype=bool)
+        wanted = np.ones(self.scorer.records, dtype=bool)
+        if unit_indices is not None:
+            wanted = np.isin(self.unit_of_record, unit_indices)
         columns, means = [], []
         for k in range(directions):
             at: dict[int, np.ndarray] = {}
             with contextlib.closing(weights.perturb(step, k)) as sides:
                 for side in sides:
-                    scores = self.scorer.scores(wanted if part is not None else None)
+                    scores = self.scorer.scores(wanted if unit_indices is not None else None)
                     at[side] = self.losses(scores, self.targets)[wanted]
             with np.errstate(invalid="ignore"):  # Inf − Inf is counted as non-finite below
                 columns.append((at[+1] - at[-1]) / (2 * weights.mu))
             means.append(float(np.mean((at[+1] + at[-1]) / 2)))
-        owners = self.unit_of_record[wanted]
-        if part is not None:
-            owners = np.searchsorted(part, owners)
-        values, nonfinite = unit_means(np.stack(columns, axis=1), owners, self.units if part is None else len(part))
-        return Derivatives(values, nonfinite, part, float(np.mean(means)))
+        owners, units = self.unit_of_record[wanted], self.units
+        if unit_indices is not None:
+            owners, units = np.searchsorted(unit_indices, owners), len(unit_indices)
+        values, nonfinite = unit_means(np.stack(columns, axis=1), owners, units)
+        return Derivatives(values, nonfinite, unit_indices, float(np.mean(means)))

@@ -18,9 +18,8 @@ from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
 from paczero.mechanism.accounting import calibrate
 from paczero.mechanism.base import Mechanism
-from paczero.mechanism.randomness import Draws
+from paczero.mechanism.randomness import Coins, RandomStreams
 from paczero.mechanism.registry import spec_of
-from paczero.mechanism.secret import coins
 from paczero.models.layers import plain
 from paczero.optim.derivatives import Objective, ScoreSource
 from paczero.optim.directions import direction_law
@@ -51,7 +50,7 @@ def noise(args: PACZeroConfig, units: int) -> dict[str, float]:
     delta = units**-2.0 if chosen.delta is None else chosen.delta
     sampling = 1.0 if chosen.sampling_prob is None else chosen.sampling_prob
     sigma = calibrate(
-        chosen.name, chosen.epsilon, delta=delta, steps=args.max_steps, directions=args.directions, sampling=sampling
+        chosen.name, chosen.epsilon, delta=delta, steps=args.max_steps, directions=args.directions, sampling_prob=sampling
     )
     return {"epsilon": chosen.epsilon, "delta": delta, "sampling": sampling, "sigma": sigma}
 
@@ -70,8 +69,8 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
         membership=membership,
         secret=secret,
         units=units,
-        coins=coins(args.test_seed),
-        draws=Draws(args.test_seed),
+        coins=Coins(args.test_seed),
+        rng=RandomStreams(args.test_seed),
         steps=args.max_steps,
         directions=args.directions,
         clip=chosen.clip,
@@ -79,7 +78,7 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
         channel=chosen.channel,
         allocation=chosen.allocation,
         sigma=stated.get("sigma"),
-        sampling=stated.get("sampling"),
+        sampling_prob=stated.get("sampling"),
     )
 
 

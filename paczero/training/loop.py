@@ -23,7 +23,7 @@ from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.errors import PACZeroError
 from paczero.mechanism.base import Mechanism, Release
 from paczero.mechanism.journal import Journal
-from paczero.mechanism.subsets import draw_part
+from paczero.mechanism.subsets import draw_units
 from paczero.mechanism.transcript import Transcript
 from paczero.optim.derivatives import Derivatives, Objective
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
@@ -151,7 +151,9 @@ class Books:
             release = Release.from_journal(self.journal.entries[step])
             self.mechanism.restore(release)
             return release
-        release = self.mechanism.release(step, measured.values, nonfinite=measured.nonfinite, part=measured.part)
+        release = self.mechanism.release(
+            step, measured.values, nonfinite=measured.nonfinite, unit_indices=measured.unit_indices
+        )
         self.journal.append(release.to_journal())
         self.transcript.append(step, release.y)
         return release
@@ -241,11 +243,11 @@ class Trainer:
         return self._outcome(done)
 
     def _measure(self, step: int) -> Derivatives:
-        part = self._part(step)
-        if part is None or part.size:
-            return self.objective.derivatives(self.weights, step, self.schedule.directions, part)
+        unit_indices = self._units_of(step)
+        if unit_indices is None or unit_indices.size:
+            return self.objective.derivatives(self.weights, step, self.schedule.directions, unit_indices)
         self._pass_by(step)
-        return Derivatives(np.zeros((0, self.schedule.directions)), 0, part, math.nan)
+        return Derivatives(np.zeros((0, self.schedule.directions)), 0, unit_indices, math.nan)
 
     def _pass_by(self, step: int) -> None:
         """Of a step in the journal, or one without units, what measuring it does to the weights."""
@@ -275,7 +277,7 @@ class Trainer:
         for observer in self.observers:
             observer.on_dev(result)
 
-    def _part(self, step: int) -> np.ndarray | None:
+    def _units_of(self, step: int) -> np.ndarray | None:
         """The units of the step: a public part of the pool, or what the mechanism draws in secret; None for all."""
         if self.schedule.units_per_step is None:
             return (
@@ -283,7 +285,7 @@ class Trainer:
                 if self.schedule.sampled
                 else None
             )
-        return draw_part(self.objective.units, self.schedule.units_per_step, seed=self.schedule.seed, step=step)
+        return draw_units(self.objective.units, self.schedule.units_per_step, seed=self.schedule.seed, step=step)
 
     def _evaluate(self, done: int) -> None:
         if self.evaluate is None:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from transformers import PrinterCallback
 
-from paczero.mechanism import secret as secret_module
+from paczero.mechanism import randomness
 from paczero.mechanism.channels import BitChannel, GaussianChannel
 
 MakeTrainer = Callable[..., Any]
@@ -78,7 +78,7 @@ class Spy:
         self.flips: list[int] = []
         draw = secrets.randbits
         monkeypatch.setattr(
-            secret_module.secrets, "randbits", lambda bits: self.words.append(draw(bits)) or self.words[-1]
+            randomness.secrets, "randbits", lambda bits: self.words.append(draw(bits)) or self.words[-1]
         )
         for channel in (BitChannel, GaussianChannel):
             sample = channel.sample

@@ -42,7 +42,7 @@ def test_without_sampling_it_is_the_formula(name, epsilon, steps, directions):
 
 def test_one_sampled_release_is_the_sum_over_a_grid():
     epsilon, rate, delta = 1.0, 0.2, 1e-2
-    sigma = calibrate("dpzero", epsilon, delta=delta, steps=1, directions=1, sampling=rate)
+    sigma = calibrate("dpzero", epsilon, delta=delta, steps=1, directions=1, sampling_prob=rate)
     assert sampled_delta(epsilon, sigma, rate) <= delta
     assert sampled_delta(epsilon, sigma * 0.99, rate) > delta
 
@@ -51,12 +51,12 @@ def test_many_sampled_releases_are_within_the_renyi_bound_and_cost_less_than_the
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
     from dp_accounting.rdp import RdpAccountant
 
-    sigma = calibrate("dp-aggzo", 2.0, delta=1e-6, steps=1000, directions=64, sampling=0.064)
+    sigma = calibrate("dp-aggzo", 2.0, delta=1e-6, steps=1000, directions=64, sampling_prob=0.064)
     event = SelfComposedDpEvent(PoissonSampledDpEvent(0.064, GaussianDpEvent(sigma)), 1000)
     assert 1.8 < RdpAccountant().compose(event).get_epsilon(1e-6) < 2.3, "another accountant is near, from above"
-    assert epsilon_of("dp-aggzo", sigma, delta=1e-6, steps=1000, directions=64, sampling=0.064) <= 2.0
+    assert epsilon_of("dp-aggzo", sigma, delta=1e-6, steps=1000, directions=64, sampling_prob=0.064) <= 2.0
     assert sigma < calibrate("dp-aggzo", 2.0, delta=1e-6, steps=1000, directions=64) / 5
-    assert sigma == calibrate("dpzero", 2.0, delta=1e-6, steps=1000, directions=1, sampling=0.064)
+    assert sigma == calibrate("dpzero", 2.0, delta=1e-6, steps=1000, directions=1, sampling_prob=0.064)
 
 
 def test_more_privacy_takes_more_noise():
@@ -75,8 +75,8 @@ def test_more_privacy_takes_more_noise():
         ({"delta": 1.0}, "delta"),
         ({"steps": 0}, "steps"),
         ({"directions": 2}, "directions"),
-        ({"sampling": 0.0}, "sampling"),
-        ({"sampling": 0.5, "name": "dp-sign"}, "sampling"),
+        ({"sampling_prob": 0.0}, "sampling_prob"),
+        ({"sampling_prob": 0.5, "name": "dp-sign"}, "sampling_prob"),
     ],
 )
 def test_what_is_refused(changes, name):

@@ -13,7 +13,7 @@ from scipy.stats import beta
 
 from paczero.mechanism.accounting import calibrate
 from paczero.mechanism.dp import DPSign, DPZero
-from paczero.mechanism.randomness import Draws
+from paczero.mechanism.randomness import RandomStreams
 
 EPSILON, DELTA = 1.0, 0.05
 RUNS, SURE = 3000, 1e-4
@@ -35,25 +35,27 @@ def most_excess(with_unit, without):
 def of_signs(noise, canary):
     """A run of 64 directions in one step; another unit pulls nowhere."""
     sigma = calibrate("dp-sign", EPSILON, delta=DELTA, steps=1, directions=64) * noise
-    mechanism = DPSign(clip=1.0, sigma=sigma, draws=Draws(20 + canary), directions=64)
+    mechanism = DPSign(clip=1.0, sigma=sigma, rng=RandomStreams(20 + canary), directions=64)
     g = np.zeros((2, 64))
     g[1] = 9.0 * canary  # clipped to 1
     return np.array([sum(mechanism.release(run, g).y) for run in range(RUNS)])
 
 
-def of_means(noise, canary, sampling=1.0):
+def of_means(noise, canary, sampling_prob=1.0):
     """A run of one step; without the canary its derivative is not in the sum."""
-    sigma = calibrate("dpzero", EPSILON, delta=DELTA, steps=1, directions=1, sampling=sampling) * noise
-    mechanism = DPZero(clip=1.0, sigma=sigma, units=2, draws=Draws(30 + canary), sampling=sampling)
+    sigma = calibrate("dpzero", EPSILON, delta=DELTA, steps=1, directions=1, sampling_prob=sampling_prob) * noise
+    mechanism = DPZero(clip=1.0, sigma=sigma, units=2, rng=RandomStreams(30 + canary), sampling_prob=sampling_prob)
     g, sums = np.array([[0.0], [9.0 * canary]]), []
     for run in range(RUNS):
         part = mechanism.sample(run)
-        sums.append(mechanism.release(run, g if part is None else g[part], part=part).y[0])
+        sums.append(mechanism.release(run, g if part is None else g[part], unit_indices=part).y[0])
     return np.array(sums)
 
 
 @pytest.mark.parametrize(
-    ("attack", "more"), [(of_signs, {}), (of_means, {}), (of_means, {"sampling": 0.3})], ids=["sign", "mean", "sampled"]
+    ("attack", "more"),
+    [(of_signs, {}), (of_means, {}), (of_means, {"sampling_prob": 0.3})],
+    ids=["sign", "mean", "sampled"],
 )
 def test_it_stays_within_the_promise_and_would_see_half_the_noise(attack, more):
     assert most_excess(attack(1.0, 1, **more), attack(1.0, 0, **more)) <= 0

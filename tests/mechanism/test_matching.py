@@ -11,7 +11,7 @@ from paczero.mechanism.bounds import posterior_success, success_for_epsilon
 from paczero.mechanism.matching import matched, rounded_down
 from paczero.mechanism.registry import SPECS
 
-SMALL = {"steps": 50, "directions": 4, "sampling": 0.2}
+SMALL = {"steps": 50, "directions": 4, "sampling_prob": 0.2}
 
 
 def by_name(**given):
@@ -32,7 +32,7 @@ def test_all_keep_the_p_that_was_asked_for():
     for name, k, rate in (("dpzero", 1, 0.2), ("dp-aggzo", 4, 0.2), ("dp-sign", 4, 1.0)):
         row = rows[name]
         assert row.delta == 1e-6 and row.success == success_for_epsilon(row.epsilon, row.delta)
-        found = epsilon_of(name, row.sigma, delta=1e-6, steps=50, directions=k, sampling=rate)
+        found = epsilon_of(name, row.sigma, delta=1e-6, steps=50, directions=k, sampling_prob=rate)
         assert 0.99 * row.epsilon < found <= row.epsilon
 
 

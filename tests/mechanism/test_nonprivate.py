@@ -1,4 +1,4 @@
-"""MeZO's mean: real-valued, exact, the same for any order of the units."""
+"""MeZO's mean is exact and the same for any order of the units; full-sign and coin release bits."""
 
 import dataclasses
 import math
@@ -9,7 +9,8 @@ import pytest
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.base import Mechanism, Release
-from paczero.mechanism.nonprivate import Mean
+from paczero.mechanism.nonprivate import Coin, FullSign, Mean
+from paczero.mechanism.randomness import Coins
 from paczero.utils.io import canonical, parse_line
 
 G = np.random.default_rng(0).standard_normal((101, 2)) * 10
@@ -40,7 +41,7 @@ def test_what_is_not_finite_counts_as_zero_and_nothing_overflows():
 
 def test_a_part_is_averaged_over_itself():
     part = np.array([3, 5])
-    release = Mean(directions=2).release(0, G[part], part=part)
+    release = Mean(directions=2).release(0, G[part], unit_indices=part)
     assert release.y == pytest.approx(G[part].mean(axis=0))
 
 
@@ -82,3 +83,25 @@ def test_out_of_range_arguments_are_refused():
             mechanism.release(0, values)
     with pytest.raises(PACZeroError, match="step 0"):
         mechanism.release(1, np.zeros((3, 1)))
+    for clip in (0.0, math.nan):
+        with pytest.raises(PACZeroError, match="clip"):
+            FullSign(clip=clip).release(0, G[:, :1])
+
+
+def test_full_sign_is_that_of_the_clipped_sum():
+    for clip in (1.0, 5.0, 1e3):
+        clipped = np.clip(G, -clip, clip).sum(axis=0)
+        assert FullSign(clip=clip, directions=2).release(0, G).y == tuple(np.where(clipped >= 0, 1, -1).tolist())
+    assert FullSign(clip=1.0).release(0, np.zeros((2, 1))).y == (1,)
+    part = np.array([4, 9])
+    assert FullSign(clip=9.0, directions=2).release(0, G[part], unit_indices=part).y == tuple(
+        np.where(np.clip(G[part], -9, 9).sum(axis=0) >= 0, 1, -1).tolist()
+    )
+    assert FullSign(clip=9.0).budget is None
+
+
+def test_a_coin_learns_nothing():
+    others = [Coin(coins=Coins(4), directions=2).release(0, values).y for values in (G, -G, G * math.nan)]
+    assert len(set(others)) == 1
+    fair = Coin(coins=Coins())
+    assert abs(sum(fair.release(t, G[:, :1]).y[0] for t in range(4000))) < 7 * math.sqrt(4000)

@@ -61,7 +61,7 @@ def test_an_unknown_name_is_refused() -> None:
 
 def test_what_a_mechanism_needs_must_be_there() -> None:
     with pytest.raises(PACZeroError, match="sigma: none was given; 'dp-sign' needs it"):
-        spec_of("dp-sign").build(clip=1.0, draws=object(), sigma=None)
+        spec_of("dp-sign").build(clip=1.0, rng=object(), sigma=None)
 
 
 class Zero(StatelessMechanism):

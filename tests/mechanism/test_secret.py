@@ -9,7 +9,7 @@ import pytest
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism import secret as module
-from paczero.mechanism.secret import Secret, SeededCoins, SystemCoins, coins, create_secret, open_secret, reuse_secret
+from paczero.mechanism.secret import create_secret, open_secret, reuse_secret
 
 SIGNS = [1, -1, 1, -1]
 
@@ -98,7 +98,6 @@ def test_a_file_that_others_may_use_is_refused(tmp_path, mode):
     "content",
     [
         "",
-        '{"format":"paczero-secret/1","index":1,"subsets":4}',
         '{"format":"paczero-secret/1","index":4,"subsets":4}\n',
         '{"format":"paczero-secret/1","index":-1,"subsets":4}\n',
         '{"format":"paczero-secret/1","index":true,"subsets":4}\n',
@@ -119,12 +118,9 @@ def test_anything_else_is_refused(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_a_pipe_are_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(PACZeroError, match="No such file"):
         open_secret(tmp_path / "none")
-    os.mkfifo(tmp_path / "pipe", 0o600)
-    with pytest.raises(IntegrityError):
-        open_secret(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("subsets", [0, 1, 3, -2])
@@ -140,21 +136,6 @@ def test_no_space_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(PACZeroError, match="No space left"):
         create_secret(tmp_path / "s", subsets=4)
     assert not os.listdir(tmp_path)
-
-
-def test_coins_are_fresh_or_a_function_of_the_test_seed():
-    system, tested = coins(), coins(7)
-    assert isinstance(system, SystemCoins)
-    assert isinstance(tested, SeededCoins)
-    words = {system.word(0, 0) for _ in range(8)}
-    assert len(words) == 8
-    assert tested.word(3, 1) == coins(7).word(3, 1)
-    assert len({coins(seed).word(t, k) for seed in (0, 1) for t in (0, 1) for k in (0, 1)}) == 8
-    for made in (system, tested):
-        assert all(0 <= made.word(t, 0) < 2**64 for t in range(100))
-        assert "redacted" in repr(made)
-        assert "7" not in repr(made)
-    assert "redacted" in str(Secret(0, subsets=2))
 
 
 def test_an_earlier_runs_secret_may_be_used_again_unseen(tmp_path):
@@ -177,7 +158,7 @@ def test_a_tests_secret_and_a_real_one_are_kept_apart(tmp_path):
     real, tested = tmp_path / "real.json", tmp_path / "tested.json"
     create_secret(real, subsets=4)
     create_secret(tested, subsets=4, test_seed=1)
-    with pytest.raises(PACZeroError, match="came from a test seed"):
+    with pytest.raises(PACZeroError, match="from a test seed"):
         reuse_secret(tested, tmp_path / "new.json", subsets=4)
     with pytest.raises(PACZeroError, match="would give away"):
         reuse_secret(real, tmp_path / "new.json", subsets=4, test_seed=1)

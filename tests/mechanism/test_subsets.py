@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from paczero.errors import PACZeroError
 from paczero.mechanism import subsets as families
-from paczero.mechanism.subsets import draw_part, draw_subsets
+from paczero.mechanism.subsets import draw_subsets, draw_units
 
 FAMILIES = ("random", "paired", "balanced")
 
@@ -159,15 +159,15 @@ def test_out_of_range_arguments_are_refused_by_name(arguments, name):
 
 
 def test_a_part_is_public_and_fresh_each_step():
-    part = draw_part(100, 32, seed=1, step=5)
+    part = draw_units(100, 32, seed=1, step=5)
     assert part.shape == (32,)
     assert (np.diff(part) > 0).all()
     assert part.min() >= 0
     assert part.max() < 100
-    assert (draw_part(100, 32, seed=1, step=5) == part).all()
-    assert (draw_part(100, 32, seed=1, step=6) != part).any()
-    assert (draw_part(100, 32, seed=2, step=5) != part).any()
-    assert draw_part(3, 3, seed=0, step=0).tolist() == [0, 1, 2]
+    assert (draw_units(100, 32, seed=1, step=5) == part).all()
+    assert (draw_units(100, 32, seed=1, step=6) != part).any()
+    assert (draw_units(100, 32, seed=2, step=5) != part).any()
+    assert draw_units(3, 3, seed=0, step=0).tolist() == [0, 1, 2]
     for arguments in ((3, 4, 0, 0), (3, 0, 0, 0), (3, 1, -1, 0), (3, 1, 0, -1)):
         with pytest.raises(PACZeroError):
-            draw_part(arguments[0], arguments[1], seed=arguments[2], step=arguments[3])
+            draw_units(arguments[0], arguments[1], seed=arguments[2], step=arguments[3])

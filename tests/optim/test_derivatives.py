@@ -80,7 +80,7 @@ def slow_derivatives(decoder: Decoder, layers: list[int] | None, mu: float, law:
 def test_against_float64_one_record_at_a_time(decoder: Decoder, layers: list[int] | None, law: str) -> None:
     fast, weights = objective(decoder("llama"), layers, law=law)
     found = fast.derivatives(weights, 3, 2)
-    assert (found.values.shape, found.nonfinite, found.part) == ((18, 2), 0, None)
+    assert (found.values.shape, found.nonfinite, found.unit_indices) == ((18, 2), 0, None)
     for k in (0, 1):
         slow = slow_derivatives(decoder, layers, 1e-2, law, k)
         # Losses carry about 1e-6 of float32 noise, which 2 μ divides.
@@ -129,7 +129,7 @@ def test_a_part_of_the_units(decoder: Decoder, part: np.ndarray) -> None:
     fast, weights = objective(decoder("llama"), [2])
     whole, some = fast.derivatives(weights, 3, 1), fast.derivatives(weights, 3, 1, part)
     np.testing.assert_allclose(some.values, whole.values[part], atol=2e-3)
-    assert some.part is part and some.values.shape == (len(part), 1)
+    assert some.unit_indices is part and some.values.shape == (len(part), 1)
 
 
 def test_directions_that_move_no_loss_are_counted(decoder: Decoder) -> None:

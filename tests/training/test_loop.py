@@ -11,7 +11,7 @@ from torch import nn
 from paczero.errors import IntegrityError
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.pac import ZPL
-from paczero.mechanism.secret import SeededCoins
+from paczero.mechanism.randomness import Coins
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
 from paczero.optim.derivatives import Derivatives
@@ -77,7 +77,7 @@ def trainer(place: Path, events: list[Any], *, average: float = 0.0, stop: Any =
         Trainer(
             Quadratic(events),  # type: ignore[arg-type]
             weights,
-            ZPL(draw_subsets(UNITS, 8, seed=0), clip=5.0, coins=SeededCoins(1), directions=2),
+            ZPL(draw_subsets(UNITS, 8, seed=0), clip=5.0, coins=Coins(1), directions=2),
             journal=journal,
             transcript=Transcript.resume(place / "transcript.jsonl", HEADER, [entry["y"] for entry in journal.entries]),
             schedule=Schedule(

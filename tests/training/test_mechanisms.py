@@ -84,7 +84,7 @@ def derivatives(step: int, directions: int) -> np.ndarray:
 def released(mechanism: Mechanism, step: int, **more: Any) -> Release:
     """A step as the loop takes it: the sample first, then the derivatives of its units alone."""
     part, g = mechanism.sample(step), derivatives(step, mechanism.directions)
-    return mechanism.release(step, g if part is None else g[part], part=part, **more)
+    return mechanism.release(step, g if part is None else g[part], unit_indices=part, **more)
 
 
 def test_what_it_is(make: Make, case: str) -> None:
@@ -160,7 +160,10 @@ def test_what_is_not_finite_counts_as_zero(make: Make) -> None:
     broken, zero = g.copy(), g.copy()
     broken[[1, 3], 0] = math.nan, -math.inf
     zero[[1, 3], 0] = 0.0
-    first, second = mechanism.release(0, broken, part=part, nonfinite=5), other.release(0, zero, part=part)
+    first, second = (
+        mechanism.release(0, broken, unit_indices=part, nonfinite=5),
+        other.release(0, zero, unit_indices=part),
+    )
     assert first.y == second.y and (first.nonfinite, second.nonfinite) == (7, 0)
 
 
@@ -168,11 +171,11 @@ def test_a_public_part(make: Make, case: str) -> None:
     part = np.array([2, 5, 11, 30])
     g = derivatives(0, make().directions)[part]
     if spec_of(named(case)).is_dp:
-        with pytest.raises(PACZeroError, match="part: "):
-            make().release(0, g, part=part)
+        with pytest.raises(PACZeroError, match="unit_indices: "):
+            make().release(0, g, unit_indices=part)
     else:
         assert make().sample(0) is None
-        assert len(make().release(0, g, part=part).y) == g.shape[1]
+        assert len(make().release(0, g, unit_indices=part).y) == g.shape[1]
 
 
 def test_the_header_says_what_the_noise_follows_from() -> None:

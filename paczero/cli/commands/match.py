@@ -64,8 +64,8 @@ def parser() -> CommandParser:
 
 
 def run(namespace: Namespace) -> int:
-    names = ("success", "nats", "epsilon", "units", "delta", "steps", "directions", "sampling")
-    rows = matched(**{name: getattr(namespace, name) for name in names})
+    names = ("success", "nats", "epsilon", "units", "delta", "steps", "directions")
+    rows = matched(**{name: getattr(namespace, name) for name in names}, sampling_prob=namespace.sampling)
     if namespace.json:
         print(json.dumps([dataclasses.asdict(row) for row in rows], indent=2))
         return 0

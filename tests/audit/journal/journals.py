@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from paczero.mechanism.dp import AggZO, DPSign, DPZero
 from paczero.mechanism.journal import Journal
-from paczero.mechanism.nonprivate import Coin, FullSign, Mean
-from paczero.mechanism.pac import MI, ZPL, HalfSign, Skip
-from paczero.mechanism.randomness import Draws
+from paczero.mechanism.randomness import Coins, RandomStreams
 from paczero.mechanism.registry import spec_of
-from paczero.mechanism.secret import SeededCoins, create_secret
+from paczero.mechanism.secret import create_secret
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
 from paczero.release.statement import render, statement
@@ -76,13 +73,25 @@ def make_run(
     }
     journal = Journal.create(private / "journal.jsonl", journal_header(header, membership))
     transcript = Transcript.create(private / "transcript.jsonl", header)
-    mechanism = _mechanism(chosen, membership, secret, steps, directions, budget, seed)
+    mechanism = spec_of(name).build(
+        membership=membership,
+        secret=secret,
+        units=len(membership),
+        coins=Coins(seed + 1),
+        rng=RandomStreams(test_seed=seed),
+        clip=CLIP,
+        budget=budget,
+        steps=steps,
+        directions=directions,
+        sampling_prob=chosen.get("sampling"),
+        **{key: chosen.get(key) for key in ("channel", "allocation", "sigma")},
+    )
     alter(mechanism)
     ups = 0
     for step in range(steps if until is None else until):
         rows = mechanism.sample(step)
         derivatives = _derivatives([seed, step, ups], units, directions, drift)
-        made = mechanism.release(step, derivatives if rows is None else derivatives[rows], part=rows)
+        made = mechanism.release(step, derivatives if rows is None else derivatives[rows], unit_indices=rows)
         journal.append(made.to_journal())
         transcript.append(step, made.y)
         ups += sum(value > 0 for value in made.y)
@@ -124,28 +133,6 @@ def _settings(header: dict[str, Any]) -> dict[str, Any]:
 def _derivatives(key: list[int], units: int, directions: int, drift: float) -> np.ndarray:
     chance = np.random.default_rng(key)
     return chance.standard_normal((units, directions)) + chance.standard_normal(directions) * drift
-
-
-def _mechanism(
-    chosen: dict[str, Any], membership: np.ndarray, secret: Path, steps: int, directions: int, budget: float, seed: int
-) -> Any:
-    shared: dict[str, Any] = {"clip": CLIP, "coins": SeededCoins(seed + 1), "directions": directions}
-    name, draws, units = chosen["name"], Draws(test_seed=seed), len(membership)
-    if name == "mi":
-        law = {"channel": chosen["channel"], "allocation": chosen["allocation"]}
-        return MI(membership, **shared, **law, budget=budget, steps=steps, secret=secret)
-    if name == "half-sign":
-        return HalfSign(membership, **shared, secret=secret)
-    if name in ("zpl", "skip"):
-        return {"zpl": ZPL, "skip": Skip}[name](membership, **shared)
-    if name == "coin":
-        return Coin(coins=shared["coins"], directions=directions)
-    if name in ("none", "full-sign"):
-        return {"none": Mean, "full-sign": FullSign}[name](clip=CLIP, directions=directions)
-    if name == "dp-sign":
-        return DPSign(clip=CLIP, sigma=chosen["sigma"], draws=draws, directions=directions)
-    noise = {"clip": CLIP, "sigma": chosen["sigma"], "units": units, "draws": draws, "sampling": chosen["sampling"]}
-    return DPZero(**noise) if name == "dpzero" else AggZO(**noise, directions=directions)
 
 
 def rewrite(place: Path, change: Callable[[list[dict[str, Any]]], None], *, transcript: bool = True) -> None:

@@ -298,10 +298,10 @@ def test_a_posterior_that_a_resumed_run_began_anew_is_found(tmp_path):
     def begin_anew(mechanism):
         released = mechanism.release
 
-        def release(step, derivatives, *, part=None):
+        def release(step, derivatives, *, unit_indices=None):
             if step == 12:
                 mechanism._posterior = Posterior.uniform(8)
-            return released(step, derivatives, part=part)
+            return released(step, derivatives, unit_indices=unit_indices)
 
         mechanism.release = release
 
