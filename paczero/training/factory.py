@@ -50,7 +50,12 @@ def noise(args: PACZeroConfig, units: int) -> dict[str, float]:
     delta = units**-2.0 if chosen.delta is None else chosen.delta
     sampling = 1.0 if chosen.sampling_prob is None else chosen.sampling_prob
     sigma = calibrate(
-        chosen.name, chosen.epsilon, delta=delta, steps=args.max_steps, directions=args.directions, sampling_prob=sampling
+        chosen.name,
+        chosen.epsilon,
+        delta=delta,
+        steps=args.max_steps,
+        directions=args.directions,
+        sampling_prob=sampling,
     )
     return {"epsilon": chosen.epsilon, "delta": delta, "sampling": sampling, "sigma": sigma}
 
