@@ -90,7 +90,7 @@ def worker(directory: Path, case: str, model: str, steps: int) -> int:
         print(json.dumps({"ready": True}), flush=True)
         pace.order()
     trainer.train()
-    trainer.group.leave()
+    trainer.group.close()
     if trainer.group.is_main:
         print(json.dumps({"bits": bits(directory / "run", trainer.weights.fingerprint())}), flush=True)
     return 0

@@ -39,8 +39,11 @@ from paczero.cli import main
 from paczero.cli import training as runs  # noqa: F401
 from paczero.cli.commands import train  # noqa: F401
 from paczero.config import EngineConfig, MechanismConfig
-from paczero.distributed import gloo as launched  # noqa: F401
-from paczero.distributed.base import RankLostError, RemoteRankError, join
+from paczero.distributed import (
+    gloo,  # noqa: F401
+    join,
+)
+from paczero.distributed.base import RankLostError, RemoteRankError
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.optim.parameters import PerturbedParameters
 from paczero.release import plots as figures
@@ -75,7 +78,7 @@ def exchange(sizes: list[int]) -> dict[str, Any]:
     except IntegrityError as error:
         said["agree"] = str(error)
     group.check_weights(lambda: "same", 3)
-    group.leave()
+    group.close()
     return said
 
 
@@ -86,19 +89,14 @@ def _refuse(message: str) -> None:
 def fail(rank: int) -> dict[str, Any]:
     """One rank fails by itself while the others wait for it."""
     group = join()
-    began = time.monotonic()
     try:
         if group.rank == rank:
             raise OSError("disk full")
         group.sum(np.zeros(3))
     except (OSError, RemoteRankError, RankLostError) as error:
-        said = group.left_by(error)
-        return {"said": [type(said).__name__, str(said)], "code": getattr(said, "exit_code", 1), "took": took(began)}
+        reported = group.abort(error)
+        return {"said": [type(reported).__name__, str(reported)], "code": getattr(reported, "exit_code", 1)}
     return {}
-
-
-def took(began: float) -> float:
-    return time.monotonic() - began
 
 
 def trained(cases: list[dict[str, Any]]) -> list[str]:
@@ -116,7 +114,7 @@ def trained(cases: list[dict[str, Any]]) -> list[str]:
         assert trainer.predict(paths["eval_dataset"]).shape == (20, 2)
         assert trainer.save_model().is_dir()
         prints.append(f"{trainer.weights.fingerprint()} {evaluated}")
-    join().leave()
+    join().close()
     return prints
 
 

@@ -1,4 +1,4 @@
-"""The command line as one of several processes that a launcher started: what one of them says, the others do not.
+"""The command line as one of several processes that a launcher started: one of them prints, the others do not.
 
 $ torchrun --nproc_per_node 2 -m paczero train --config demo
 $ accelerate launch --multi_gpu --num_processes 2 -m paczero train --config demo
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from paczero.cli.console import Live
-from paczero.distributed.base import ProcessGroup, has_joined, join, terminable, world
+from paczero.distributed import has_joined, join
+from paczero.distributed.base import ProcessGroup, terminable, world
 from paczero.errors import PACZeroError
 
 LAUNCHABLE = frozenset({"train"})
@@ -27,27 +28,30 @@ def check_launchable(command: str) -> None:
 
 
 def speaks() -> bool:
-    """Whether this process says what went wrong: before the ranks have met one of each machine does.
+    """Whether this process prints errors: before the ranks have met, one process of each machine.
 
-    Afterwards they have settled it among themselves, and only an error that is to be said arrives.
+    Afterwards the ranks have settled which of them reports an error, and only that one raises it.
     """
     return has_joined() or os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 @contextmanager
 def results_once() -> Iterator[None]:
-    """Standard output holds results, and those of rank 0 only."""
+    """Discards the standard output of all ranks but 0."""
     if world()[0] == 0:
         yield
         return
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as null, contextlib.redirect_stdout(null):
         yield
 
 
 @contextmanager
 def joined() -> Iterator[ProcessGroup]:
-    """The ranks, once all are there. They leave together; an error of one ends all, and one of them says it."""
-    # Where a store's process is lost torch's own libraries print pages; a line of ours says it. Read when torch loads.
+    """The group of ranks, once all are there. An error on one rank ends all, and one of them reports it.
+
+    Under torchrun, an unexpected exception goes into torchrun's own report too.
+    """
+    # torch's libraries print pages where the process of the store is lost; we print one line. Read when torch loads.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     group = join()
     if group.size == 1:
@@ -56,17 +60,21 @@ def joined() -> Iterator[ProcessGroup]:
     try:
         with terminable():
             yield group
-            group.leave()
+            group.close()
     except BaseException as error:
-        said = group.left_by(error)
-        if said is error:
-            raise
-        raise said from error
+        reported = group.abort(error)
+        if reported is not error:
+            raise reported from error
+        if isinstance(error, Exception) and not isinstance(error, PACZeroError):
+            from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+            get_error_handler().record_exception(error)
+        raise
 
 
 @contextmanager
 def live_on(group: ProcessGroup) -> Iterator[Live]:
-    """The live line, which is shown by rank 0."""
+    """The live line, shown by rank 0 only."""
     with contextlib.ExitStack() as stack:
         stream = None if group.is_main else stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
         yield stack.enter_context(Live(stream))

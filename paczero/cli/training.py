@@ -27,7 +27,8 @@ from paczero.cli.preflight import preflight
 from paczero.cli.testset import found_in, read_test, untuned
 from paczero.config import PACZeroConfig
 from paczero.config_io import RunSettings
-from paczero.distributed.base import ProcessGroup, RankLostError, WeightsDivergedError, join, terminable
+from paczero.distributed import join
+from paczero.distributed.base import ProcessGroup, RankLostError, WeightsDivergedError, terminable
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.report.summary import Summary, summary_path, write_decisions, write_summary
 from paczero.run_directory import RunDirectory
@@ -147,7 +148,7 @@ def train_run(
     if not resume:
         group.on_main(lambda: check_place(run))
     watcher = Watcher(live, settings.args.mechanism)
-    with terminable(), _resumable(run, watcher, group), within_memory(settings.args, run), group.watched():
+    with terminable(), _resumable(run, watcher, group), within_memory(settings.args, run), group.detect_lost_ranks():
         if trainer is None:
             trainer = make_trainer(settings, live=live, resume=resume, secret=secret, model=model)
         trainer.observers, trainer.progress = [watcher], shown(live)

@@ -1,18 +1,17 @@
-"""Ranks that a launcher started: they meet through its store and talk through gloo, on the CPU.
+"""The ranks that a launcher started: they meet through its store and exchange values through gloo, on the CPU.
 
-Only scores, released bits and public flags travel: N scalars a pass and K values a step, so gloo serves GPUs as well.
-Every wait can be interrupted, and looks up each second: a rank that is killed or hangs ends the others with one line
-that names it.
+Only scores, released bits and public flags are exchanged: N scalars a pass and K values a step, so gloo serves GPUs as
+well. torch's collectives cannot be interrupted. Each therefore runs in a thread while the main thread waits, handles
+signals and checks the heartbeats: a rank that is killed or hangs ends the others, with one line that names it.
 """
 
 import atexit
-import hashlib
 import itertools
 import os
-import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
@@ -26,28 +25,25 @@ from paczero.distributed.base import (
     RankLostError,
     RemoteRankError,
     WeightsDivergedError,
-    forget,
     terminable,
 )
-from paczero.distributed.heartbeat import MEETING, HeartbeatMonitor, listed
+from paczero.distributed.heartbeat import RENDEZVOUS_TIMEOUT, HeartbeatMonitor, listed
 from paczero.errors import IntegrityError, PACZeroError
 
 T = TypeVar("T")
 
-LOOK = 1.0  # seconds after which a wait looks whether all are still there
+POLL_INTERVAL = 1.0  # seconds between looks at the heartbeats during a wait
 
 INTERRUPTED = 130
-
-_FRAME = 512  # bytes of a message's first part; most need no second
 
 _sessions = itertools.count()
 
 
 class GlooProcessGroup(ProcessGroup):
-    """One of the processes that a launcher started; made by `paczero.distributed.base.join`.
+    """The group of a process that a launcher started; made by `paczero.distributed.join`.
 
     Args:
-        rank, size: as the launcher's environment has them.
+        rank, size: from the launcher's environment.
 
     Raises:
         PACZeroError: the ranks do not come together.
@@ -55,78 +51,69 @@ class GlooProcessGroup(ProcessGroup):
 
     def __init__(self, rank: int, size: int):
         self.rank, self.size = rank, size
-        self._ending: int | None = None  # the exit code once the ranks are parted and nothing can be exchanged any more
-        patience = timedelta(seconds=MEETING)
+        self._exit_code: int | None = None  # set once nothing can be exchanged any more
         try:
-            store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=patience))
+            store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=timedelta(seconds=RENDEZVOUS_TIMEOUT)))
         except (RuntimeError, ValueError) as error:
             raise PACZeroError(f"processes: the launcher's meeting place cannot be reached: {_line(error)}") from error
         session = f"paczero {next(_sessions)}"
-        self.roll = HeartbeatMonitor(dist.PrefixStore(f"{session} roll", store), rank, size)
-        self.roll.meet()
-        # How long a rank may take nobody can know; who waits for it hears its heartbeat.
-        forever = timedelta(days=365)
-        self._own = not dist.is_initialized()
-        if self._own:
+        self.heartbeat = HeartbeatMonitor(dist.PrefixStore(f"{session} heartbeat", store), rank, size)
+        self.heartbeat.rendezvous()
+        timeout = timedelta(days=365)  # the heartbeats, not a fixed time, say whether a rank still works
+        self._owns_default_group = not dist.is_initialized()
+        if self._owns_default_group:
             dist.init_process_group(
-                "gloo", store=dist.PrefixStore(session, store), rank=rank, world_size=size, timeout=forever
+                "gloo", store=dist.PrefixStore(session, store), rank=rank, world_size=size, timeout=timeout
             )
-        self._group = dist.group.WORLD if self._own else dist.new_group(backend="gloo", timeout=forever)
+        self._group = dist.group.WORLD if self._owns_default_group else dist.new_group(backend="gloo", timeout=timeout)
         atexit.register(self._at_exit)
 
-    # -- what travels --------------------------------------------------------------------------------------------------
+    # -- exchange ------------------------------------------------------------------------------------------------------
 
     def broadcast_from_main(self, make: Callable[[], T]) -> T:
-        value: Any = None
-        failure: BaseException | None = None
-        message = b""
+        message: list[Any] = [None, None]  # (exit code and reason of a failure, value)
+        failure: Exception | None = None
         if self.is_main:
             try:
-                value = make()
-                message = pickle.dumps((None, value))
+                message[1] = make()
             except Exception as error:
-                failure = error
-                message = pickle.dumps(((_code(error), _line(error)), None))
-        failed, shared = pickle.loads(self._send(message))  # rank 0 of the same run sent it
+                failure, message[0] = error, (_code(error), _line(error))
+        self._wait(lambda: dist.broadcast_object_list(message, group_src=0, group=self._group))
         if failure is not None:
             raise failure
-        if failed is not None:
-            raise RemoteRankError(0, failed[1], failed[0])
-        return value if self.is_main else shared
+        if message[0] is not None:
+            exit_code, reason = message[0]
+            raise RemoteRankError(0, reason, exit_code)
+        return message[1]
 
     def on_main(self, make: Callable[[], T]) -> T | None:
-        kept: list[T] = []
-
-        def silent() -> None:
-            kept.append(make())
-
-        self.broadcast_from_main(silent)
-        return kept[0] if self.is_main else None
+        made: list[T] = []
+        self.broadcast_from_main(lambda: made.append(make()))
+        return made[0] if self.is_main else None
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        # As whole numbers: where all others have zero bits, the bits of the one that counts arrive as they are.
+        # As integers: where all other ranks have zero bits, the bits of the one that counts arrive unchanged.
         bits = torch.from_numpy(np.ascontiguousarray(values)).clone()
-        whole = bits.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[bits.element_size()])
-        self._wait(lambda: dist.all_reduce(whole, group=self._group, async_op=True))
+        integers = bits.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[bits.element_size()])
+        self._wait(lambda: dist.all_reduce(integers, group=self._group))
         return bits.numpy().reshape(values.shape)
 
     def assert_equal(self, facts: Mapping[str, str]) -> None:
-        hashes = self._hashes(facts.values())
-        found: dict[str, list[str]] = {}
-        for place, what in enumerate(facts):
-            if others := _others(hashes[:, place]):
-                found.setdefault(listed(others), []).append(what)
-        if found:
-            said = "; ".join(f"{who}: another {', another '.join(what)}" for who, what in found.items())
+        differing: dict[str, list[str]] = {}
+        for name, values in zip(facts, zip(*self._gather(list(facts.values())), strict=True), strict=True):
+            if ranks := _minority(values):
+                differing.setdefault(listed(ranks), []).append(name)
+        if differing:
+            message = "; ".join(f"{ranks}: another {', another '.join(names)}" for ranks, names in differing.items())
             raise IntegrityError(
-                f"processes: {said} than the other ranks; give all of them the same model, data, settings and versions"
+                f"processes: {message} than the other ranks; give all of them the same model, data, settings and "
+                "versions"
             )
 
     def check_weights(self, fingerprint: Callable[[], str], done: int) -> None:
-        others = _others(self._hashes([fingerprint()])[:, 0])
-        if others:
+        if ranks := _minority(self._gather(fingerprint())):
             raise WeightsDivergedError(
-                f"weights: after step {done} those of {listed(others)} differ from the others'; a machine computes or "
+                f"weights: after step {done} those of {listed(ranks)} differ from the others'; a machine computes or "
                 "remembers wrongly. What was released until then stands in the journal"
             )
 
@@ -135,128 +122,117 @@ class GlooProcessGroup(ProcessGroup):
             return setting
         return f"cuda:{int(os.environ.get('LOCAL_RANK', self.rank)) % torch.cuda.device_count()}"
 
-    def _hashes(self, texts: Any) -> np.ndarray:
-        """The hash of each text on each rank (size, texts, 4), int64."""
-        mine = np.frombuffer(b"".join(hashlib.sha256(text.encode()).digest() for text in texts), dtype=np.int64)
-        table = np.zeros((self.size, mine.size // 4, 4), dtype=np.int64)
-        table[self.rank] = mine.reshape(-1, 4)
-        return self.sum(table)
+    def _gather(self, value: T) -> list[T]:
+        """The value of each rank."""
+        values: list[Any] = [None] * self.size
+        self._wait(lambda: dist.all_gather_object(values, value, group=self._group))
+        return values
 
-    def _send(self, message: bytes) -> bytes:
-        """Rank 0's message, on all ranks: its length and beginning first, what is left after it."""
-        frame = torch.zeros(_FRAME, dtype=torch.uint8)
-        if self.is_main:
-            head = len(message).to_bytes(8, "little") + message[: _FRAME - 8]
-            frame[: len(head)] = torch.frombuffer(bytearray(head), dtype=torch.uint8)
-        self._wait(lambda: dist.broadcast(frame, group_src=0, group=self._group, async_op=True))
-        content = frame.numpy().tobytes()
-        length, start = int.from_bytes(content[:8], "little"), content[8:]
-        if length <= len(start):
-            return start[:length]
-        rest = torch.zeros(length - len(start), dtype=torch.uint8)
-        if self.is_main:
-            rest.copy_(torch.frombuffer(bytearray(message[len(start) :]), dtype=torch.uint8))
-        self._wait(lambda: dist.broadcast(rest, group_src=0, group=self._group, async_op=True))
-        return start + rest.numpy().tobytes()
-
-    def _wait(self, begin: Callable[[], Any]) -> None:
-        """Exchanges something; whatever keeps the others from taking part ends this rank too."""
-        if self._ending is not None:
+    def _wait(self, exchange: Callable[[], None]) -> None:
+        """Runs a collective; ends this rank where a signal arrives or another rank is lost meanwhile."""
+        if self._exit_code is not None:
             raise PACZeroError("processes: they were parted by an earlier error; start all of them again")
-        done = threading.Event()
+        future: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                exchange()
+                future.set_result(None)
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, name="exchange", daemon=True).start()
         try:
-            work = begin()
-            work.get_future().add_done_callback(lambda _: done.set())
-            while not done.wait(LOOK):
-                if self.roll.alarmed():
-                    self._part(None)
-            work.wait()
+            while True:
+                try:
+                    return future.result(timeout=POLL_INTERVAL)
+                except TimeoutError:
+                    if self.heartbeat.alarmed():
+                        self._raise_cause(None)
         except RuntimeError as error:  # gloo's only kind: a connection was closed
-            self._part(error)
+            self._raise_cause(error)
         except KeyboardInterrupt:
-            self._ending = INTERRUPTED
+            self._exit_code = INTERRUPTED
             raise
 
-    # -- how it ends ---------------------------------------------------------------------------------------------------
+    # -- the end -------------------------------------------------------------------------------------------------------
 
-    def _part(self, cause: RuntimeError | None) -> NoReturn:
-        """Ends this rank's part, once it is clear who left."""
-        self._ending = 1
-        self.roll.alarm()
-        if missing := self.roll.missing():
-            raise self._lost(missing) from cause
-        if self.roll.gone:
-            who = " or ".join(self.roll.names[rank] for rank in self.roll.hosts)
-            raise RankLostError(f"processes: {who or 'the launcher'} was lost, or the launcher there") from cause
-        ended = self.roll.ended()
-        if not ended:
-            raise RankLostError(f"processes: a connection between the ranks broke ({_line(cause)})") from cause
-        end = ended[min(ended)]
-        if end.exit_code == INTERRUPTED and self.is_main:
-            raise KeyboardInterrupt from cause
-        raise RemoteRankError(end.where, end.why, end.exit_code) from cause
+    def _raise_cause(self, error: RuntimeError | None) -> NoReturn:
+        """Finds out which rank ended or was lost, and raises what this rank reports."""
+        self._exit_code = 1
+        self.heartbeat.alarm()
+        if missing := self.heartbeat.missing():
+            raise self._lost(missing) from error
+        if self.heartbeat.store_lost:
+            ranks = " or ".join(self.heartbeat.names[rank] for rank in self.heartbeat.store_hosts)
+            raise RankLostError(f"processes: {ranks or 'the launcher'} was lost, or the launcher there") from error
+        exits = self.heartbeat.exits()
+        if not exits:
+            raise RankLostError(f"processes: a connection between the ranks broke ({_line(error)})") from error
+        first = exits[min(exits)]
+        if first.exit_code == INTERRUPTED and self.is_main:
+            raise KeyboardInterrupt from error
+        raise RemoteRankError(first.origin, first.reason, first.exit_code) from error
 
-    def _lost(self, missing: list[int]) -> RankLostError:
-        who = ", ".join(self.roll.names[rank] for rank in missing)
-        return RankLostError(f"processes: {who} was lost: killed (out of memory?), or it hangs")
+    def _lost(self, missing: Sequence[int]) -> RankLostError:
+        ranks = ", ".join(self.heartbeat.names[rank] for rank in missing)
+        return RankLostError(f"processes: {ranks} was lost: killed (out of memory?), or it hangs")
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def detect_lost_ranks(self) -> Iterator[None]:
         try:
-            with terminable():  # a launcher ends the others so, where one was killed
+            with terminable():  # a launcher terminates the other ranks where one was killed
                 yield
         except KeyboardInterrupt as error:
-            self._ending = INTERRUPTED
-            if missing := self.roll.missing():
+            self._exit_code = INTERRUPTED
+            if missing := self.heartbeat.missing():
                 raise self._lost(missing) from error
             raise
 
-    def leave(self) -> None:
-        """Ends together with all others."""
+    def close(self) -> None:
         self.broadcast_from_main(lambda: None)
-        self.roll.end(0, "finished")
-        self.roll.stop()
-        self._ending = None
-        if self._own:
-            dist.destroy_process_group()
-        else:
-            dist.destroy_process_group(self._group)
+        self.heartbeat.report_exit(0, "finished")
+        self.heartbeat.stop()
+        self._exit_code = None
+        dist.destroy_process_group(None if self._owns_default_group else self._group)
         atexit.unregister(self._at_exit)
-        forget()
+        self.closed = True
 
-    def left_by(self, error: BaseException) -> BaseException:
-        """What this rank has to say of the error that ended it; `RemoteRankError` where another rank says it."""
+    def abort(self, error: BaseException) -> BaseException:
         code, line = _code(error), _line(error)
-        self._ending = code
+        self._exit_code = code
         if isinstance(error, RemoteRankError):
-            self.roll.end(code, error.why, error.rank)
+            self.heartbeat.report_exit(code, error.reason, error.rank)
             return error
-        self.roll.end(code, line)
-        self.roll.alarm()
+        self.heartbeat.report_exit(code, line)
+        self.heartbeat.alarm()
         if isinstance(error, KeyboardInterrupt):
-            speaks = self.is_main
+            reports = self.is_main
         else:
-            speaks = self.roll.claim("loss" if isinstance(error, RankLostError) else line)
-        return error if speaks else RemoteRankError(self.rank, line, code)
+            reports = self.heartbeat.claim("loss" if isinstance(error, RankLostError) else line)
+        return error if reports else RemoteRankError(self.rank, line, code)
 
     def _at_exit(self) -> None:
-        """Python would wait, at its end, for exchanges that a lost rank will never answer."""
-        if self._ending is None:  # a script of the user's came to its end, or failed
-            self.roll.end(1, "its program ended")
+        """Ends the process without waiting for exchanges that a lost rank will never answer."""
+        if self._exit_code is None:  # a user's script ended or failed
+            self.heartbeat.report_exit(1, "its program ended")
         elif self.is_main:
-            self.roll.linger()
-        self.roll.stop()
-        if self._ending is not None:
+            self.heartbeat.wait_for_exits()
+        self.heartbeat.stop()
+        if self._exit_code is not None:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(self._ending)
+            os._exit(self._exit_code)
 
 
-def _others(hashes: np.ndarray) -> list[int]:
-    """The ranks whose hash (size, 4) is not that of most; rank 0's counts where as many have another."""
-    rows = [row.tobytes() for row in hashes]
-    most = max(rows, key=lambda row: (rows.count(row), row == rows[0]))
-    return [rank for rank, row in enumerate(rows) if row != most]
+def _minority(values: Sequence[str]) -> list[int]:
+    """The ranks whose value is not the most frequent one; at a tie, rank 0's value wins.
+
+    >>> _minority(["a", "b", "a"]), _minority(["a", "b"])
+    ([1], [1])
+    """
+    common = max(values, key=lambda value: (values.count(value), value == values[0]))
+    return [rank for rank, value in enumerate(values) if value != common]
 
 
 def _code(error: BaseException) -> int:

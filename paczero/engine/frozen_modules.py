@@ -1,8 +1,8 @@
-"""What stays the same in every step is computed once; these modules hand it out in the place of what computed it.
+"""Modules whose output is the same in every step, found by recording one forward pass, and what replaces them.
 
 Below the first trained layer nothing changes. In that layer nothing changes either until a trained weight is met: its
-first norm and the frozen projections that read it give the same output in every step. `constant_modules` finds these
-by watching one forward pass; `kept` records what they give, `replaced` puts stand-ins in their place.
+first norm and the frozen projections that read it give the same output in every step. `constant_modules` and
+`skippable_modules` find such modules, `recorded` records what their replacements need, `replaced` swaps them.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 
 class CachedOutput(nn.Module):
-    """Stands in for whatever gave this output: layers, or a module whose input never changes."""
+    """Replaces layers or a module: returns the output that was kept."""
 
     output: Tensor
 
@@ -27,7 +27,7 @@ class CachedOutput(nn.Module):
 
 
 class CachedInput(nn.Module):
-    """Stands in for what only prepares the input of a module that trains: hands that module the input that was kept."""
+    """Replaces a block that only computes the input of a trained module: calls that module with the kept input."""
 
     output: Tensor
 
@@ -40,7 +40,7 @@ class CachedInput(nn.Module):
 
 
 class IdentityLayer(nn.Module):
-    """Stands in for a layer that is not needed; keeps the others' indices as they are."""
+    """Replaces a layer that need not run, so that the other layers keep their indices."""
 
     def forward(self, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
         return hidden_states
@@ -48,7 +48,7 @@ class IdentityLayer(nn.Module):
 
 @dataclass(frozen=True)
 class ModuleSlot:
-    """Where a module hangs: `parent.name`."""
+    """The place of a module: `parent.name`."""
 
     parent: nn.Module
     name: str
@@ -57,46 +57,47 @@ class ModuleSlot:
     def module(self) -> nn.Module:
         return getattr(self.parent, self.name)
 
-    def stand_in(self) -> CachedOutput | CachedInput:
-        """What hands out the kept tensor in the module's place."""
+    def replacement(self) -> CachedOutput | CachedInput:
+        """A module that uses the kept tensor instead."""
         return CachedOutput()
 
-    def watch(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
-        """Hands on, whenever the module runs, the tensor that its stand-in needs."""
+    def on_call(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
+        """Calls `keep` with the tensor that the replacement needs, whenever the module runs."""
         return self.module.register_forward_hook(lambda _module, _args, output: keep(output))
-
-
-@dataclass
-class Call:
-    """A module's call in a forward pass: its name, what it was handed, what it gave."""
-
-    name: str
-    args: tuple
-    output: object = None
 
 
 @dataclass(frozen=True)
 class InputBlock(ModuleSlot):
-    """Where a module hangs whose output is that of one inside it that trains, the input of which never changes.
+    """The place of a block whose output is that of a trained module inside it, the input of which never changes.
 
     Attributes:
-        reader: where the one that trains hangs.
+        reader: the place of the trained module.
     """
 
     reader: ModuleSlot
 
-    def stand_in(self) -> CachedInput:
+    def replacement(self) -> CachedInput:
         return CachedInput(self.reader)
 
-    def watch(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
+    def on_call(self, keep: Callable[[Tensor], None]) -> RemovableHandle:
         return self.reader.module.register_forward_pre_hook(lambda _module, args: keep(args[0]))
 
 
-def constant_modules(layer: nn.Module, run: Callable[[], Any]) -> list[ModuleSlot]:
-    """The modules of a layer whose output cannot change while the layer's input stays the same.
+@dataclass
+class Call:
+    """A module's call in a forward pass: the module's name in its layer, the arguments, the output."""
 
-    These are its innermost modules without a trained parameter that are handed the layer's input, or the output of
-    another such module, as it is.
+    name: str
+    args: tuple
+    kwargs: dict[str, Any]
+    output: object = None
+
+
+def constant_modules(layer: nn.Module, run: Callable[[], object]) -> list[ModuleSlot]:
+    """The modules of a layer whose output is the same while the layer's input is the same.
+
+    These are its innermost modules without a trained parameter whose argument is the layer's input, or the output of
+    another such module.
 
     Args:
         layer: the first trained layer.
@@ -105,158 +106,135 @@ def constant_modules(layer: nn.Module, run: Callable[[], Any]) -> list[ModuleSlo
     Returns:
         In the order in which they run.
     """
-    sites: list[ModuleSlot] = []
-    constant: list[Tensor] = []  # kept alive, so that no other tensor can take one's identity
-    where = _frozen_leaves(layer)
-
-    def known(value: object) -> bool:
-        return any(value is tensor for tensor in constant)
-
-    def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        constant.append(args[0] if args else kwargs["hidden_states"])
-
-    def after(module: nn.Module, args: tuple, output: object) -> None:
-        if len(args) == 1 and known(args[0]) and isinstance(output, Tensor) and not known(output):
-            constant.append(output)
-            sites.append(where[id(module)])
-
-    hooks = [layer.register_forward_pre_hook(before, with_kwargs=True)]
-    hooks += [module.register_forward_hook(after) for module in layer.modules() if id(module) in where]
-    try:
-        run()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return sites
+    calls = _recorded_calls(layer, run)
+    entry = calls[0].args[0] if calls[0].args else calls[0].kwargs["hidden_states"]
+    return [_slot(layer, name) for name in _constant(layer, calls, 0, [entry])]
 
 
-def settled_modules(layer: nn.Module, run: Callable[[], Any]) -> list[ModuleSlot]:
-    """The modules of a layer that need not run while the layer's input stays the same.
+def skippable_modules(layer: nn.Module, run: Callable[[], object]) -> list[ModuleSlot]:
+    """The modules of the only trained layer that need not run while the layer's input is the same.
 
-    All that runs before the first trained weight is met gives the same in every step, and so does whatever is handed
-    such an output, or the input of the first module that trains, as it is: the frozen matrix beside an adapter, say.
-    What does nothing but prepare that input is left out as a whole: a feed-forward block whose last matrix trains.
+    All modules that run before the first trained one give the same output in every step. So does a frozen module
+    whose argument is such an output, or the first trained module's input: the matrix beside an adapter, for example.
+    A block that only computes that input is replaced entirely: a feed-forward block whose last matrix trains.
 
     Args:
-        layer: the only layer that trains.
+        layer: the only trained layer.
         run: one forward pass through it.
 
     Returns:
         In the order in which they run; none where a trained weight lies in no module that the pass calls.
     """
-    inside = dict(layer.named_modules())
-    holders = {_holder(name, inside) for name, p in layer.named_parameters() if p.requires_grad}
-    calls = _calls(inside, run)
-    if not holders <= {call.name for call in calls}:
+    calls = _recorded_calls(layer, run)
+    trained = {_user_of(layer, name) for name, p in layer.named_parameters() if p.requires_grad}
+    if not trained <= {call.name for call in calls}:
         return []
-    first = next(index for index, call in enumerate(calls) if call.name in holders)
+    first = next(index for index, call in enumerate(calls) if call.name in trained)
     reader = calls[first]
-    feeder = _feeder(reader, calls[:first]) if len(holders) == 1 else None
-    constant: list[object] = []
-    where, sites = _frozen_leaves(layer), []
+    names = _constant(layer, calls, first, [])
+    block = _input_block(reader, calls[:first]) if len(trained) == 1 else None
+    if block is None:
+        return [_slot(layer, name) for name in names]
+    names = [name for name in names if not _inside(name, block) or _inside(name, reader.name)]
+    slot = _slot(layer, block)
+    return [*(_slot(layer, name) for name in names), InputBlock(slot.parent, slot.name, _slot(layer, reader.name))]
+
+
+def _constant(layer: nn.Module, calls: list[Call], first: int, constant: list[object]) -> list[str]:
+    """Names of the frozen innermost modules that ran before call `first`, or read only constant tensors.
+
+    Args:
+        first: index of the call whose first argument is constant too.
+        constant: tensors that never change.
+    """
+    frozen = {
+        name
+        for name, module in layer.named_modules()
+        if next(module.children(), None) is None and not any(p.requires_grad for p in module.parameters())
+    }
+    names, constant = [], list(constant)
+
+    def known(value: object) -> bool:
+        return any(value is tensor for tensor in constant)
+
     for index, call in enumerate(calls):
         if index == first:
             constant += call.args[:1]
-        module, known = inside[call.name], [any(value is tensor for tensor in constant) for value in call.args]
-        if id(module) not in where or not (index < first or known == [True]) or not isinstance(call.output, Tensor):
-            continue
-        if any(call.output is tensor for tensor in constant):
-            continue  # it hands on what it was given: dropout, say
-        constant.append(call.output)
-        if feeder is None or not _below(call.name, feeder) or _below(call.name, reader.name):
-            sites.append(where[id(module)])
-    return (
-        sites
-        if feeder is None
-        else [*sites, InputBlock(*_place(feeder, inside), ModuleSlot(*_place(reader.name, inside)))]
-    )
+        reads_constant = len(call.args) == 1 and known(call.args[0])
+        # A module that returns its argument (dropout, for example) gives nothing new.
+        unchanging = call.name in frozen and (index < first or reads_constant)
+        if unchanging and isinstance(call.output, Tensor) and not known(call.output):
+            constant.append(call.output)
+            names.append(call.name)
+    return names
 
 
-def _calls(inside: dict[str, nn.Module], run: Callable[[], Any]) -> list[Call]:
-    """What a forward pass called of these modules, in the order in which it began them."""
+def _recorded_calls(layer: nn.Module, run: Callable[[], object]) -> list[Call]:
+    """The calls of a layer and its modules in one forward pass, in the order in which they began."""
     calls: list[Call] = []
     open_calls: list[Call] = []
 
-    def begins(name: str) -> Callable[..., None]:
-        def hook(_: nn.Module, args: tuple) -> None:
-            calls.append(Call(name, args))
-            open_calls.append(calls[-1])
+    def begin(name: str, _: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        calls.append(Call(name, args, kwargs))
+        open_calls.append(calls[-1])
 
-        return hook
-
-    def ends(_: nn.Module, _args: tuple, output: object) -> None:
+    def end(_: nn.Module, _args: tuple, output: object) -> None:
         open_calls.pop().output = output
 
-    hooks = [module.register_forward_pre_hook(begins(name)) for name, module in inside.items()]
-    hooks += [module.register_forward_hook(ends) for module in inside.values()]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name, module in layer.named_modules():
+            hook = module.register_forward_pre_hook(functools.partial(begin, name), with_kwargs=True)
+            hooks.callback(hook.remove)
+            hooks.callback(module.register_forward_hook(end).remove)
         run()
-    finally:
-        for hook in hooks:
-            hook.remove()
     return calls
 
 
-def _feeder(reader: Call, before: list[Call]) -> str | None:
-    """The outermost module around the one that trains, below the layer, that gives what that one gives and no more."""
-    around = (call for call in before if call.name and _below(reader.name, call.name))
+def _input_block(reader: Call, before: list[Call]) -> str | None:
+    """The outermost module around the trained one, within the layer, that returns the trained module's output."""
+    around = (call for call in before if call.name and _inside(reader.name, call.name))
     return next((call.name for call in around if call.output is reader.output and len(reader.args) == 1), None)
 
 
-def _below(name: str, above: str) -> bool:
-    return name.startswith(f"{above}.")
+def _inside(name: str, outer: str) -> bool:
+    return name.startswith(f"{outer}.")
 
 
-def _place(name: str, inside: dict[str, nn.Module]) -> tuple[nn.Module, str]:
-    parent, _, last = name.rpartition(".")
-    return inside[parent], last
+def _slot(layer: nn.Module, name: str) -> ModuleSlot:
+    parent, _, leaf = name.rpartition(".")
+    return ModuleSlot(layer.get_submodule(parent), leaf)
 
 
-def _frozen_leaves(layer: nn.Module) -> dict[int, ModuleSlot]:
-    """Where a layer's innermost modules without a trained parameter hang, by the module's identity."""
-    return {
-        id(child): ModuleSlot(parent, name)
-        for parent in layer.modules()
-        for name, child in parent.named_children()
-        if not any(True for _ in child.children()) and not any(p.requires_grad for p in child.parameters())
-    }
-
-
-def _holder(parameter: str, inside: dict[str, nn.Module]) -> str:
-    """The module whose call begins to use a trained parameter: the whole of an adapted layer, else its own module."""
+def _user_of(layer: nn.Module, parameter: str) -> str:
+    """The module whose call begins to use a trained parameter: the adapted linear layer, else its own module."""
     path = parameter.split(".")[:-1]
-    for end in range(1, len(path) + 1):
-        name = ".".join(path[:end])
-        if isinstance(inside[name], BaseTunerLayer):
-            return name
-    return ".".join(path)
+    prefixes = [".".join(path[:end]) for end in range(1, len(path) + 1)]
+    return next((name for name in prefixes if isinstance(layer.get_submodule(name), BaseTunerLayer)), ".".join(path))
 
 
 @contextlib.contextmanager
-def kept(layer: nn.Module, sites: list[ModuleSlot]) -> Iterator[list[Tensor]]:
-    """A list that holds, after one forward pass, the layer's input and what each site's stand-in needs, in order."""
-    states: list[Tensor] = [torch.empty(0)] * (1 + len(sites))
+def recorded(layer: nn.Module, slots: Sequence[ModuleSlot]) -> Iterator[list[Tensor]]:
+    """A list that holds, after a forward pass, the layer's input and what the replacement of each slot needs."""
+    states: list[Tensor] = [torch.empty(0)] * (1 + len(slots))
 
     def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
         states[0] = args[0] if args else kwargs["hidden_states"]
 
-    hooks = [layer.register_forward_pre_hook(before, with_kwargs=True)]
-    hooks += [site.watch(functools.partial(states.__setitem__, place)) for place, site in enumerate(sites, start=1)]
-    try:
+    with contextlib.ExitStack() as hooks:
+        hooks.callback(layer.register_forward_pre_hook(before, with_kwargs=True).remove)
+        for index, slot in enumerate(slots, start=1):
+            hooks.callback(slot.on_call(functools.partial(states.__setitem__, index)).remove)
         yield states
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @contextlib.contextmanager
-def replaced(sites: Sequence[ModuleSlot], stand_ins: Sequence[nn.Module]) -> Iterator[None]:
-    """Puts a stand-in in the place of each site's module, for as long as the context lasts."""
-    originals = [site.module for site in sites]
+def replaced(slots: Sequence[ModuleSlot], replacements: Sequence[nn.Module]) -> Iterator[None]:
+    """Puts a replacement into each slot for as long as the context lasts."""
+    originals = [slot.module for slot in slots]
     try:
-        for site, stand_in in zip(sites, stand_ins, strict=True):
-            setattr(site.parent, site.name, stand_in)
+        for slot, replacement in zip(slots, replacements, strict=True):
+            setattr(slot.parent, slot.name, replacement)
         yield
     finally:
-        for site, original in zip(sites, originals, strict=True):
-            setattr(site.parent, site.name, original)
+        for slot, original in zip(slots, originals, strict=True):
+            setattr(slot.parent, slot.name, original)

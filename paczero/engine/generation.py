@@ -174,8 +174,12 @@ class Generator:
         return sum(layer.linear.weight.nbytes for layer in self._mergeable)
 
     def check(self) -> None:
-        """Compares two records' tokens with the model's own forward pass (`selfcheck.check_generation`)."""
-        check_generation(self)
+        """Compares two records' tokens with the model's own forward pass (`self_check.check_generation`)."""
+        batch = self.batches[-1]
+        generated = self.generate(np.isin(np.arange(self.records), batch))
+        for record in {int(batch[0]), int(batch[-1])}:
+            if generated[record]:
+                check_generation(self.model, self.prompts[record], generated[record])
 
     def sample(self) -> tuple[int, int]:
         """Generates for one batch of middling length, here alone: how many prompt positions and tokens that were."""

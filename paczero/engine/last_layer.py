@@ -1,11 +1,11 @@
 """The last layer, cut down to the positions whose output is read.
 
-Keys and values see every position; what follows attention is computed only where it is read. Where nothing before
-attention's output projection trains, not even that changes from step to step, and attention's output is kept.
+Keys and values are computed at every position, everything behind attention only where it is read. Where nothing
+before attention's output projection trains, the input of that projection never changes and is cached.
 
->>> narrowing = find_narrowing(layer, model)                     # doctest: +SKIP
->>> with narrowed(layer, narrowing, reads):                      # doctest: +SKIP
-...     hidden = model(input_ids).last_hidden_state              # (B, P, D) instead of (B, S, D)
+    narrowing = find_narrowing(layer, model)
+    with narrowed(layer, narrowing, reads):
+        hidden = model(input_ids).last_hidden_state              # (B, P, D) instead of (B, S, D)
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from torch import nn
 
 from paczero.engine.frozen_modules import CachedOutput, ModuleSlot
 
-# Pre-norm decoder layers of a known shape: the norm that attention starts from, attention, its output projection, and
-# the norm that what follows starts from (where there is none, it runs beside attention and sees all positions). In
-# other layers every position is computed.
+# Names in known pre-norm decoder layers: the norm before attention, attention, its output projection, the norm before
+# the feed-forward block (without one, that block runs beside attention and reads all positions). In other layers every
+# position is computed.
 _SHAPES = (
     ("input_layernorm", "self_attn", "o_proj", "post_attention_layernorm"),
     ("self_attn_layer_norm", "self_attn", "out_proj", "final_layer_norm"),
@@ -31,9 +31,9 @@ class Narrowing:
     """The modules of a layer at which it is cut.
 
     Attributes:
-        norm: what attention's input goes through.
-        attention: where the attention module hangs.
-        output: what attention calls its output projection.
+        norm: the norm before attention.
+        attention: the place of the attention module.
+        output: the name of the output projection within attention.
     """
 
     norm: nn.Module
@@ -42,11 +42,11 @@ class Narrowing:
 
     @property
     def projection(self) -> nn.Module:
-        """Attention's output projection, or what stands in for it at the moment."""
+        """Attention's output projection, or its replacement at the moment."""
         return self.attention.module.get_submodule(self.output)
 
     @property
-    def still(self) -> bool:
+    def attention_frozen(self) -> bool:
         """Whether nothing trains before the output projection."""
         inside = {id(p) for p in self.projection.parameters()}
         before = [*self.norm.parameters(), *(p for p in self.attention.module.parameters() if id(p) not in inside)]
@@ -54,7 +54,7 @@ class Narrowing:
 
 
 class CachedAttention(CachedOutput):
-    """Stands in for attention whose output never changes before the projection, which may train."""
+    """Replaces attention: applies the output projection, which may train, to its cached input."""
 
     def __init__(self, projection: nn.Module):
         super().__init__()
@@ -65,7 +65,7 @@ class CachedAttention(CachedOutput):
 
 
 def find_narrowing(layer: nn.Module, model: nn.Module) -> Narrowing | None:
-    """Where to cut a layer; None where its shape is not a known one."""
+    """Where to cut a layer; None for a layer of unknown structure."""
     if getattr(model.config, "do_layer_norm_before", True) is False:
         return None
     for norm, attention, projection, following in _SHAPES:
@@ -85,8 +85,8 @@ def gather(hidden: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
 def narrowed(layer: nn.Module, narrowing: Narrowing, reads: torch.Tensor) -> Iterator[list[torch.Tensor]]:
     """Narrows a layer for as long as the context lasts.
 
-    The layer is handed the read positions as its residual stream, its first norm is handed all of them, and what
-    attention returns is cut to the read positions before the output projection.
+    The layer's residual stream has the read positions only, its first norm reads all positions, and the output of
+    attention is cut to the read positions before the output projection.
 
     Yields:
         A list that holds, after a forward pass, the layer's residual stream (B, P, D) and the projection's input.

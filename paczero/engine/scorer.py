@@ -1,12 +1,11 @@
 """Scores of every record's candidates, with as few token positions as the model allows.
 
-Nothing is computed twice that stays the same: layers below the first trained one, and the frozen modules that take
-their output, run once per record and what they gave is kept (`hidden.HiddenCache`). Nothing is computed that is not
-read: the last layer is narrowed to the positions whose output is needed, and the head to the label words' rows.
+Layers below the first trained one, and the frozen modules that read their output, run once per record; their output
+is kept in a `HiddenCache`. The last layer runs at the positions whose output is read, and the head computes the rows
+of the label words.
 
->>> scorer = Scorer(model, batches, tree, first_layer=29, cache=HiddenCache(2**31, None))  # doctest: +SKIP
->>> scorer.scores().shape                                                                  # doctest: +SKIP
-(600, 2)
+    scorer = Scorer(model, batches, tree, first_layer=29, cache=HiddenCache(2**31, None))
+    scorer.scores()                                                      # float64 (600, 2)
 """
 
 import contextlib
@@ -32,9 +31,9 @@ from paczero.engine.frozen_modules import (
     IdentityLayer,
     ModuleSlot,
     constant_modules,
-    kept,
+    recorded,
     replaced,
-    settled_modules,
+    skippable_modules,
 )
 from paczero.engine.heads import head_of
 from paczero.engine.hidden_cache import HiddenCache
@@ -58,14 +57,14 @@ from paczero.models.offload import is_offloaded
 
 
 @dataclass(frozen=True)
-class Pass:
-    """What goes through the model at once.
+class ModelInputs:
+    """A micro-batch as arguments of the model.
 
     Attributes:
         batch: the records.
-        inputs: what the model is called with.
-        reads: positions whose output is needed, as the model sees them.
-        layout: which positions attend to which, where records are packed.
+        inputs: keyword arguments of the model.
+        reads: positions whose output is needed, in the model's sequence (B, P).
+        layout: which positions attend to which, for packed records.
     """
 
     batch: MicroBatch
@@ -75,25 +74,25 @@ class Pass:
 
 
 class Scorer:
-    """One set of records under one model; each call runs its fixed micro-batches with the weights as they stand.
+    """Scores one set of records under one model; each call uses the current weights and the same micro-batches.
 
     Args:
         model: a transformers causal decoder, plain or wrapped by PEFT, in evaluation mode.
         batches: the records' micro-batches; together they hold records 0 to R − 1.
-        continuations: what may follow each record's prompt.
-        first_layer: the lowest layer that training can change; what lies below is cached.
-        cache: where the hidden states below it stay.
-        progress: called with (batches done, batches in all) while the cache is built.
-        ranks: the processes that share the work; every one of them gets all results.
-        engine: which fast paths may be used.
-        sample_of: the micro-batches that these stand for, where they are a sample to be timed.
+        completions: the tokens that may follow each record's prompt.
+        first_layer: the lowest layer that training can change; the layers below it are cached.
+        cache: keeps the hidden states below it.
+        progress: called with (batches done, total) while the cache is built.
+        group: the processes that share the work; each gets all results.
+        engine: the fast paths that may be used.
+        sample_of: all micro-batches of the run, where `batches` is a sample that is timed.
     """
 
     def __init__(
         self,
         model: nn.Module,
         batches: list[MicroBatch],
-        continuations: Completions,
+        completions: Completions,
         *,
         first_layer: int = 0,
         cache: HiddenCache | None = None,
@@ -104,60 +103,64 @@ class Scorer:
     ):
         self.model = plain(model)
         self.engine = engine or EngineConfig()
-        self.batches, self.continuations, self.group = batches, continuations, group
+        self.batches, self.completions, self.group = batches, completions, group
         self.records = sum(len(batch.records) for batch in batches)
         self.found = find_layers(model)
         self.device = next(self.model.parameters()).device
-        self._head = head_of(self.model, continuations)
+        self._head = head_of(self.model, completions)
         self.first_layer = first_layer if self.engine.cache else 0
         narrowing = find_narrowing(self.found.layers[-1], self.model) if self.engine.narrowing else None
         self._narrowing = narrowing
         self.cache = cache if self.first_layer > 0 else None
-        # Attention is kept whole where nothing in it changes; the cache then has the read positions only.
-        alone = self.cache is not None and self.first_layer == len(self.found.layers) - 1
-        self._still = alone and narrowing is not None and narrowing.still
-        groups = grouped(batches) if self._still else [[batch] for batch in batches]
-        mine = group.shard([sum(batch.positions for batch in members) for members in groups])
-        self._members = [groups[index] for index in mine]
-        self._passes = [joined(members) if self._still else members[0] for members in self._members]
+        # Where nothing in attention trains, its output is cached, at the read positions only.
+        only_last = self.cache is not None and self.first_layer == len(self.found.layers) - 1
+        self._attention_cached = only_last and narrowing is not None and narrowing.attention_frozen
+        groups = grouped(batches) if self._attention_cached else [[batch] for batch in batches]
+        shard = group.shard([sum(batch.positions for batch in members) for members in groups])
+        self._members = [groups[index] for index in shard]
+        self._passes = [joined(members) if self._attention_cached else members[0] for members in self._members]
         self._constant: list[ModuleSlot] = []
-        self._attention = CachedAttention(narrowing.projection) if narrowing is not None and self._still else None
+        self._attention = (
+            CachedAttention(narrowing.projection) if narrowing is not None and self._attention_cached else None
+        )
         if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
-            self._settle(self.cache)
-        given = {id(site.module) for site in self._constant}
-        positions = sum(int(batch.starts[-1]) if self._still else batch.positions for batch in sample_of or batches)
+            self._cache_skippable(self.cache)
+        constant = {id(slot.module) for slot in self._constant}
+        positions = sum(
+            int(batch.starts[-1]) if self._attention_cached else batch.positions for batch in sample_of or batches
+        )
         self._mergeable = (
-            find_mergeable(self.model, positions=positions, skip=lambda base: id(base) in given)
+            find_mergeable(self.model, positions=positions, skip=lambda base: id(base) in constant)
             if self.engine.merge
             else []
         )
 
-    # -- what callers ask for ------------------------------------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------------------------------------
 
     def scores(self, wanted: np.ndarray | None = None) -> np.ndarray:
-        """Mean token log-probability of every continuation, of label words up to a constant per record.
+        """Mean token log-probability of every completion; of label words, up to a constant per record.
 
         Args:
-            wanted: records to score (R,) bool; all where left out. The others' rows are not computed and stay 0.
+            wanted: records to score (R,) bool; all by default. The rows of others are not computed and stay 0.
 
         Returns:
             float64 (R, C).
         """
-        out = np.zeros((self.records, self.continuations.columns))
+        out = np.zeros((self.records, self.completions.columns))
         for batch, hidden in self._outputs(wanted):
             out[batch.records] = self._head.scores(hidden, batch).double().cpu().numpy()
         return self.group.sum(out)
 
     def features(self) -> np.ndarray:
-        """Output of the last layer at the end of each prompt, after the final norm: float32 (R, D)."""
+        """Output of the final norm at the last token of each prompt: float32 (R, D)."""
         out = np.zeros((self.records, self.model.config.get_text_config().hidden_size), dtype=np.float32)
         for batch, hidden in self._outputs(None):
             out[batch.records] = hidden[torch.from_numpy(batch.starts[:-1])].float().cpu().numpy()
         return self.group.sum(out)
 
     def partition(self) -> str:
-        """A hash of the micro-batches, on whose bounds the last bits of scores depend."""
+        """SHA-256 (hex) of the micro-batches; the last bits of scores depend on them."""
         digest = hashlib.sha256()
         for batch in self.batches:
             digest.update(batch.records.tobytes() + batch.input_ids.tobytes())
@@ -174,12 +177,12 @@ class Scorer:
         return sum(batch.tokens for batch in self.batches)
 
     def fill_up(self) -> int:
-        """Repeats a lone micro-batch until a pass is full, so that its time says what a large pool's takes.
+        """Repeats a single micro-batch until a pass is full, so that its time predicts that of a large pool.
 
         Returns:
-            How many times the rows are there now; 1 where a pass holds no more than a micro-batch.
+            How many times the rows are repeated; 1 where a pass holds one micro-batch.
         """
-        times = KEPT_ROWS // int(self.batches[0].starts[-1]) if self._still else 1
+        times = KEPT_ROWS // int(self.batches[0].starts[-1]) if self._attention_cached else 1
         if times > 1 and self.cache is not None:
             self._passes = [joined(self.batches * times)]
             along = int(self._passes[0].packed)
@@ -187,40 +190,50 @@ class Scorer:
         return max(times, 1)
 
     def paths(self) -> dict[str, str]:
-        """The fast paths that this model and these records allow, and what each of them does here."""
-        said = {}
+        """The fast paths in use -> what each does here."""
+        paths = {}
         if self.cache is not None:
-            also = " and attention's output above them" if self._still else ""
-            also += f" and that of {len(self._constant)} frozen modules" if self._still and self._constant else ""
-            said["cache"] = (
+            also = " and attention's output above them" if self._attention_cached else ""
+            also += (
+                f" and that of {len(self._constant)} frozen modules"
+                if self._attention_cached and self._constant
+                else ""
+            )
+            paths["cache"] = (
                 f"{self.first_layer} of {len(self.found.layers)} layers run once; their output{also} is kept"
             )
         if self.batches and self.batches[0].packed:
-            said["packing"] = "records lie end to end, no padding"
+            paths["packing"] = "records lie end to end, no padding"
         if self.batches and self.batches[0].prefix:
-            said["prefix"] = f"{self.batches[0].prefix} tokens that all prompts begin with, once a micro-batch"
+            paths["prefix"] = f"{self.batches[0].prefix} tokens that all prompts begin with, once a micro-batch"
         if self._narrowing is not None:
-            said["narrowing"] = "behind attention the last layer runs where it is read"
+            paths["narrowing"] = "behind attention the last layer runs where it is read"
         if self._mergeable:
-            said["merge"] = f"{len(self._mergeable)} adapters are added to their matrices before a pass"
+            paths["merge"] = f"{len(self._mergeable)} adapters are added to their matrices before a pass"
         if waiting := sum(is_offloaded(layer) for layer in self.found.layers):
-            said["offload"] = f"{waiting} of {len(self.found.layers)} layers wait, and come when it is their turn"
-        return said
+            paths["offload"] = f"{waiting} of {len(self.found.layers)} layers wait, and come when it is their turn"
+        return paths
 
     @property
     def merged_bytes(self) -> int:
-        """What the sums of matrices and adapters take, in bytes."""
+        """Bytes of the matrices that adapters are merged into."""
         return sum(layer.linear.weight.nbytes for layer in self._mergeable)
 
     def check(self) -> None:
-        """Compares two records' scores with the model's own forward pass (`selfcheck.check_scores`)."""
-        check_scores(self)
+        """Compares two records' scores with the model's own forward pass (`self_check.check_scores`)."""
+        batch = self.batches[-1]
+        scores = self.scores(np.isin(np.arange(self.records), batch.records))
+        for row in {0, len(batch.records) - 1}:
+            record = batch.records[row]
+            prompt = batch.input_ids[row, : int(batch.reads[row, 0]) + 1].tolist()
+            completions = [self.completions.follows(record, column) for column in range(self.completions.columns)]
+            check_scores(self.model, prompt, completions, scores[record], relative=self.completions.relative)
 
     # -- one pass ------------------------------------------------------------------------------------------------------
 
     def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[MicroBatch, torch.Tensor]]:
-        """Per pass the records and the model's output at the positions that are read, those of all rows (n, D)."""
-        with torch.inference_mode(), merging(self._mergeable), self._standing_in() as stand_ins:
+        """For each pass: the records, and the model's output at the read positions of all rows (n, D)."""
+        with torch.inference_mode(), merging(self._mergeable), self._cached_modules() as replacements:
             for index, batch in enumerate(self._passes):
                 rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
                 if rows is not None and len(rows) == 0:
@@ -230,38 +243,38 @@ class Scorer:
                 if rows is not None and len(rows) < len(batch.records):
                     chosen = batch.take(rows)
                     states = [part_of(state, batch, rows) for state in states]
-                for stand_in, state in zip(stand_ins, states, strict=True):
-                    stand_in.output = state.to(self.device)  # beyond the cache's limit they lie in host memory
+                for replacement, state in zip(replacements, states, strict=True):
+                    replacement.output = state.to(self.device)  # states beyond the limit lie in host memory
                 yield chosen, self._run(self._prepared(chosen))
 
-    def _run(self, one: Pass) -> torch.Tensor:
-        with packed(self.model, one.layout):
+    def _run(self, prepared: ModelInputs) -> torch.Tensor:
+        with packed(self.model, prepared.layout):
             if self._narrowing is None:
-                return flat(gather(self._decode(one.inputs), one.reads), one.batch)
-            if self._still:
-                return flat(self._decode(one.inputs), one.batch)
-            with narrowed(self.found.layers[-1], self._narrowing, one.reads):
-                return flat(self._decode(one.inputs), one.batch)
+                return flat(gather(self._decode(prepared.inputs), prepared.reads), prepared.batch)
+            if self._attention_cached:
+                return flat(self._decode(prepared.inputs), prepared.batch)
+            with narrowed(self.found.layers[-1], self._narrowing, prepared.reads):
+                return flat(self._decode(prepared.inputs), prepared.batch)
 
     def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         return self.model.base_model(**inputs, use_cache=False).last_hidden_state
 
-    # -- shortcuts -----------------------------------------------------------------------------------------------------
+    # -- the cache -----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _standing_in(self) -> Iterator[list[CachedOutput | CachedInput]]:
-        """Puts the cache in the place of all that stays the same, for as long as the context lasts."""
+    def _cached_modules(self) -> Iterator[list[CachedOutput | CachedInput]]:
+        """Replaces all modules whose output is cached, for as long as the context lasts; yields the replacements."""
         if self.cache is None:
             yield []
             return
-        given, skipped = CachedOutput(), [IdentityLayer() for _ in range(self.first_layer - 1)]
-        layers = [given, *skipped, *self.found.layers[self.first_layer :]]
-        sites = list(self._constant)
-        stand_ins: list[CachedOutput | CachedInput] = [site.stand_in() for site in sites]
+        below, skipped = CachedOutput(), [IdentityLayer() for _ in range(self.first_layer - 1)]
+        layers = [below, *skipped, *self.found.layers[self.first_layer :]]
+        slots = list(self._constant)
+        replacements: list[CachedOutput | CachedInput] = [slot.replacement() for slot in slots]
         if self._attention is not None and self._narrowing is not None:
-            sites, stand_ins = [self._narrowing.attention, *sites], [self._attention, *stand_ins]
-        with self._layers(layers), replaced(sites, stand_ins):
-            yield [given, *stand_ins]
+            slots, replacements = [self._narrowing.attention, *slots], [self._attention, *replacements]
+        with self._layers(layers), replaced(slots, replacements):
+            yield [below, *replacements]
 
     @contextlib.contextmanager
     def _layers(self, layers: list[nn.Module]) -> Iterator[None]:
@@ -274,64 +287,64 @@ class Scorer:
     @torch.inference_mode()
     def _fill_cache(self, cache: HiddenCache, progress: Callable[[int, int], None] | None) -> None:
         first = self.found.layers[self.first_layer]
-        if not self._still:
-            self._constant = constant_modules(first, lambda: self._below(self._prepared(self._passes[0])))
+        if not self._attention_cached:
+            self._constant = constant_modules(first, lambda: self._run_below(self._prepared(self._passes[0])))
         above = (IdentityLayer() for _ in range(len(self.found.layers) - self.first_layer - 1))
-        done, of = 0, sum(map(len, self._members))
+        done, total = 0, sum(map(len, self._members))
 
         def compute(index: int) -> list[torch.Tensor]:
             nonlocal done
             parts, whole = [], self._passes[index]
             for batch in self._members[index]:
-                one = self._prepared(batch)
-                with self._keeping(first, one) as states:
-                    self._below(one)
-                parts.append([flat(state, batch) for state in states] if self._still else states)
+                prepared = self._prepared(batch)
+                with self._recording(first, prepared) as states:
+                    self._run_below(prepared)
+                parts.append([flat(state, batch) for state in states] if self._attention_cached else states)
                 done += 1
                 if progress is not None:
-                    progress(done, of)
-            if not self._still:
+                    progress(done, total)
+            if not self._attention_cached:
                 return parts[0]
             rows = (1, -1) if whole.packed else whole.reads.shape
             return [torch.cat(same).view(*rows, same[0].shape[-1]) for same in zip(*parts, strict=True)]
 
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
-            cache.fill(self._key(), [batch.positions for batch in self._passes], compute, self.device)
+            cache.fill(self._key(), len(self._passes), compute, self.device)
 
     @torch.inference_mode()
-    def _settle(self, cache: HiddenCache) -> None:
-        """Behind attention that is kept, keeps also what frozen modules give, where memory allows.
+    def _cache_skippable(self, cache: HiddenCache) -> None:
+        """Caches the output of frozen modules behind cached attention too, where memory allows.
 
-        Made anew at each start: it takes one pass through the last layer alone.
+        Computed at each start: it takes one pass through the last layer.
         """
-        if not self._still:
+        if not self._attention_cached:
             return
         layer = self.found.layers[-1]
-        with self._standing_in() as stand_ins:
+        with self._cached_modules() as replacements:
 
             def run(index: int) -> None:
-                for stand_in, state in zip(stand_ins, cache.states[index], strict=True):
-                    stand_in.output = state.to(self.device)
+                for replacement, state in zip(replacements, cache.states[index], strict=True):
+                    replacement.output = state.to(self.device)
                 self._decode(self._prepared(self._passes[index]).inputs)
 
-            sites = settled_modules(layer, lambda: run(0))
-            with kept(layer, sites) as found:
+            slots = skippable_modules(layer, lambda: run(0))
+            with recorded(layer, slots) as found:
                 run(0)
-            first = cache.states[0][0]  # what a family lays out otherwise cannot be cut to some records alike
-            alike = [state.shape[:-1] == first.shape[:-1] for state in found[1:]]
-            sites = list(itertools.compress(sites, alike))
-            width = sum(state.shape[-1] for state in [*cache.states[0], *itertools.compress(found[1:], alike)])
+            first = cache.states[0][0]  # other shapes could not be cut to some of the records
+            same_shape = [state.shape[:-1] == first.shape[:-1] for state in found[1:]]
+            slots = list(itertools.compress(slots, same_shape))
+            width = sum(state.shape[-1] for state in [*cache.states[0], *itertools.compress(found[1:], same_shape)])
             rows = sum(states[0].shape[:-1].numel() for states in cache.states)
             if rows * width * first.element_size() > cache.limit:
                 return
             for index, states in enumerate(cache.states):
-                with kept(layer, sites) as found:
+                with recorded(layer, slots) as found:
                     run(index)
                 cache.states[index] = [*states, *found[1:]]
-        self._constant = sites
+        self._constant = slots
 
     def _key(self) -> dict[str, Any]:
-        """All that the kept states depend on beside the base model."""
+        """Everything that the cached states depend on beside the base model."""
         digest = hashlib.sha256()
         for members in self._members:
             for batch in members:
@@ -343,27 +356,27 @@ class Scorer:
             "joined": [len(members) for members in self._members],
             "packed": [self.batches[0].packed, self.batches[0].prefix],
             "first_layer": self.first_layer,
-            "still": self._still,
+            "attention_cached": self._attention_cached,
             "trained": [name for name, parameter in first.named_parameters() if parameter.requires_grad],
             "model": [type(self.model).__name__, str(self.model.dtype), self.device.type],
             "versions": [torch.__version__, transformers.__version__],
         }
 
-    def _below(self, one: Pass) -> None:
-        with packed(self.model, one.layout):
-            self._decode(one.inputs)
+    def _run_below(self, prepared: ModelInputs) -> None:
+        with packed(self.model, prepared.layout):
+            self._decode(prepared.inputs)
 
-    def _keeping(self, first: nn.Module, one: Pass) -> AbstractContextManager[list[torch.Tensor]]:
-        """A list of what stays the same, filled by a forward pass: first what stands in for the layers below."""
-        if self._still and self._narrowing is not None:
-            return narrowed(first, self._narrowing, one.reads)
-        return kept(first, self._constant)
+    def _recording(self, first: nn.Module, prepared: ModelInputs) -> AbstractContextManager[list[torch.Tensor]]:
+        """A list of the states to cache, filled by a forward pass; the first replaces the layers below."""
+        if self._attention_cached and self._narrowing is not None:
+            return narrowed(first, self._narrowing, prepared.reads)
+        return recorded(first, self._constant)
 
-    def _prepared(self, batch: MicroBatch) -> Pass:
-        """A micro-batch on the device, for the time of its use: masks of long records would fill the memory."""
+    def _prepared(self, batch: MicroBatch) -> ModelInputs:
+        """A micro-batch on the device, made for each use: the masks of long records would fill the memory."""
         if batch.packed:
             reads = torch.from_numpy(packed_reads(batch)[batch.real_reads][None]).to(self.device)
-            return Pass(
+            return ModelInputs(
                 batch, packed_inputs(batch, self.device), reads, layout_of(batch, self.device, self.model.dtype)
             )
         mask = None
@@ -377,4 +390,4 @@ class Scorer:
             "attention_mask": mask,
             "position_ids": positions,
         }
-        return Pass(batch, inputs, torch.from_numpy(batch.reads).to(self.device), None)
+        return ModelInputs(batch, inputs, torch.from_numpy(batch.reads).to(self.device), None)

@@ -1,85 +1,74 @@
-"""The shortcuts compared with the model's own forward pass, before hours are spent on it.
-
-They are compared on two records: the longest, where sliding windows and positions show, and the one most padded beside
-it. An architecture that does something that the shortcuts do not reproduce is refused here.
-"""
-
-from typing import TYPE_CHECKING
+"""Compares what the fast paths compute with the model's own forward pass, one sequence without padding at a time."""
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from paczero.errors import PACZeroError
-
-if TYPE_CHECKING:
-    from paczero.engine.generation import Generator
-    from paczero.engine.scorer import Scorer
-
 
 _TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 
 
-@torch.inference_mode()
-def check_scores(scorer: "Scorer") -> None:
-    """Compares scores with those of a sequence of its own for each continuation.
+def check_scores(
+    model: PreTrainedModel, prompt: list[int], completions: list[list[int]], scores: np.ndarray, *, relative: bool
+) -> None:
+    """Compares the scores of one record's completions.
+
+    Args:
+        prompt: the record's tokens.
+        completions: the tokens of each completion.
+        scores: mean token log-probability of each (C,), as the fast paths compute it.
+        relative: whether the scores are exact only up to a constant of the record.
 
     Raises:
-        PACZeroError: they differ; or the model overflows in its type.
+        PACZeroError: they differ; or the model overflows in its dtype.
     """
-    batch, model = scorer.batches[-1], scorer.model
-    wanted = np.zeros(scorer.records, dtype=bool)
-    wanted[batch.records] = True
-    scores = scorer.scores(wanted)
-    for row in {0, len(batch.records) - 1}:
-        got = scores[batch.records[row]]
-        prompt = batch.input_ids[row, : int(batch.reads[row, 0]) + 1].tolist()
-        follows = [scorer.continuations.follows(batch.records[row], column) for column in range(len(got))]
-        slow = np.array([_slow_score(scorer, prompt, tokens) for tokens in follows])
-        if not np.isfinite(slow).all():
-            raise PACZeroError(
-                f"dtype: the model's own forward pass is not finite in {model.dtype}; expected finite scores; "
-                "use --dtype float32 or bfloat16"
-            )
-        differences = got - slow
-        if scorer.continuations.relative:
-            differences = differences - differences[0]
-        apart, scale = float(np.abs(differences).max()), max(1.0, float(np.abs(slow).max()))
-        if not apart <= _TOLERANCE[model.dtype] * scale:
-            raise PACZeroError(
-                f"model: {type(model).__name__} scores a record {apart:.3g} apart from its own forward pass; "
-                "this architecture is not supported by the fast paths in use; try --engine.packing false, then "
-                "--engine.narrowing false"
-            )
+    expected = np.array([float(np.mean(_log_probabilities(model, prompt, tokens))) for tokens in completions])
+    if not np.isfinite(expected).all():
+        raise PACZeroError(
+            f"dtype: the model's own forward pass is not finite in {model.dtype}; expected finite scores; "
+            "use --dtype float32 or bfloat16"
+        )
+    differences = scores - expected
+    if relative:
+        differences = differences - differences[0]
+    difference, scale = float(np.abs(differences).max()), max(1.0, float(np.abs(expected).max()))
+    if not difference <= _TOLERANCE[model.dtype] * scale:
+        raise PACZeroError(
+            f"model: {type(model).__name__} scores a record {difference:.3g} apart from its own forward pass; "
+            "this architecture is not supported by the fast paths in use; try --engine.packing false, then "
+            "--engine.narrowing false"
+        )
 
 
-def _slow_score(scorer: "Scorer", prompt: list[int], tokens: list[int]) -> float:
-    ids = torch.tensor([prompt + tokens[:-1]], device=scorer.device)
-    logs = scorer.model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(dim=-1)
-    return float(np.mean([float(logs[len(prompt) - 1 + i, token]) for i, token in enumerate(tokens)]))
+def check_generation(model: PreTrainedModel, prompt: list[int], tokens: list[int]) -> None:
+    """Checks that each generated token is the most probable one, up to rounding.
 
-
-@torch.inference_mode()
-def check_generation(generator: "Generator") -> None:
-    """Compares generated tokens with one pass over prompt and tokens: each must be the most probable, to rounding.
+    Args:
+        prompt: the record's tokens.
+        tokens: the generated tokens, one or more.
 
     Raises:
         PACZeroError: one is not.
     """
-    batch, model = generator.batches[-1], generator.model
-    wanted = np.zeros(generator.records, dtype=bool)
-    wanted[batch] = True
-    found = generator.generate(wanted)
-    for record in {int(batch[0]), int(batch[-1])}:
-        prompt, tokens = generator.prompts[record], found[record]
-        if not tokens:
-            continue
-        ids = torch.tensor([prompt + tokens[:-1]], device=generator.device)
-        logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :].float()
-        below = logits.max(dim=-1).values - logits[torch.arange(len(tokens)), torch.tensor(tokens)]
-        apart, scale = float(below.max()), max(1.0, float(logits.abs().max()))
-        if not apart <= _TOLERANCE[model.dtype] * scale:
-            raise PACZeroError(
-                f"model: {type(model).__name__} generates a token that its own forward pass puts {apart:.3g} below the "
-                "best; this architecture is not supported for generation; try --engine.prefix false, then "
-                "--dtype float32"
-            )
+    logits = _logits(model, prompt, tokens)
+    below = logits.max(dim=-1).values - logits[torch.arange(len(tokens)), torch.tensor(tokens)]
+    difference, scale = float(below.max()), max(1.0, float(logits.abs().max()))
+    if not difference <= _TOLERANCE[model.dtype] * scale:
+        raise PACZeroError(
+            f"model: {type(model).__name__} generates a token that its own forward pass puts {difference:.3g} below "
+            "the best; this architecture is not supported for generation; try --engine.prefix false, then "
+            "--dtype float32"
+        )
+
+
+def _log_probabilities(model: PreTrainedModel, prompt: list[int], tokens: list[int]) -> list[float]:
+    logs = _logits(model, prompt, tokens).log_softmax(dim=-1)
+    return [float(logs[index, token]) for index, token in enumerate(tokens)]
+
+
+@torch.inference_mode()
+def _logits(model: PreTrainedModel, prompt: list[int], tokens: list[int]) -> torch.Tensor:
+    """Logits at the positions that predict `tokens`, float32 (T, V)."""
+    ids = torch.tensor([prompt + tokens[:-1]], device=next(model.parameters()).device)
+    return model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :].float()

@@ -32,7 +32,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from paczero.config import PACZeroConfig
 from paczero.data.encoding import Records, encode_records, notes_on, read_pool, read_records
 from paczero.data.metrics import METRIC_OF_KIND
-from paczero.distributed.base import join
+from paczero.distributed import join
 from paczero.engine.cost import Cost, estimate
 from paczero.engine.generation import Generator
 from paczero.engine.scorer import Scorer
@@ -207,7 +207,7 @@ class PACZeroTrainer:
             PACZeroError: the directory is in use, not empty, or holds no run to resume.
             IntegrityError: what is in it does not belong to this pool, model and settings, or was changed.
         """
-        with contextlib.ExitStack() as held, self.group.watched():
+        with contextlib.ExitStack() as held, self.group.detect_lost_ranks():
             self.group.on_main(lambda: self._open(held, resume=resume_from_checkpoint))
             return self._train()
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paczero.distributed.base import SINGLE_PROCESS, balanced, join, world
+from paczero.distributed import join
+from paczero.distributed.base import SINGLE_PROCESS, balanced, world
 from paczero.errors import PACZeroError
 
 Launch = Callable[..., Any]
@@ -73,10 +74,10 @@ def test_what_travels(launcher: Launch, size: int) -> None:
 @pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("agent", [True, False])
 def test_one_fails_by_itself(launcher: Launch, rank: int, agent: bool) -> None:
-    """The others hear of it within seconds, and leave what is to be said to it."""
+    """The others end too, and leave the report to the rank that failed."""
     done = launcher("fail", 3, rank=rank, agent=agent)
     assert done.status == [1, 1, 1], done.err
     assert done.results[rank]["said"] == ["OSError", "disk full"]
     for other in {0, 1, 2} - {rank}:
         assert done.results[other]["said"] == ["RemoteRankError", f"rank {rank} ended: disk full"]
-        assert done.results[other]["took"] < 10 and done.results[other]["code"] == 1
+        assert done.results[other]["code"] == 1

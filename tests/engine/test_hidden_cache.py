@@ -23,7 +23,7 @@ def filled(directory: Path, limit: int = 0, stop: int | None = None) -> tuple[Hi
         return [state.clone() for state in STATES[index]]
 
     cache = HiddenCache(limit, directory)
-    cache.fill({"records": "these"}, [3, 5], compute, torch.device("cpu"))
+    cache.fill({"records": "these"}, 2, compute, torch.device("cpu"))
     return cache, computed
 
 
@@ -80,7 +80,7 @@ def test_two_that_fill_the_same_one_at_once_do_not_meet(tmp_path: Path) -> None:
         for path in tmp_path.iterdir():
             path.unlink()
         cache = HiddenCache(limit, tmp_path)
-        cache.fill({"records": "these"}, [3, 5], compute, torch.device("cpu"))
+        cache.fill({"records": "these"}, 2, compute, torch.device("cpu"))
         assert same(cache) and same(inner[0])
         later, computed = filled(tmp_path, limit)
         assert same(later) and computed == []
@@ -103,14 +103,15 @@ def test_what_a_killed_process_left_goes_in_time(tmp_path: Path) -> None:
 def test_without_a_directory_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     cache = HiddenCache(0, None)
-    cache.fill({}, [3, 5], lambda index: STATES[index], torch.device("cpu"))
+    cache.fill({}, 2, lambda index: STATES[index], torch.device("cpu"))
     assert same(cache) and not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_said_before_it_is_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         filled(tmp_path)
+    assert not list(tmp_path.iterdir())
