@@ -2,16 +2,16 @@
 
 >>> import tempfile
 >>> from pathlib import Path
->>> place = Path(tempfile.mkdtemp()) / "journal.jsonl"
->>> journal = Journal.create(place, {"seed": 0})
+>>> path = Path(tempfile.mkdtemp()) / "journal.jsonl"
+>>> journal = Journal.create(path, {"seed": 0})
 >>> journal.append({"t": 0, "y": [1]})
->>> Journal.open(place, {"seed": 0}).entries
+>>> Journal.open(path, {"seed": 0}).entries
 [{'t': 0, 'y': [1]}]
 
-A resumed run takes its bits from here and never draws a written one again. Line 1 is the header, each later line one
-step, numbered from 0 without a gap. Every line carries `chain`, the SHA-256 over the chain of the line before and the
-line's own canonical form, so that a line changed, moved or left out is noticed. A half line at the end, which a killed
-process may leave, is cut off: the update that it announced did not happen.
+A resumed run takes its bits from here and never draws a written one again. Line 1 is the header, each later line is one
+step, numbered from 0 without a gap. Every line has a key `chain`: the SHA-256 over the chain of the line before and the
+line's own canonical form. It detects a line that was changed, moved or left out. A killed process may leave an
+incomplete line at the end. It is cut off, since the update that follows a line did not happen.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paczero.errors import IntegrityError, PACZeroError
+from paczero.errors import IntegrityError
 from paczero.utils.io import append_line, canonical, create_whole, cut, parse_line, read_lines
 
 FORMAT = "paczero-journal/1"
@@ -58,7 +58,7 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path | str, header: Mapping[str, Any] | None = None) -> "Journal":
-        """Reads a journal and cuts a half line at its end off the file.
+        """Reads a journal and cuts an incomplete last line off the file.
 
         Args:
             header: what the header must be; any is accepted where left out.
@@ -109,15 +109,13 @@ def _check_step(entry: Mapping[str, Any], step: int, where: str) -> None:
 
 
 def _linked(content: dict[str, Any], previous: str) -> tuple[bytes, str]:
-    """A line with its chain in it, and that chain."""
-    if "chain" in content:
-        raise PACZeroError("journal: the key 'chain' is the journal's own; leave it out")
+    """A line with its chain, and the chain."""
     chain = hashlib.sha256(previous.encode() + canonical(content)).hexdigest()
     return canonical(content | {"chain": chain}), chain
 
 
 def _unlinked(line: bytes, previous: str, where: str) -> tuple[dict[str, Any], str]:
-    """A line's content and chain, the chain checked."""
+    """A line's content, and its chain, which is checked."""
     content = parse_line(line, where)
     found = content.pop("chain", None)
     chain = hashlib.sha256(previous.encode() + canonical(content)).hexdigest()
@@ -127,7 +125,7 @@ def _unlinked(line: bytes, previous: str, where: str) -> tuple[dict[str, Any], s
 
 
 def _compare(found: dict[str, Any], expected: Mapping[str, Any], path: Path) -> None:
-    """Refuses another header and names the keys that differ."""
+    """Raises IntegrityError, with the keys that differ, where the headers are not the same."""
     differing = [
         key
         for key in sorted(set(found) | set(expected))

@@ -4,32 +4,21 @@
 >>> membership.shape, membership.sum(axis=1).tolist()
 ((6, 4), [2, 2, 2, 2, 2, 2])
 
-Every bound on what is learnt about a unit holds for any family of which each unit is in half of the members; what
-the family changes is how often the candidates agree, and so what a step costs (or how often it is a coin):
+Every bound on what is learnt about a unit holds for any family in which each unit is in half of the candidates. The
+family decides how often the candidates agree, and so what a step costs, or how often it is a coin:
 
-- `random`: each unit's half is independent of the others' (the paper's, arXiv 2605.06505);
-- `paired`: units of a label that are alike form pairs, and every candidate takes one of each pair;
-- `balanced`: complementary halves chosen to resemble each other (after the discrepancy designs of experiments; see
-  Harshaw, Sävje, Spielman & Zhang 2024, "Balancing covariates in randomized experiments with the Gram–Schmidt walk").
+- `random`: each unit's half is independent of the others' (the paper's, arXiv 2605.06505).
+- `paired`: units of a label that are alike form pairs, and every candidate takes one of each pair.
+- `balanced`: complementary halves that resemble each other (after the discrepancy designs of experiments; see Harshaw,
+  Sävje, Spielman & Zhang 2024, "Balancing covariates in randomized experiments with the Gram–Schmidt walk").
 
 All are functions of public values: the seed, features of the base model, and the pool, which is known to everyone here.
-So the candidates are fixed before the secret is drawn, also where they are computed after its file was written.
-
-How each family of candidate subsets is made; called by `subsets.draw_subsets`, which says what they are for.
-
->>> import numpy as np
->>> halves = random(3, 4, generator(0, "random"))
->>> pairs = paired(4, [np.arange(2)], np.ones((2, 1), dtype=np.float32), generator(0, "paired"))
->>> bool((pairs[0] == ~pairs[1]).all())
-True
-
-Memory stays at a small multiple of the features for any number of units: similarities are taken in blocks and only each
-unit's nearest are kept.
+So the candidates do not depend on the secret, whichever of the two is computed first. Memory stays at a small multiple
+of the features for any number of units: similarities are computed in blocks, and only the nearest units are kept.
 """
 
-import operator
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +26,18 @@ import numpy.typing as npt
 from paczero.errors import PACZeroError
 
 Family = Literal["random", "paired", "balanced"]
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
 
-_PART = 0x50415254  # keeps the draw of a step's units apart from every other use of the seed
+# Each keeps one use of the public seed apart from all others.
+_PURPOSES = {"random": 0x52414E44, "paired": 0x50414952, "balanced": 0x42414C41, "units of a step": 0x50415254}
+_NEAREST = 24  # candidates for a partner, per unit and round
+_LARGEST_CELL = 12288  # units compared all with all; more are first split by random cuts
+_SIMILARITIES = 2**22  # at a time: 16 MB
+_REDUCED = 64  # dimensions of features per label, and of pilots
+_SWEEPS = 10
+_BLOCK = 32  # units whose mutual products are computed at once
 
 
 def draw_subsets(
@@ -50,7 +49,7 @@ def draw_subsets(
     features: npt.ArrayLike | None = None,
     labels: npt.ArrayLike | None = None,
     pilots: npt.ArrayLike | None = None,
-) -> npt.NDArray[np.bool_]:
+) -> Bools:
     """Draws which unit is in which candidate.
 
     Args:
@@ -58,69 +57,64 @@ def draw_subsets(
         subsets: M, even, >= 2.
         seed: public, >= 0. The result is a function of the arguments.
         family: `random`, `paired` or `balanced`.
-        features: (N, D) what the base model makes of each unit; `paired` and `balanced` need these or pilots.
-        labels: (N,) integers; units are compared within a label. All are alike where left out.
+        features: (N, D) the base model's hidden state of each unit; `paired` and `balanced` need these or pilots.
+        labels: (N,) integers; units are compared within a label. Without them all units have the same label.
         pilots: (N, P) derivatives along P public directions at the base model, clipped as the mechanism clips.
 
     Returns:
         bool (N, M); each row sums to M/2.
 
     Raises:
-        PACZeroError: (a ValueError) an argument out of range, of another shape, or not finite.
+        PACZeroError: an argument out of range, of another shape, or not finite.
     """
-    units, subsets, seed = _whole("units", units, 1), _whole("subsets", subsets, 2), _whole("seed", seed, 0)
-    if subsets % 2:
-        raise PACZeroError(
-            f"subsets: {subsets} was given; expected an even number, so that each unit is in half of them"
-        )
-    if family not in ("random", "paired", "balanced"):
-        raise PACZeroError(f"family: {family!r} was given; expected 'random', 'paired' or 'balanced'")
+    if units < 1:
+        raise PACZeroError(f"units: {units!r} was given; expected 1 or more")
+    if subsets < 2 or subsets % 2:
+        raise PACZeroError(f"subsets: {subsets!r} was given; expected an even number, 2 or more")
+    if family not in get_args(Family):
+        raise PACZeroError(f"family: {family!r} was given; expected one of {', '.join(get_args(Family))}")
+    rng = _generator(seed, family)
     if family == "random":
-        return random(units, subsets, generator(seed, family))
-    known, pilot_values = _matrix("features", features, units), _matrix("pilots", pilots, units)
-    groups = _groups(labels, units)
-    rng = generator(seed, family)
-    if family == "balanced" and (known is not None or pilot_values is not None):
-        return balanced(subsets, groups, known, pilot_values, rng)
-    likeness = known if known is not None else pilot_values
-    if likeness is None:
+        return _random(units, subsets, rng)
+    known, derivatives = _matrix("features", features, units), _matrix("pilots", pilots, units)
+    alike = known if known is not None else derivatives
+    if alike is None:
         raise PACZeroError(f"features: none were given; the family {family!r} needs features (or pilots) of each unit")
-    return paired(subsets, groups, likeness, rng)
+    values = np.zeros(units, dtype=np.int64) if labels is None else np.asarray(labels)
+    if values.shape != (units,):
+        raise PACZeroError(f"labels: shape {values.shape} was given; expected ({units},)")
+    groups = [np.flatnonzero(values == value) for value in np.unique(values)]
+    if family == "balanced":
+        return _balanced(subsets, groups, known, derivatives, rng)
+    return _paired(subsets, groups, alike, rng)
 
 
-def draw_units(units: int, part: int, *, seed: int, step: int) -> npt.NDArray[np.int64]:
-    """The public random part of the pool that a step uses.
+def draw_units(units: int, count: int, *, seed: int, step: int) -> Indices:
+    """The public random choice of the units that a step uses.
 
     Args:
         units: N >= 1.
-        part: how many units, from 1 to N.
+        count: how many, from 1 to N.
         seed: public, >= 0.
         step: t >= 0.
 
     Returns:
-        (part,) different unit indices, ascending.
+        (count,) different unit indices, ascending.
 
     Raises:
-        PACZeroError: an argument out of range.
+        PACZeroError: the count is out of range.
     """
-    units, part = _whole("units", units, 1), _whole("part", part, 1)
-    if part > units:
-        raise PACZeroError(f"part: {part} units were asked for, but there are {units}; expected at most as many")
-    rng = np.random.default_rng(np.random.SeedSequence([_whole("seed", seed, 0), _PART, _whole("step", step, 0)]))
-    return np.sort(rng.choice(units, size=part, replace=False))
+    if not 1 <= count <= units:
+        raise PACZeroError(f"count: {count!r} units were requested; expected 1 to {units}")
+    return np.sort(_generator(seed, "units of a step", step).choice(units, size=count, replace=False))
 
 
-def _whole(name: str, value: int, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise PACZeroError(f"{name}: {value!r} was given; expected a whole number") from None
-    if number < least:
-        raise PACZeroError(f"{name}: {value!r} was given; expected {least} or more")
-    return number
+def _generator(seed: int, purpose: str, *more: int) -> np.random.Generator:
+    """The public random stream of one use of the seed."""
+    return np.random.default_rng(np.random.SeedSequence([seed, _PURPOSES[purpose], *more]))
 
 
-def _matrix(name: str, values: npt.ArrayLike | None, units: int) -> npt.NDArray[np.float32] | None:
+def _matrix(name: str, values: npt.ArrayLike | None, units: int) -> Floats | None:
     if values is None:
         return None
     matrix = np.asarray(values, dtype=np.float32)
@@ -131,43 +125,7 @@ def _matrix(name: str, values: npt.ArrayLike | None, units: int) -> npt.NDArray[
     return matrix
 
 
-def _groups(labels: npt.ArrayLike | None, units: int) -> list[npt.NDArray[np.int64]]:
-    """The unit indices of each label."""
-    if labels is None:
-        return [np.arange(units)]
-    values = np.asarray(labels)
-    if values.shape != (units,) or not np.issubdtype(values.dtype, np.integer):
-        raise PACZeroError(f"labels: {values.dtype} of shape {values.shape} was given; expected {units} integers")
-    return [np.flatnonzero(values == value) for value in np.unique(values)]
-
-
-Bools = npt.NDArray[np.bool_]
-
-Floats = npt.NDArray[np.float32]
-
-Indices = npt.NDArray[np.int64]
-
-_PURPOSES = {"random": 0x52414E44, "paired": 0x50414952, "balanced": 0x42414C41}
-
-_NEAREST = 24  # candidates for a partner, per unit and round
-
-_LARGEST_CELL = 12288  # units compared all with all; beyond, they are first split by random cuts
-
-_SIMILARITIES = 2**22  # at a time: 16 MB
-
-_REDUCED = 64  # dimensions of features per label, and of pilots
-
-_SWEEPS = 10
-
-_BLOCK = 32  # units whose mutual products are taken at once
-
-
-def generator(seed: int, family: str) -> np.random.Generator:
-    """The public random stream of one family."""
-    return np.random.default_rng(np.random.SeedSequence([seed, _PURPOSES[family]]))
-
-
-def random(units: int, subsets: int, rng: np.random.Generator) -> Bools:
+def _random(units: int, subsets: int, rng: np.random.Generator) -> Bools:
     """Each row an independent, uniformly random half of the M columns."""
     membership = np.zeros((units, subsets), dtype=np.uint8)
     membership[:, : subsets // 2] = 1
@@ -175,7 +133,7 @@ def random(units: int, subsets: int, rng: np.random.Generator) -> Bools:
     return membership.view(np.bool_)
 
 
-def paired(subsets: int, groups: list[Indices], features: Floats, rng: np.random.Generator) -> Bools:
+def _paired(subsets: int, groups: list[Indices], features: Floats, rng: np.random.Generator) -> Bools:
     """One of each pair in every candidate; pairs are alike within a label, most alike first.
 
     Args:
@@ -195,9 +153,9 @@ def paired(subsets: int, groups: list[Indices], features: Floats, rng: np.random
     pairs.append(rest[:even].reshape(-1, 2))
     first, second = np.concatenate(pairs).T
     membership = np.empty((len(features), subsets), dtype=np.bool_)
-    membership[first] = random(len(first), subsets, rng)
+    membership[first] = _random(len(first), subsets, rng)
     membership[second] = ~membership[first]
-    membership[rest[even:]] = random(len(rest) - even, subsets, rng)
+    membership[rest[even:]] = _random(len(rest) - even, subsets, rng)
     return membership
 
 
@@ -216,13 +174,13 @@ def _tamed(values: Floats) -> Floats:
 
 
 def _cells(directions: Floats, members: Indices, rng: np.random.Generator) -> Iterator[Indices]:
-    """Splits units at the median along random directions until each part can be compared all with all."""
+    """Splits units at the median along random directions until the units of a cell can be compared all with all."""
     if len(members) <= _LARGEST_CELL:
         yield members
         return
     axis = rng.standard_normal(directions.shape[1], dtype=np.float32)
     order = np.argsort(directions[members] @ axis, kind="stable")
-    middle = len(members) // 4 * 2  # even: the first part leaves nobody over
+    middle = len(members) // 4 * 2  # even, so that every unit of the first cell finds a partner
     yield from _cells(directions, members[order[:middle]], rng)
     yield from _cells(directions, members[order[middle:]], rng)
 
@@ -258,13 +216,13 @@ def _nearest(directions: Floats, count: int) -> tuple[Indices, Indices, Floats]:
     return np.repeat(np.arange(rows), count), partners.ravel(), cosines.ravel()
 
 
-def balanced(
+def _balanced(
     subsets: int, groups: list[Indices], features: Floats | None, pilots: Floats | None, rng: np.random.Generator
 ) -> Bools:
     """M/2 halves with a small imbalance, and their complements, in a random order of columns.
 
-    A half x in {-1, +1}^N has the imbalance |Fᵀx|²: F stacks, per label, the reduced features and a constant (so that
-    labels stay balanced in number), and the pilots; each of the three with the same sum of squares.
+    The imbalance of a half x in {-1, +1}^N is |Fᵀx|². F stacks, per label, the reduced features and a constant (so that
+    labels stay balanced in number), and the pilots. Each of the three has the same sum of squares.
 
     Args:
         subsets: M.
@@ -302,7 +260,7 @@ def _reduced(values: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _scaled(block: Floats) -> Floats:
-    """A block with the sum of squares N, so that no kind of column outweighs another."""
+    """A block with the sum of squares N, so that none of the three blocks outweighs another."""
     total = float(np.square(block, dtype=np.float64).sum())
     return block * np.float32(np.sqrt(len(block) / total)) if total > 0 else block
 
@@ -310,9 +268,8 @@ def _scaled(block: Floats) -> Floats:
 def _descend(rows: Floats, halves: int, rng: np.random.Generator) -> Bools:
     """Coordinate descent on |Fᵀx|² from random starts, all halves at once.
 
-    A unit changes sides where that lowers the imbalance: where x_i F_i·V > |F_i|², V = Fᵀx. Within a block of
-    units the products F_i·V are kept up to date through the block's Gram matrix, so the flips are those of one unit
-    after another.
+    A unit changes sides where that lowers the imbalance: where x_i F_i·V > |F_i|², V = Fᵀx. Within a block of units the
+    block's Gram matrix keeps the products F_i·V up to date, so the flips are those of one unit after another.
 
     Args:
         rows: F, (N, D).
@@ -326,12 +283,12 @@ def _descend(rows: Floats, halves: int, rng: np.random.Generator) -> Bools:
     squares = np.einsum("ij,ij->i", rows, rows)
     for _ in range(_SWEEPS):
         order = rng.permutation(len(rows))
-        total = rows.T @ sides  # anew each sweep: rounding must not pile up
+        total = rows.T @ sides  # computed anew each sweep, so that rounding does not pile up
         flips = 0
         for start in range(0, len(rows), _BLOCK):
             units = order[start : start + _BLOCK]
-            part = rows[units]
-            gram, pulls, x = part @ part.T, part @ total, sides[units]
+            block = rows[units]
+            gram, pulls, x = block @ block.T, block @ total, sides[units]
             before = x.copy()
             for i in range(len(units)):
                 flip = x[i] * pulls[i] > squares[units[i]]
@@ -341,7 +298,7 @@ def _descend(rows: Floats, halves: int, rng: np.random.Generator) -> Bools:
                     pulls += gram[:, i, None] * change
                     flips += int(flip.sum())
             change = x - before
-            total += part.T @ change
+            total += block.T @ change
             sides[units] = x
         if not flips:
             break

@@ -2,16 +2,16 @@
 
 >>> import tempfile
 >>> from pathlib import Path
->>> place = Path(tempfile.mkdtemp()) / "transcript.jsonl"
+>>> path = Path(tempfile.mkdtemp()) / "transcript.jsonl"
 >>> header = {"format": FORMAT, "mechanism": {"name": "zpl"}, "directions": 2, "steps": 10}
->>> Transcript.create(place, header).append(0, (1, -1))
->>> Transcript.read(place).y
+>>> Transcript.create(path, header).append(0, (1, -1))
+>>> Transcript.read(path).y
 [(1, -1)]
 
-Line 1 is the header (the caller's; four of its keys are used here: `format`, `mechanism`, `directions`, `steps`), then
-one line a step with `t` and `y` and nothing else. Every line is canonical JSON, so a released value has one form only.
-Values are the integers +1 and -1 (and 0 where the mechanism may release it), or for real-valued mechanisms finite
-floats that read back bit for bit.
+Line 1 is the header, which the caller gives; this module uses its keys `format`, `mechanism`, `directions` and `steps`.
+Then comes one line a step, with `t` and `y` and nothing else. Every line is canonical JSON, so a released value has one
+form only. Values are the integers +1 and -1 (and 0 where the mechanism may release it), or finite floats of a
+real-valued mechanism, which read back bit for bit.
 """
 
 import math
@@ -43,7 +43,7 @@ class Transcript:
         self.header = header
         self.y = y
         self._size = size  # None: read only
-        self._kind, self._directions, self._steps = _shape(header, f"transcript {str(path)!r}")
+        self._spec, self._directions, self._steps = _shape(header, f"transcript {str(path)!r}")
 
     @classmethod
     def create(cls, path: Path | str, header: Mapping[str, Any]) -> "Transcript":
@@ -60,20 +60,37 @@ class Transcript:
 
     @classmethod
     def read(cls, path: Path | str) -> "Transcript":
-        """Reads a finished transcript; reading stops at the first thing that is wrong and is bounded in size.
+        """Reads a finished transcript. Reading stops at the first error and is bounded in size.
 
         Raises:
             PACZeroError: there is no such file, or it cannot be read.
-            IntegrityError: a gap, a swapped, repeated or changed line, a value that is no release, or half a line.
+            IntegrityError: a gap; a swapped, repeated, changed or incomplete line; a value that is no release.
         """
-        header, y, tail = _load(Path(path))
+        path, where = Path(path), f"transcript {str(path)!r}"
+        try:
+            with open(path, "rb") as stream:
+                first = stream.readline(_LARGEST_HEADER)
+        except OSError as error:
+            raise PACZeroError(f"{where} cannot be read: {error.strerror}") from error
+        if not first.endswith(b"\n"):
+            raise IntegrityError(f"{where}: its header is missing or incomplete; restore the file")
+        transcript = cls(path, parse_line(first[:-1], f"{where} line 1"), [], None)
+        longest = _LARGEST_STEP + _LARGEST_VALUE * transcript._directions
+        lines, tail = read_lines(path, limit=len(first) + longest * transcript._steps)
         if tail:
-            raise IntegrityError(f"transcript {str(path)!r}: its last line is incomplete; restore the file")
-        return cls(Path(path), header, y, None)
+            raise IntegrityError(f"{where}: its last line is incomplete; restore the file")
+        for step, line in enumerate(lines[1:]):
+            at = f"{where} line {step + 2}"
+            if len(line) > longest:
+                raise IntegrityError(f"{at}: longer than a step can be; restore the file")
+            entry = parse_line(line, at)
+            transcript._check(entry, at)
+            transcript.y.append(tuple(entry["y"]))
+        return transcript
 
     @classmethod
     def resume(cls, path: Path | str, header: Mapping[str, Any], y: Sequence[Sequence[int | float]]) -> "Transcript":
-        """Opens the staged transcript of an interrupted run and brings it up to its journal.
+        """Opens the transcript of an interrupted run and appends what the journal has beyond it.
 
         Args:
             header: what the header must be.
@@ -81,32 +98,22 @@ class Transcript:
 
         Raises:
             IntegrityError: the transcript has more steps than the journal, another header or other values.
-            PACZeroError: it cannot be read or written.
+            PACZeroError: it cannot be written.
         """
         path = Path(path)
         if not path.exists():
-            transcript = cls.create(path, header)
-        else:
-            found, steps, tail = _load(path)
-            if canonical(found) != canonical(dict(header)):
-                raise IntegrityError(f"transcript {str(path)!r}: its header is another run's; restore the file")
-            size = path.stat().st_size - len(tail)
-            if tail:
-                cut(path, size)
-            transcript = cls(path, found, steps, size)
-        known = len(transcript.y)
-        if known > len(y):
-            raise IntegrityError(
-                f"transcript {str(path)!r}: {known} steps, but the journal holds {len(y)}; restore both"
-            )
-        for step, values in enumerate(y):
-            if step >= known:
-                transcript.append(step, values)
-            elif _line(step, transcript.y[step]) != _line(step, values):
-                raise IntegrityError(
-                    f"transcript {str(path)!r}: step {step} is not what the journal holds; restore both"
-                )
-        return transcript
+            cls.create(path, header)
+        lines = [canonical(dict(header)), *(_line(step, values) for step, values in enumerate(y))]
+        whole, data = b"\n".join([*lines, b""]), path.read_bytes()
+        size = data.rfind(b"\n") + 1
+        if size < len(data):  # an incomplete line, which a killed process left
+            cut(path, size)
+            data = data[:size]
+        if not whole.startswith(data):
+            raise IntegrityError(f"transcript {str(path)!r}: it is not what the journal holds; restore both")
+        if data != whole:
+            append_line(path, whole[size:-1], size=size)
+        return cls(path, parse_line(lines[0], f"transcript {str(path)!r} line 1"), [*map(tuple, y)], len(whole))
 
     def append(self, step: int, y: Sequence[int | float]) -> None:
         """Writes the next step's values (K,) by one write and returns when they are on disk.
@@ -118,12 +125,28 @@ class Transcript:
         if self._size is None:
             raise PACZeroError(f"transcript {str(self.path)!r}: it was opened for reading and cannot be continued")
         where = f"transcript {str(self.path)!r} step {step}"
-        values = tuple(y)
-        _check({"t": step, "y": list(values)}, len(self.y), self._kind, self._directions, where)
+        self._check({"t": step, "y": list(y)}, where)
+        self._size = append_line(self.path, _line(step, y), size=self._size)
+        self.y.append(tuple(y))
+
+    def _check(self, entry: dict[str, Any], where: str) -> None:
+        """Refuses a step that is not the next one, or whose values are not K releases of the mechanism."""
+        step = len(self.y)
+        if set(entry) != {"t", "y"}:
+            raise IntegrityError(f"{where}: keys {sorted(entry)}; expected 't' and 'y' only")
         if step >= self._steps:
             raise IntegrityError(f"{where}: the run has {self._steps} steps only")
-        self._size = append_line(self.path, _line(step, values), size=self._size)
-        self.y.append(values)
+        found, values = entry["t"], entry["y"]
+        if type(found) is not int or found != step:
+            raise IntegrityError(f"{where}: step {found!r} where step {step} must stand (missing, repeated or swapped)")
+        if not isinstance(values, list) or len(values) != self._directions:
+            raise IntegrityError(f"{where}: y must hold {self._directions} values, one a direction")
+        possible = (1, -1, 0) if self._spec.zero else (1, -1)
+        for value in values:
+            real = type(value) is float and math.isfinite(value)
+            if not (real if self._spec.real else type(value) is int and value in possible):
+                expected = "a finite float" if self._spec.real else f"one of {possible}"
+                raise IntegrityError(f"{where}: {value!r} is no release; expected {expected}")
 
 
 def _line(step: int, y: Sequence[int | float]) -> bytes:
@@ -145,49 +168,3 @@ def _shape(header: Mapping[str, Any], where: str) -> tuple[MechanismSpec, int, i
             raise IntegrityError(f"{where}: {key} {value!r}; expected an integer from 1 to {most}")
         sizes.append(value)
     return spec_of(name), sizes[0], sizes[1]
-
-
-def _load(path: Path) -> tuple[dict[str, Any], list[tuple[Any, ...]], bytes]:
-    """Header, values, and what follows the last newline."""
-    where = f"transcript {str(path)!r}"
-    try:
-        with open(path, "rb") as stream:
-            first = stream.readline(_LARGEST_HEADER)
-    except OSError as error:
-        raise PACZeroError(f"{where} cannot be read: {error.strerror}") from error
-    if not first.endswith(b"\n"):
-        raise IntegrityError(f"{where}: its header is missing or incomplete; restore the file")
-    header = parse_line(first[:-1], f"{where} line 1")
-    kind, directions, steps = _shape(header, where)
-    longest = _LARGEST_STEP + _LARGEST_VALUE * directions
-    lines, tail = read_lines(path, limit=len(first) + longest * steps)
-    if len(lines) - 1 > steps:
-        raise IntegrityError(f"{where}: {len(lines) - 1} steps, but the run has {steps}; restore the file")
-    y = []
-    for step, line in enumerate(lines[1:]):
-        place = f"{where} line {step + 2}"
-        if len(line) > longest:
-            raise IntegrityError(f"{place}: longer than a step can be; restore the file")
-        entry = parse_line(line, place)
-        _check(entry, step, kind, directions, place)
-        y.append(tuple(entry["y"]))
-    return header, y, tail
-
-
-def _check(entry: dict[str, Any], step: int, kind: MechanismSpec, directions: int, where: str) -> None:
-    """Refuses a step that is not the next one, or whose values are not K releases of the mechanism."""
-    if set(entry) != {"t", "y"}:
-        raise IntegrityError(f"{where}: keys {sorted(entry)}; expected 't' and 'y' only")
-    found, values = entry["t"], entry["y"]
-    if type(found) is not int or found != step:
-        raise IntegrityError(f"{where}: step {found!r} where step {step} must stand (missing, repeated or swapped)")
-    if not isinstance(values, list) or len(values) != directions:
-        raise IntegrityError(f"{where}: y must hold {directions} values, one a direction")
-    for value in values:
-        if kind.real:
-            fine, expected = type(value) is float and math.isfinite(value), "a finite float"
-        else:
-            fine = type(value) is int and value in ((1, -1, 0) if kind.zero else (1, -1))
-            expected = "+1, -1 or 0" if kind.zero else "+1 or -1"
-        if not fine:
-            raise IntegrityError(f"{where}: {value!r} is no release; expected {expected}")

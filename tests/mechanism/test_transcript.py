@@ -180,9 +180,9 @@ def test_the_staged_one_follows_its_journal(path, tmp_path):
 
 
 def test_the_staged_one_never_runs_ahead_of_its_journal(path):
-    refused(lambda: Transcript.resume(path, HEADER, STEPS[:2]), "the journal holds 2")
-    refused(lambda: Transcript.resume(path, HEADER, [STEPS[1], *STEPS[1:]]), "step 0 is not")
-    refused(lambda: Transcript.resume(path, HEADER | {"seed": 1}, STEPS), "header")
+    refused(lambda: Transcript.resume(path, HEADER, STEPS[:2]), "not what the journal holds")
+    refused(lambda: Transcript.resume(path, HEADER, [STEPS[1], *STEPS[1:]]), "not what the journal holds")
+    refused(lambda: Transcript.resume(path, HEADER | {"seed": 1}, STEPS), "not what the journal holds")
 
 
 def test_absence_is_said(tmp_path):
