@@ -19,7 +19,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
 }
-_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
+_LINK = re.compile(r"(!?\[([^\]]*)\])\((?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def mounted() -> dict[str, str]:
@@ -51,13 +51,13 @@ def rewritten(markdown: str, here: str, uri: str, site: set[str]) -> str:
     """
 
     def link(found: re.Match[str]) -> str:
-        text, target, anchor = found[1], found[2], found[3] or ""
+        shown, text, target, anchor = found[1], found[2], found[3], found[4] or ""
         path = posixpath.normpath(posixpath.join(posixpath.dirname(here), target))
         if not (ROOT / path).exists():
             return found[0]  # mkdocs says that it leads nowhere
         wanted = mounted().get(path, path.removeprefix("docs/"))
         if wanted not in site:
             return text
-        return f"[{text}]({posixpath.relpath(wanted, posixpath.dirname(uri) or '.')}{anchor})"
+        return f"{shown}({posixpath.relpath(wanted, posixpath.dirname(uri) or '.')}{anchor})"
 
     return _LINK.sub(link, markdown)
