@@ -150,7 +150,7 @@ class Watcher:
         self._releases = self._unanimous = 0
         self._recent: deque[bool] = deque(maxlen=RECENT)
         self._dev: list[DevResult] = []
-        self._still = self._nonfinite = False
+        self._zero_derivatives = self._nonfinite = False
         self._pace: tuple[int, float] | None = None  # the first step that was measured here, and when it ended
 
     def on_step(self, step: "Step") -> None:
@@ -169,11 +169,11 @@ class Watcher:
                 "others will; training goes on; another run may do better with a smaller --learning_rate or --dtype "
                 "float32 (said once)"
             )
-        if step.still and not step.release.nonfinite and not self._still:
-            self._still = True
+        if step.zero_derivatives and not step.release.nonfinite and not self._zero_derivatives:
+            self._zero_derivatives = True
             self.live.note(
-                f"step {self.done:,}: no record's loss changed along {step.still} of {len(step.release.y)} directions; "
-                "what they release says nothing of the pool; a larger --mu helps (said once)"
+                f"step {self.done:,}: no record's loss changed along {step.zero_derivatives} of {len(step.release.y)} "
+                "directions; what they release says nothing of the pool; a larger --mu helps (said once)"
             )
         self.live.show(self._line(step))
 

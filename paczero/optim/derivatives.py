@@ -62,7 +62,7 @@ class Derivatives:
     loss: float
 
     @property
-    def still(self) -> int:
+    def zero_derivatives(self) -> int:
         """Directions along which every derivative is exactly 0; none where there were no units."""
         return int(np.count_nonzero(~self.values.any(axis=0))) if len(self.values) else 0
 

@@ -207,8 +207,10 @@ def _happened(facts: RunRecord) -> list[str]:
         )
     if facts.nonfinite:
         said.append(f"{facts.nonfinite:,} derivatives were not finite and counted as 0; a smaller μ may help.")
-    if facts.still:
-        said.append(f"Along {facts.still:,} directions no record's loss changed at all; a larger μ may help.")
+    if facts.zero_derivatives:
+        said.append(
+            f"Along {facts.zero_derivatives:,} directions no record's loss changed at all; a larger μ may help."
+        )
     return said
 
 

@@ -29,7 +29,9 @@ from paczero.utils.io import read_lines
 _LIMIT = 4 * 1024**3
 
 # Of a line of journal, transcript or diagnostics: what holds numbers, and what lists of them.
-_NUMBERS = frozenset({"t", "nonfinite", "still", "seconds", "spent", "accuracy", "loss", "f1", "exact_match"})
+_NUMBERS = frozenset(
+    {"t", "nonfinite", "zero_derivatives", "seconds", "spent", "accuracy", "loss", "f1", "exact_match"}
+)
 
 _LISTS = frozenset({"beta", "y", "unanimous"})
 
@@ -45,7 +47,7 @@ class RunRecord:
         spent: step -> nats spent up to and including it.
         seconds: step -> seconds.
         nonfinite: derivatives that were not finite, in all.
-        still: directions along which no record's loss changed, in all.
+        zero_derivatives: directions along which no record's loss changed, in all.
         development: the development set's figures.
         summary: `summary.json`.
         config: `config.yaml`.
@@ -59,7 +61,7 @@ class RunRecord:
     spent: dict[int, float] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
     nonfinite: int = 0
-    still: int = 0
+    zero_derivatives: int = 0
     development: Development | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
@@ -148,7 +150,7 @@ def _read_steps(facts: RunRecord, journal: list[dict[str, Any]], diagnostics: li
         if row.get("kind") == "dev":
             dev[row["t"]] = dev.get(row["t"], {}) | {key: value for key, value in row.items() if value is not None}
         elif row.get("kind") == "step":
-            facts.still += row.get("still") or 0
+            facts.zero_derivatives += row.get("zero_derivatives") or 0
             if row.get("seconds") is not None:
                 facts.seconds[row["t"]] = row["seconds"]
             if not journal:

@@ -62,7 +62,7 @@ class Diagnostics:
             spent=step.spent,
             nonfinite=release.nonfinite,
             loss=step.loss,
-            **({"still": step.still} if step.still else {}),
+            **({"zero_derivatives": step.zero_derivatives} if step.zero_derivatives else {}),
         )
 
     def on_dev(self, result: DevResult) -> None:

@@ -41,7 +41,7 @@ class Step:
         spent: nats charged so far.
         loss: mean loss over the pool, nats; None for a step taken from the journal.
         seconds: how long it took.
-        still: its directions along which no record's loss changed at all: their derivatives are 0 and say nothing.
+        zero_derivatives: the number of its directions along which no record's loss changed; they say nothing.
     """
 
     index: int
@@ -51,7 +51,7 @@ class Step:
     spent: float
     loss: float | None
     seconds: float
-    still: int = 0
+    zero_derivatives: int = 0
 
 
 @dataclass(frozen=True)
@@ -268,8 +268,8 @@ class Trainer:
         """Tells the observers of a step; on the first rank."""
         if self._released is None or self.mechanism is None:
             return
-        loss, still = (None, 0) if measured is None else (measured.loss, measured.still)
-        step = Step(index, self.schedule.steps, rate, self._released, self.mechanism.spent, loss, seconds, still)
+        loss, zero = (None, 0) if measured is None else (measured.loss, measured.zero_derivatives)
+        step = Step(index, self.schedule.steps, rate, self._released, self.mechanism.spent, loss, seconds, zero)
         for observer in self.observers:
             observer.on_step(step)
 

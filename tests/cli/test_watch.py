@@ -58,7 +58,7 @@ def test_directions_that_move_nothing_are_said_once():
     live.notes = []
     live.note = live.notes.append
     watcher = Watcher(live, MechanismConfig())
-    for event in (step(0), replace(step(1), still=1), replace(step(2), still=1)):
+    for event in (step(0), replace(step(1), zero_derivatives=1), replace(step(2), zero_derivatives=1)):
         watcher.on_step(event)
     assert len(live.lines) == 3
     assert live.notes == [

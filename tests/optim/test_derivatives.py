@@ -135,9 +135,9 @@ def test_a_part_of_the_units(decoder: Decoder, part: np.ndarray) -> None:
 def test_directions_that_move_no_loss_are_counted(decoder: Decoder) -> None:
     """As F1 of generated answers does with a small mu: it changes in jumps."""
     fast, weights = objective(decoder("llama"), [2])
-    assert fast.derivatives(weights, 3, 2).still == 0
+    assert fast.derivatives(weights, 3, 2).zero_derivatives == 0
     fast.losses = lambda scores, targets: np.round(losses(scores, targets), -2)
-    assert fast.derivatives(weights, 3, 2).still == 2
+    assert fast.derivatives(weights, 3, 2).zero_derivatives == 2
 
 
 def test_what_is_not_finite_counts_as_nothing(decoder: Decoder) -> None:

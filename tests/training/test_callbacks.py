@@ -45,8 +45,8 @@ def test_a_line_a_step_and_a_line_an_evaluation(path: Path) -> None:
 
 def test_directions_that_moved_nothing_are_written_down(path: Path) -> None:
     with closing(Diagnostics(path)) as diagnostics:
-        diagnostics.on_step(replace(step(0), still=1))
-    assert rows(path)[0]["still"] == 1
+        diagnostics.on_step(replace(step(0), zero_derivatives=1))
+    assert rows(path)[0]["zero_derivatives"] == 1
 
 
 def test_a_second_start_adds_what_is_new(path: Path) -> None:
