@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from written import processor
 
 from paczero.config import PACZeroConfig, TaskConfig
-from paczero.data.encoding import Records, read_records
+from paczero.data.encoding import EncodedDataset, read_records
 from paczero.data.rotten_tomatoes import read_snippets
 from paczero.errors import PACZeroError
 from paczero.mechanism.journal import Journal
@@ -96,7 +96,7 @@ class Bench:
     args: PACZeroConfig
     model: nn.Module
     first_layer: int
-    records: Records
+    records: EncodedDataset
     objective: Objective
     weights: PerturbedParameters
     membership: np.ndarray
@@ -200,9 +200,9 @@ def build(
     weights = make_weights(trained, args)
     first = first_trained_layer(wrapped, list(trained))
     scorer = make_scorer(wrapped, records, args, first_layer=first, cache=None)
-    membership = draw_subsets(records.pool.units, args.mechanism.subsets, seed=args.seed)
+    membership = draw_subsets(records.dataset.units, args.mechanism.subsets, seed=args.seed)
     check_lengths(records.encoded.prompts, lengths)
-    header = transcript_header(args, base=identity, peft=peft, weights=weights, units=records.pool.units)
+    header = transcript_header(args, base=identity, peft=peft, weights=weights, units=records.dataset.units)
     objective = make_objective(scorer, records)
     return Bench(case, args, wrapped, first, records, objective, weights, membership, header)
 
@@ -216,7 +216,7 @@ def check_lengths(prompts: Sequence[Sequence[int]], lengths: Sequence[int]) -> N
 def train(bench: Bench, directory: Path, observers: Sequence[Observer]) -> None:
     """All steps that `args` asks for, by the real loop; journal and transcript lie in the directory."""
     args = bench.args
-    expected = journal_header(args, bench.header, bench.records.pool, bench.membership, None)
+    expected = journal_header(args, bench.header, bench.records.dataset, bench.membership, None)
     Trainer(
         bench.objective,
         bench.weights,

@@ -38,8 +38,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from written import PERFORMANCE, put
 
 from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
-from paczero.data.dataset import Pool
-from paczero.data.encoding import Records
+from paczero.data.dataset import Dataset
+from paczero.data.encoding import EncodedDataset
 from paczero.data.tasks.base import Encoded
 from paczero.data.tasks.registry import task_of
 from paczero.mechanism.journal import Journal
@@ -117,14 +117,14 @@ AXES = {
 }
 
 
-def build(point: Point) -> tuple[Records, torch.nn.Module, dict[str, torch.nn.Parameter]]:
+def build(point: Point) -> tuple[EncodedDataset, torch.nn.Module, dict[str, torch.nn.Parameter]]:
     """Random records and a random model of two layers of width 64."""
     chance = np.random.default_rng(0)
     count = point.records
     targets = np.arange(count) % 2
     encoded = Encoded(chance.integers(2, 100, (count, point.length)).tolist(), [[0], [1]], targets)
     names = tuple(map(str, range(count)))
-    pool = Pool([], targets, np.arange(count), count, names, (), ("0", "1"))
+    pool = Dataset([], targets, np.arange(count), count, names, (), ("0", "1"))
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=point.vocabulary,
@@ -139,7 +139,7 @@ def build(point: Point) -> tuple[Records, torch.nn.Module, dict[str, torch.nn.Pa
         eos_token_id=None,
     )
     model, trained = attach(LlamaForCausalLM(config).eval(), seed=0)
-    return Records(pool, encoded, task_of(TaskConfig())), model, trained
+    return EncodedDataset(pool, encoded, task_of(TaskConfig())), model, trained
 
 
 def run(point: Point, threads: int) -> dict[str, float]:
@@ -232,7 +232,7 @@ def measure(axes: Sequence[str], *, quick: bool, threads: int) -> dict[str, Any]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     result: dict[str, Any] = {}
-    with context.Pool(1, maxtasksperchild=1) as processes:
+    with context.Dataset(1, maxtasksperchild=1) as processes:
         for name in axes:
             axis = AXES[name]
             values = list(axis.quick if quick else axis.values)

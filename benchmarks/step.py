@@ -246,7 +246,7 @@ def measure(name: str, pool: int, repeats: int, model: str, wanted: Sequence[str
     if "floor" in wanted:
         result["floor_gflop"] = round(2e-9 * sum(Floor(bench).multiplications.values()), 2)
     if "memory" in wanted:
-        result |= peaks(name, bench.records.pool.rows, bench.sequences, model, steps=3)
+        result |= peaks(name, bench.records.dataset.rows, bench.sequences, model, steps=3)
     result |= {"pool": pool, "subsets": bench.args.mechanism.subsets, "repeats": repeats}
     result |= {"micro_batches": len(bench.objective.scorer.batches), "model": Path(model).name, **where_and_when()}
     if "table" in wanted:

@@ -14,12 +14,12 @@ from paczero.cli.released import load_target
 from paczero.cli.target import Target
 
 if TYPE_CHECKING:
-    from paczero.data.dataset import Pool
+    from paczero.data.dataset import Dataset
     from paczero.training.evaluation import Evaluator
 
 
 def evaluator(
-    target: Target, pool: "Pool", *, base: bool = False, progress: Callable[[int, int], None] | None = None
+    target: Target, pool: "Dataset", *, base: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> "Evaluator":
     """What judges these records with the target's weights, or with those of its base.
 
@@ -47,7 +47,7 @@ def figures(found: "Evaluator", seen: Any) -> dict[str, float]:
     result = found.figures(seen)
     if found.records.task.config.kind == "chat":
         result |= {"perplexity": math.exp(min(result["loss"], 700.0))}
-    return result | {"records": len(found.records.pool)}
+    return result | {"records": len(found.records.dataset)}
 
 
 def described(result: dict[str, float]) -> str:

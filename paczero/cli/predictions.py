@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from paczero.data.dataset import Pool
-    from paczero.data.encoding import Records
+    from paczero.data.dataset import Dataset
+    from paczero.data.encoding import EncodedDataset
     from paczero.data.loading import Rows
 
 KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
-def unlabelled(rows: "Rows", task: TaskConfig) -> "Pool":
+def unlabelled(rows: "Rows", task: TaskConfig) -> "Dataset":
     """The records as a pool, whatever they have for labels; theirs are never looked at.
 
     Raises:
         PACZeroError: a column of the template is missing or holds no text, or a record has no text at all.
     """
-    from paczero.data.dataset import make_pool
+    from paczero.data.dataset import make_dataset
     from paczero.data.loading import Rows
     from paczero.data.template import Template
 
@@ -46,10 +46,10 @@ def unlabelled(rows: "Rows", task: TaskConfig) -> "Pool":
     Template.parse(task.template).check(rows.columns)
     placeholder = next(iter(task.labels))  # a record must have a label, or an answer; nobody looks at it
     texts = [{column: row.get(column, "") for column in columns} | {task.label_column: placeholder} for row in rows]
-    return make_pool(Rows(texts, rows.origin), task, training=False)
+    return make_dataset(Rows(texts, rows.origin), task, training=False)
 
 
-def added_columns(pool: "Pool") -> list[str]:
+def added_columns(pool: "Dataset") -> list[str]:
     """The names of the columns that `predicted` adds to these records."""
     return ["prediction"] if pool.answers else ["prediction", *(f"probability {name}" for name in pool.label_names)]
 
@@ -58,7 +58,7 @@ def predicted(
     target: Target,
     model: "nn.Module",
     tokenizer: "PreTrainedTokenizerBase",
-    pool: "Pool",
+    pool: "Dataset",
     *,
     progress: Callable[[int, int], None],
 ) -> tuple[list[dict[str, Any]], int]:
@@ -89,7 +89,7 @@ def answered(
     target: Target,
     model: "nn.Module",
     tokenizer: "PreTrainedTokenizerBase",
-    records: "Records",
+    records: "EncodedDataset",
     *,
     progress: Callable[[int, int], None],
 ) -> list[str]:
@@ -101,7 +101,7 @@ def answered(
     return [generated(tokenizer, ids, target.args.task.stop) for ids in tokens]
 
 
-def told(pool: "Pool", answers: Sequence[Mapping[str, Any]]) -> str:
+def told(pool: "Dataset", answers: Sequence[Mapping[str, Any]]) -> str:
     """What was predicted, in a few words: how often each label, the six most frequent of them; or how many answers."""
     texts = [said["prediction"] for said in answers]
     if not pool.answers:

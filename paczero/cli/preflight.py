@@ -54,7 +54,7 @@ def run_lines(trainer: "PACZeroTrainer", settings: RunSettings, cost: "Cost") ->
     """What the run is and promises, a name and a sentence each."""
     return [
         ("Model", model_line(settings, cost)),
-        ("Pool", _pool(trainer, settings)),
+        ("Dataset", _pool(trainer, settings)),
         ("Mechanism", _mechanism(trainer.header)),
         ("Promise", promise_line(trainer.header)),
     ]
@@ -136,19 +136,19 @@ def seconds(trainer: "PACZeroTrainer", cost: "Cost") -> float:
     share = float(trainer.dev.encoded.lengths.sum() / trainer.pool.encoded.lengths.sum())
     part = args.mechanism.sampling_prob or 1.0
     if args.units_per_step is not None:
-        part = min(1.0, args.units_per_step / trainer.pool.pool.units)
+        part = min(1.0, args.units_per_step / trainer.pool.dataset.units)
     one_pass = cost.step_seconds / (2 * args.directions * part)
     evaluations = args.max_steps // args.eval_steps + 2
     return cost.seconds + share * (cost.cache_seconds + evaluations * one_pass)
 
 
 def _pool(trainer: "PACZeroTrainer", settings: RunSettings) -> str:
-    pool = trainer.pool.pool
+    pool = trainer.pool.dataset
     unit = f"units (by {settings.args.task.unit_column})" if settings.args.task.unit_column else "units, one a record"
     drawn = "" if settings.data.train_records is None else f", drawn by seed {settings.args.seed}"
     text = f"{pool.units:,} {unit}: {len(pool):,} records of {settings.data.train}{drawn}"
     if trainer.dev is not None:
-        text += f"; dev set of {len(trainer.dev.pool):,} (not protected)"
+        text += f"; dev set of {len(trainer.dev.dataset):,} (not protected)"
     return text
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from paczero.data.encoding import Records
+    from paczero.data.encoding import EncodedDataset
 
 _UNSAFE = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".py", ".so"})
 _AT_ONCE = 512  # records between two lines of progress
@@ -74,7 +74,7 @@ def _refuse_pickles(target: Target) -> None:
 
 
 def scores_of(
-    model: "nn.Module", records: "Records", args: PACZeroConfig, *, progress: Callable[[int, int], None]
+    model: "nn.Module", records: "EncodedDataset", args: PACZeroConfig, *, progress: Callable[[int, int], None]
 ) -> "np.ndarray":
     """Mean token log-probability of every label word, up to a constant a record, float64 (R, C).
 
@@ -91,7 +91,7 @@ def scores_of(
 
     from paczero.training.factory import make_scorer
 
-    parts, count = [], len(records.pool)
+    parts, count = [], len(records.dataset)
     for begin in range(0, count, _AT_ONCE):
         if begin:
             progress(begin, count)
@@ -103,7 +103,7 @@ def scores_of(
     return np.concatenate(parts)
 
 
-def _part(records: "Records", which: slice) -> "Records":
+def _part(records: "EncodedDataset", which: slice) -> "EncodedDataset":
     return replace(records, encoded=records.encoded.part(which))
 
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 from paczero.cli.console import warn
 
 if TYPE_CHECKING:
-    from paczero.data.encoding import Records
+    from paczero.data.encoding import EncodedDataset
     from paczero.data.loading import Rows
     from paczero.data.tasks.base import Predictions
     from paczero.training.trainer import PACZeroTrainer
 
 
-def untuned(trainer: "PACZeroTrainer", test: "Records | None") -> dict[str, Any]:
+def untuned(trainer: "PACZeroTrainer", test: "EncodedDataset | None") -> dict[str, Any]:
     """Test figures of the weights at their start; a binary decision also at the median of the scores."""
     if test is None:
         return {}
     from paczero.data.metrics import accuracy, median_threshold
 
     found = found_in(trainer, test, "untuned model on the test set")
-    figures = test.task.figures(test.pool, test.encoded, found, 0.0)
+    figures = test.task.figures(test.dataset, test.encoded, found, 0.0)
     result: dict[str, Any] = {"accuracy_before": figures.get("accuracy"), "test_before": figures}
     if test.task.config.kind == "classification" and found.scores.shape[1] == 2:
         dev = trainer.dev
@@ -33,7 +33,7 @@ def untuned(trainer: "PACZeroTrainer", test: "Records | None") -> dict[str, Any]
     return result
 
 
-def read_test(trainer: "PACZeroTrainer", source: "Rows") -> "Records":
+def read_test(trainer: "PACZeroTrainer", source: "Rows") -> "EncodedDataset":
     """The test set, encoded; says how many of its records were cut."""
     from paczero.data.encoding import cut_notes, read_records
     from paczero.models.layers import plain
@@ -44,12 +44,12 @@ def read_test(trainer: "PACZeroTrainer", source: "Rows") -> "Records":
     return records
 
 
-def found_in(trainer: "PACZeroTrainer", records: "Records", what: str) -> "Predictions":
+def found_in(trainer: "PACZeroTrainer", records: "EncodedDataset", what: str) -> "Predictions":
     """What the weights as they stand make of records; hidden states are kept for the next time where memory allows."""
     from paczero.models.layers import plain
     from paczero.training.evaluation import make_evaluator
 
-    trainer.progress(what, 0, len(records.pool))
+    trainer.progress(what, 0, len(records.dataset))
     model = plain(trainer.model)
     tokens = int(records.encoded.lengths.sum())
     hidden = tokens * model.config.get_text_config().hidden_size * next(model.parameters()).element_size()

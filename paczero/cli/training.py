@@ -34,7 +34,7 @@ from paczero.report.summary import Summary, summary_path, write_decisions, write
 from paczero.run_directory import RunDirectory
 
 if TYPE_CHECKING:
-    from paczero.data.encoding import Records
+    from paczero.data.encoding import EncodedDataset
     from paczero.data.tasks.base import Predictions
     from paczero.training.trainer import PACZeroTrainer
 
@@ -94,12 +94,12 @@ def build_trainer(
     if secret is not None:
         join().on_main(lambda: _require_secret(Path(secret)))
     live.show("reading the records")
-    from paczero.data.dataset import make_pool
+    from paczero.data.dataset import make_dataset
 
     data = read_data(settings)
     for rows, training in ((data.train, True), (data.dev, False), (data.test, False)):
         if rows is not None:
-            make_pool(rows, settings.args.task, training=training)
+            make_dataset(rows, settings.args.task, training=training)
     keep_quiet()
     from paczero.models.adapters import peft_config_from
     from paczero.training.trainer import PACZeroTrainer
@@ -182,7 +182,7 @@ def _train_and_report(
 
         write_summary(run, _summarise(trainer, run, test, before, after, seconds))
         if test is not None and after is not None:
-            write_decisions(run, test.task.table(test.pool, test.encoded, after, trainer.threshold))
+            write_decisions(run, test.task.table(test.dataset, test.encoded, after, trainer.threshold))
         live.show("writing the report")
         write_report(run)
 
@@ -246,7 +246,7 @@ def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> flo
 def _summarise(
     trainer: "PACZeroTrainer",
     run: RunDirectory,
-    test: "Records | None",
+    test: "EncodedDataset | None",
     before: dict[str, Any],
     found: "Predictions | None",
     seconds: float,
@@ -266,16 +266,16 @@ def _summarise(
     shares = dev if metric.name == "accuracy" else {}
     after = majority = None
     if test is not None and found is not None:
-        after = test.task.figures(test.pool, test.encoded, found, trainer.threshold)
+        after = test.task.figures(test.dataset, test.encoded, found, trainer.threshold)
         if metric.name == "accuracy":
-            majority = float(np.bincount(test.encoded.targets).max() / len(test.pool))
+            majority = float(np.bincount(test.encoded.targets).max() / len(test.dataset))
     return Summary(
         accuracy_before=before.get("accuracy_before"),
         accuracy_before_median=before.get("accuracy_before_median"),
         median_of=before.get("median_of"),
         accuracy_after=None if after is None else after.get("accuracy"),
-        test_records=None if test is None else len(test.pool),
-        test_sha256=None if test is None else test.pool.hash(),
+        test_records=None if test is None else len(test.dataset),
+        test_sha256=None if test is None else test.dataset.hash(),
         majority=majority,
         dev_accuracy_before=shares.get(0),
         dev_accuracy_after=shares.get(chosen),

@@ -1,6 +1,6 @@
 """The pool: records with their labels, and the unit (person) that each belongs to.
 
->>> pool = make_pool(load_rows([{"text": "A fine film.", "label": 1}]), TaskConfig(), training=False)
+>>> pool = make_dataset(load_rows([{"text": "A fine film.", "label": 1}]), TaskConfig(), training=False)
 >>> pool.labels.tolist(), pool.units, pool.label_names
 ([1], 1, ('0', '1'))
 
@@ -26,7 +26,7 @@ from paczero.errors import PACZeroError
 
 
 @dataclass(frozen=True, eq=False)
-class Pool:
+class Dataset:
     """Records that are ready to be made into prompts.
 
     Attributes:
@@ -66,7 +66,7 @@ class Pool:
         return digest.hexdigest()
 
 
-def make_pool(rows: Sequence[Mapping[str, Any]], task: TaskConfig, *, training: bool) -> Pool:
+def make_dataset(rows: Sequence[Mapping[str, Any]], task: TaskConfig, *, training: bool) -> Dataset:
     """Checks the records against the task, the cheapest questions first.
 
     Args:
@@ -102,7 +102,7 @@ def make_pool(rows: Sequence[Mapping[str, Any]], task: TaskConfig, *, training: 
             notes.append(
                 "column 'unit_id' is not used: each record is a unit of its own (set task.unit_column to change it)"
             )
-    return Pool(
+    return Dataset(
         rows=texts,
         labels=labels,
         unit_of_record=unit_of_record,

@@ -7,23 +7,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from paczero.config import TaskConfig
 from paczero.data.completions import Completions
-from paczero.data.dataset import Pool, make_pool
+from paczero.data.dataset import Dataset, make_dataset
 from paczero.data.loading import load_rows
 from paczero.data.tasks.base import Encoded, Task
 from paczero.data.tasks.registry import task_of
 
 
 @dataclass(frozen=True)
-class Records:
+class EncodedDataset:
     """One set of records, read and encoded.
 
     Attributes:
-        pool: rows, labels and units.
+        dataset: rows, labels and units.
         encoded: their tokens.
         task: what they are asked and judged by.
     """
 
-    pool: Pool
+    dataset: Dataset
     encoded: Encoded
     task: Task
 
@@ -35,27 +35,29 @@ class Records:
 
 def read_records(
     source: Any, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = False
-) -> Records:
+) -> EncodedDataset:
     """Reads, checks and encodes records; raises PACZeroError for whatever cannot be used."""
-    return encode_records(read_pool(source, task, training=training), task, tokenizer, model)
+    return encode_records(read_dataset(source, task, training=training), task, tokenizer, model)
 
 
-def read_pool(source: Any, task: TaskConfig, *, training: bool = False) -> Pool:
+def read_dataset(source: Any, task: TaskConfig, *, training: bool = False) -> Dataset:
     """Reads and checks records: all that can be said of them before a model is loaded."""
-    return make_pool(load_rows(source), task, training=training)
+    return make_dataset(load_rows(source), task, training=training)
 
 
-def encode_records(pool: Pool, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Records:
+def encode_records(
+    pool: Dataset, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> EncodedDataset:
     """Prompts of a pool and what may follow them, as the model takes them."""
     kind = task_of(task)
-    return Records(pool, kind.encode(pool, tokenizer, context=context_length(model)), kind)
+    return EncodedDataset(pool, kind.encode(pool, tokenizer, context=context_length(model)), kind)
 
 
-def notes_on(pool: Records, dev: Records | None) -> list[str]:
+def notes_on(pool: EncodedDataset, dev: EncodedDataset | None) -> list[str]:
     """What should be known about the records before hours are spent, a sentence each."""
-    notes = [*pool.pool.notes, *cut_notes(pool)]
+    notes = [*pool.dataset.notes, *cut_notes(pool)]
     if dev is not None:
-        notes += [f"Dev set: {note}" for note in (*dev.pool.notes, *cut_notes(dev))]
+        notes += [f"Dev set: {note}" for note in (*dev.dataset.notes, *cut_notes(dev))]
         known = {tuple(prompt) for prompt in pool.encoded.prompts}
         shared = sum(tuple(prompt) in known for prompt in dev.encoded.prompts)
         if shared:
@@ -63,7 +65,7 @@ def notes_on(pool: Records, dev: Records | None) -> list[str]:
     return notes
 
 
-def cut_notes(records: Records) -> list[str]:
+def cut_notes(records: EncodedDataset) -> list[str]:
     """Sentences on how many records were cut, and how."""
     encoded, task = records.encoded, records.task.config
     if not encoded.truncated:

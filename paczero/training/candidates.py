@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from paczero.config import PACZeroConfig
-from paczero.data.encoding import Records
+from paczero.data.encoding import EncodedDataset
 from paczero.errors import IntegrityError
 from paczero.mechanism.subsets import draw_subsets
 from paczero.optim.derivatives import Objective
@@ -34,7 +34,7 @@ def measured_candidates(
     args: PACZeroConfig,
     objective: Objective,
     weights: dict[str, nn.Parameter],
-    records: Records,
+    records: EncodedDataset,
     progress: BuildProgress,
     base: str = "",
 ) -> Callable[[], np.ndarray]:
@@ -47,7 +47,7 @@ def measured_candidates(
     draw = partial(draw_subsets, units, args.mechanism.subsets, seed=args.seed, family=family)
     if family == "random":
         return draw
-    owners = records.pool.unit_of_record
+    owners = records.dataset.unit_of_record
     counts = np.bincount(owners, minlength=units)[:, None]
     per_record = objective.scorer.features()
     features = np.zeros((units, per_record.shape[1]))
@@ -57,7 +57,7 @@ def measured_candidates(
     pilots = None
     if family == "balanced":
         pilot = make_weights(weights, args, purpose="pilot")
-        pilots = pilot_derivatives(args, objective, pilot, progress, base=base, pool=records.pool.hash())
+        pilots = pilot_derivatives(args, objective, pilot, progress, base=base, pool=records.dataset.hash())
     return partial(draw, features=features / counts, labels=labels, pilots=pilots)
 
 

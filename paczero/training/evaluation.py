@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from paczero.config import PACZeroConfig
-from paczero.data.encoding import Records
+from paczero.data.encoding import EncodedDataset
 from paczero.data.metrics import f1, median_threshold
 from paczero.data.tasks.base import Predictions
 from paczero.data.tasks.question_answering import generated, has_stopped
@@ -39,7 +39,7 @@ class Evaluator:
     """
 
     def __init__(
-        self, records: Records, scorer: Scorer, generator: Generator | None, tokenizer: PreTrainedTokenizerBase
+        self, records: EncodedDataset, scorer: Scorer, generator: Generator | None, tokenizer: PreTrainedTokenizerBase
     ):
         self.records, self.scorer, self.generator, self.tokenizer = records, scorer, generator, tokenizer
 
@@ -54,7 +54,7 @@ class Evaluator:
     def figures(self, found: Predictions | None = None, threshold: float = 0.0) -> dict[str, float]:
         """Means over the records by name; of what was found, or of the weights as they stand."""
         records = self.records
-        return records.task.figures(records.pool, records.encoded, found or self.find(), threshold)
+        return records.task.figures(records.dataset, records.encoded, found or self.find(), threshold)
 
     def dev_result(self, done: int, *, median: bool = False) -> DevResult:
         """The figures after `done` steps, a binary decision at the median of the scores if asked for.
@@ -71,12 +71,12 @@ class Evaluator:
 
     def table(self, found: Predictions, threshold: float = 0.0) -> dict[str, list[Any]]:
         """The same of every record: name of a column -> R values."""
-        return self.records.task.table(self.records.pool, self.records.encoded, found, threshold)
+        return self.records.task.table(self.records.dataset, self.records.encoded, found, threshold)
 
 
 def make_evaluator(
     model: nn.Module,
-    records: Records,
+    records: EncodedDataset,
     args: PACZeroConfig,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -92,7 +92,7 @@ def make_evaluator(
 
 def make_generator(
     model: nn.Module,
-    records: Records,
+    records: EncodedDataset,
     args: PACZeroConfig,
     tokenizer: PreTrainedTokenizerBase,
     *,
@@ -100,7 +100,7 @@ def make_generator(
     progress: Progress | None = None,
 ) -> Generator:
     """Greedy generation behind these records' prompts; its scores are the F1 of each record's answer."""
-    task, answers = records.task.config, records.pool.answers
+    task, answers = records.task.config, records.dataset.answers
 
     def judge(record: int, ids: list[int]) -> float:
         return f1(generated(tokenizer, ids, task.stop), answers[record])

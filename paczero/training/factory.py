@@ -9,7 +9,7 @@ from torch import nn
 
 from paczero.config import PACZeroConfig
 from paczero.data.batching import MicroBatch, micro_batches
-from paczero.data.encoding import Records
+from paczero.data.encoding import EncodedDataset
 from paczero.data.metrics import median_threshold
 from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.engine.hidden_cache import HiddenCache
@@ -87,24 +87,24 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
     )
 
 
-def check_fit(args: PACZeroConfig, records: Records) -> None:
+def check_fit(args: PACZeroConfig, records: EncodedDataset) -> None:
     """Refuses settings that the pool cannot meet."""
-    if args.units_per_step is not None and args.units_per_step > records.pool.units:
+    if args.units_per_step is not None and args.units_per_step > records.dataset.units:
         raise PACZeroError(
-            f"units_per_step: {args.units_per_step} was given; expected at most the pool's {records.pool.units} units, "
+            f"units_per_step: {args.units_per_step} was given; expected at most the pool's {records.dataset.units} units, "
             "or nothing for the whole pool"
         )
     sampling = args.mechanism.sampling_prob
-    if sampling is not None and sampling * records.pool.units < 1:
+    if sampling is not None and sampling * records.dataset.units < 1:
         raise PACZeroError(
-            f"mechanism.sampling_prob: {sampling!r} of {records.pool.units} units is less than one unit a step; "
+            f"mechanism.sampling_prob: {sampling!r} of {records.dataset.units} units is less than one unit a step; "
             "expected enough for one or more"
         )
     if args.threshold == "median":
         median_threshold(np.zeros((1, len(records.encoded.candidates))))
 
 
-def make_batches(records: Records, args: PACZeroConfig, model: nn.Module) -> list[MicroBatch]:
+def make_batches(records: EncodedDataset, args: PACZeroConfig, model: nn.Module) -> list[MicroBatch]:
     """The fixed micro-batches of one set of records, packed where the model's attention allows it."""
     longest = int(records.encoded.lengths.max()) + len(records.continuations)
     packing = args.engine.packing and can_pack(plain(model), longest)
@@ -119,7 +119,7 @@ def make_batches(records: Records, args: PACZeroConfig, model: nn.Module) -> lis
 
 def make_scorer(
     model: nn.Module,
-    records: Records,
+    records: EncodedDataset,
     args: PACZeroConfig,
     *,
     first_layer: int,
@@ -149,9 +149,9 @@ def make_scorer(
     )
 
 
-def make_objective(source: ScoreSource, records: Records) -> Objective:
+def make_objective(source: ScoreSource, records: EncodedDataset) -> Objective:
     """The pool's losses as a function of the weights, from its scores or from what is generated."""
-    return Objective(source, records.encoded.targets, records.pool.unit_of_record, records.task.losses)
+    return Objective(source, records.encoded.targets, records.dataset.unit_of_record, records.task.losses)
 
 
 def make_weights(

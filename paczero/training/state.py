@@ -18,7 +18,7 @@ import yaml
 from paczero import __version__
 from paczero.config import FREE_SETTINGS, PACZeroConfig
 from paczero.data.batching import MicroBatch
-from paczero.data.dataset import Pool
+from paczero.data.dataset import Dataset
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import create_secret, reuse_secret
@@ -55,8 +55,8 @@ def open_books(
     args: PACZeroConfig,
     run: RunDirectory,
     header: dict[str, Any],
-    pool: Pool,
-    dev: Pool | None,
+    pool: Dataset,
+    dev: Dataset | None,
     candidates: Callable[[], np.ndarray] | None,
 ) -> Books:
     """Mechanism, journal and transcript of a run, new or going on.
@@ -72,7 +72,9 @@ def open_books(
     return Books(mechanism, journal, transcript)
 
 
-def check_books(args: PACZeroConfig, run: RunDirectory, header: dict[str, Any], pool: Pool, dev: Pool | None) -> None:
+def check_books(
+    args: PACZeroConfig, run: RunDirectory, header: dict[str, Any], pool: Dataset, dev: Dataset | None
+) -> None:
     """Refuses what cannot go on before any long work: all that can be compared without the candidates.
 
     Raises:
@@ -85,7 +87,7 @@ def check_books(args: PACZeroConfig, run: RunDirectory, header: dict[str, Any], 
 
 
 def facts(
-    args: PACZeroConfig, header: Mapping[str, Any], pool: Pool, dev: Pool | None, batches: Sequence[MicroBatch]
+    args: PACZeroConfig, header: Mapping[str, Any], pool: Dataset, dev: Dataset | None, batches: Sequence[MicroBatch]
 ) -> dict[str, str]:
     """What it is in words -> its value in this process, for `ProcessGroup.agree`."""
     settings = {name: value for name, value in asdict(args).items() if name not in ("output_dir", "device")}
@@ -140,7 +142,7 @@ def transcript_header(
 
 
 def journal_header(
-    args: PACZeroConfig, header: dict[str, Any], pool: Pool, membership: np.ndarray | None, dev: Pool | None
+    args: PACZeroConfig, header: dict[str, Any], pool: Dataset, membership: np.ndarray | None, dev: Dataset | None
 ) -> dict[str, Any]:
     """What must be the same when a run is resumed; private."""
     settings = _hashed(args)

@@ -30,7 +30,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from paczero.config import PACZeroConfig
-from paczero.data.encoding import Records, encode_records, notes_on, read_pool, read_records
+from paczero.data.encoding import EncodedDataset, encode_records, notes_on, read_dataset, read_records
 from paczero.data.metrics import METRIC_OF_KIND
 from paczero.distributed import join
 from paczero.engine.cost import Cost, estimate
@@ -141,8 +141,8 @@ class PACZeroTrainer:
         self._callbacks = list(callbacks or ())
         check_callbacks(self._callbacks)
         check_trackers(self.args.report_to)
-        pool = read_pool(train_dataset, self.args.task, training=True)
-        dev = None if eval_dataset is None else read_pool(eval_dataset, self.args.task)
+        pool = read_dataset(train_dataset, self.args.task, training=True)
+        dev = None if eval_dataset is None else read_dataset(eval_dataset, self.args.task)
         self.observers, self.progress = list(observers), progress
         self._secret = secret
         base, self.processing_class = load(
@@ -183,7 +183,7 @@ class PACZeroTrainer:
         check_fit(self.args, self.pool)
         self._rounding = check_update_precision(self.weights, self.args)
         self.header = transcript_header(
-            self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.pool.units
+            self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.dataset.units
         )
         self._check_ranks()
 
@@ -192,8 +192,8 @@ class PACZeroTrainer:
         if self.group.size == 1:
             return
         batches = make_batches(self.pool, self.args, self.model)
-        dev = None if self.dev is None else self.dev.pool
-        self.group.assert_equal(facts(self.args, self.header, self.pool.pool, dev, batches))
+        dev = None if self.dev is None else self.dev.dataset
+        self.group.assert_equal(facts(self.args, self.header, self.pool.dataset, dev, batches))
 
     # -- what users call -----------------------------------------------------------------------------------------------
 
@@ -317,14 +317,14 @@ class PACZeroTrainer:
         )
 
     def _loop(self, watchers: Watchers | None) -> tuple[Outcome, Books | None]:
-        args, dev = self.args, None if self.dev is None else self.dev.pool
+        args, dev = self.args, None if self.dev is None else self.dev.dataset
         self._restart()
-        self.group.on_main(lambda: check_books(args, self.run, self.header, self.pool.pool, dev))
+        self.group.on_main(lambda: check_books(args, self.run, self.header, self.pool.dataset, dev))
         source = self._generator(self.pool) if self._trains_on_f1 else self.scorer(self.pool, "pool")
         objective = make_objective(source, self.pool)
         objective.scorer.check()
         candidates = self._candidates(objective)
-        books = self.group.on_main(lambda: open_books(args, self.run, self.header, self.pool.pool, dev, candidates))
+        books = self.group.on_main(lambda: open_books(args, self.run, self.header, self.pool.dataset, dev, candidates))
         trainer = Trainer(
             objective,
             self.weights,
@@ -381,7 +381,7 @@ class PACZeroTrainer:
             chosen_step=outcome.chosen,
             weights_sha256=self.weights.fingerprint(),
             threshold=self.threshold,
-            development=None if self.dev is None else _development(outcome, len(self.dev.pool), self.args),
+            development=None if self.dev is None else _development(outcome, len(self.dev.dataset), self.args),
             task=self.args.task,
         )
         return self.group.broadcast_from_main(publish)
@@ -390,7 +390,7 @@ class PACZeroTrainer:
         named = {"model": self._base["id"], "peft": self._peft, **self._names}
         populate(staged, self.args, named, self._secret)
 
-    def _read(self, source: Any) -> Records:
+    def _read(self, source: Any) -> EncodedDataset:
         return read_records(source, self.args.task, self.processing_class, plain(self.model))
 
     def _cache(self) -> Path | None:
@@ -403,20 +403,20 @@ class PACZeroTrainer:
     def _trains_on_f1(self) -> bool:
         return self.args.task.objective == "f1"
 
-    def _generator(self, records: Records, what: str | None = None) -> Generator:
+    def _generator(self, records: EncodedDataset, what: str | None = None) -> Generator:
         progress = None if what is None else partial(self.progress, f"answers, {what}")
         return make_generator(
             self.model, records, self.args, self.processing_class, group=self.group, progress=progress
         )
 
-    def evaluator(self, records: Records, what: str = "records") -> Evaluator:
+    def evaluator(self, records: EncodedDataset, what: str = "records") -> Evaluator:
         """What judges these records with the weights as they stand."""
         generator = self._generator(records, what) if records.task.generates else None
         return Evaluator(records, self.scorer(records, what), generator, self.processing_class)
 
-    def scorer(self, records: Records, what: str = "records") -> Scorer:
+    def scorer(self, records: EncodedDataset, what: str = "records") -> Scorer:
         """The scorer of these records; what lies below the trained layers is computed once and kept."""
-        key = records.pool.hash()
+        key = records.dataset.hash()
         if key not in self._scorers:
             self.group.assert_equal({what: key})
             self._scorers[key] = make_scorer(

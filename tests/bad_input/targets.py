@@ -144,7 +144,7 @@ class Targets:
 
     def data(self, chance: random.Random) -> Attempt:
         """Records as csv, tsv, jsonl, json or parquet, broken, or with another ending than they have."""
-        from paczero.data.encoding import read_pool
+        from paczero.data.encoding import read_dataset
 
         ending = chance.choice(["csv", "csv", "tsv", "jsonl", "json", "parquet", "txt", ""])
         text = self.pool.read_bytes()
@@ -154,7 +154,7 @@ class Targets:
             text = "\n".join(json.dumps(row) for row in rows).encode("utf-8", "surrogatepass")
         path = self.work / f"records{'.' * bool(ending)}{ending}"
         path.write_bytes(mutated(text, chance))
-        return attempt(lambda: read_pool(str(path), TASK, training=True))
+        return attempt(lambda: read_dataset(str(path), TASK, training=True))
 
     def settings(self, chance: random.Random) -> Attempt:
         path = self.work / "config.yaml"

@@ -6,7 +6,7 @@ import pytest
 
 from paczero.config import TaskConfig
 from paczero.data.columns import read_answers
-from paczero.data.dataset import make_pool
+from paczero.data.dataset import make_dataset
 from paczero.data.loading import load_rows
 from paczero.errors import PACZeroError
 
@@ -48,7 +48,7 @@ def test_what_is_none(cell: Any, said: str) -> None:
 
 def test_a_pool_s_hash_depends_on_the_answers() -> None:
     def pool(*answers: str) -> str:
-        return make_pool([{"question": "when?", "answers": list(answers)}], TASK, training=False).hash()
+        return make_dataset([{"question": "when?", "answers": list(answers)}], TASK, training=False).hash()
 
     assert pool("1973") == pool("1973")
     assert len({pool("1973"), pool("1974"), pool("1973", "1974"), pool("1974", "1973")}) == 4
@@ -56,4 +56,4 @@ def test_a_pool_s_hash_depends_on_the_answers() -> None:
 
 def test_a_question_may_not_be_a_list() -> None:
     with pytest.raises(PACZeroError, match="column 'question' holds lists or structures; expected text"):
-        make_pool([{"question": ["when?"], "answers": ["1973"]}], TASK, training=False)
+        make_dataset([{"question": ["when?"], "answers": ["1973"]}], TASK, training=False)

@@ -8,7 +8,7 @@ import pytest
 
 from paczero.config import TaskConfig
 from paczero.data.columns import read_conversations
-from paczero.data.dataset import make_pool
+from paczero.data.dataset import make_dataset
 from paczero.data.loading import load_rows
 from paczero.errors import PACZeroError
 
@@ -42,7 +42,7 @@ def test_from_a_file(kind: str, tmp_path: Path) -> None:
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     else:
         path.write_text("\n".join(map(json.dumps, rows)) if kind == "jsonl" else json.dumps(rows))
-    pool = make_pool(load_rows(path), MESSAGES, training=False)
+    pool = make_dataset(load_rows(path), MESSAGES, training=False)
     assert [json.loads(row["messages"]) for row in pool.rows] == [TALK, TALK[1:]]
     assert (pool.columns, pool.label_names, pool.answers) == (("messages",), (), ())
 
@@ -80,4 +80,4 @@ def test_what_is_none(talk: Any) -> None:
 )
 def test_columns_that_lack(row: dict[str, str], task: TaskConfig, said: str) -> None:
     with pytest.raises(PACZeroError, match=said):
-        make_pool([row], task, training=False)
+        make_dataset([row], task, training=False)

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paczero.config import TaskConfig
-from paczero.data.dataset import Pool, make_pool
+from paczero.data.dataset import Dataset, make_dataset
 from paczero.errors import PACZeroError
 
 Make = Callable[[int], list[dict[str, str]]]
 
 
-def small(rows: list[dict[str, object]], **task: object) -> Pool:
-    return make_pool(rows, replace(TaskConfig(), **task), training=False)  # type: ignore[arg-type]
+def small(rows: list[dict[str, object]], **task: object) -> Dataset:
+    return make_dataset(rows, replace(TaskConfig(), **task), training=False)  # type: ignore[arg-type]
 
 
 def test_a_pool_without_units(records: Make) -> None:
-    pool = make_pool(records(32), TaskConfig(), training=True)
+    pool = make_dataset(records(32), TaskConfig(), training=True)
     assert (len(pool), pool.units, pool.columns, pool.notes) == (32, 32, ("text",), ())
     np.testing.assert_array_equal(pool.labels, np.arange(32) % 2)
     np.testing.assert_array_equal(pool.unit_of_record, np.arange(32))
@@ -59,22 +59,22 @@ def classes(names: list[str], labels: list[int]) -> Dataset:
 
 def test_class_labels_go_by_name_or_by_number() -> None:
     data = classes(["neg", "pos"], [1, 0, 1])
-    by_name = make_pool(data, TaskConfig(labels={"neg": "bad", "pos": "good"}), training=False)
-    by_number = make_pool(data, TaskConfig(labels={"0": "bad", "1": "good"}), training=False)
+    by_name = make_dataset(data, TaskConfig(labels={"neg": "bad", "pos": "good"}), training=False)
+    by_number = make_dataset(data, TaskConfig(labels={"0": "bad", "1": "good"}), training=False)
     assert by_name.labels.tolist() == by_number.labels.tolist() == [1, 0, 1]
 
 
 def test_classes_that_are_called_by_numbers() -> None:
     data = classes(["1", "2", "3"], [0, 2])
     stars = TaskConfig(labels={"1": "bad", "2": "fine", "3": "good"})
-    assert make_pool(data, stars, training=False).labels.tolist() == [0, 2]
+    assert make_dataset(data, stars, training=False).labels.tolist() == [0, 2]
     with pytest.raises(PACZeroError, match="may mean their names or their numbers"):
-        make_pool(data, TaskConfig(labels={"1": "bad", "2": "good"}), training=False)
+        make_dataset(data, TaskConfig(labels={"1": "bad", "2": "good"}), training=False)
 
 
 def test_a_class_label_without_a_label() -> None:
     with pytest.raises(PACZeroError, match=r"record 2 .* has the label '-1'"):
-        make_pool(classes(["a", "b"], [0, -1]), TaskConfig(labels={"a": "x", "b": "y"}), training=False)
+        make_dataset(classes(["a", "b"], [0, -1]), TaskConfig(labels={"a": "x", "b": "y"}), training=False)
 
 
 def test_the_hash_is_of_what_a_run_depends_on(records: Make) -> None:
@@ -121,16 +121,16 @@ def test_refusals(row: dict[str, object], task: dict[str, object], message: str)
 
 def test_too_few_units(records: Make) -> None:
     with pytest.raises(PACZeroError, match=r"31 units \(each record is one\); training needs 32 or more"):
-        make_pool(records(31), TaskConfig(), training=True)
-    assert make_pool(records(31), TaskConfig(), training=False).units == 31
+        make_dataset(records(31), TaskConfig(), training=True)
+    assert make_dataset(records(31), TaskConfig(), training=False).units == 31
     rows = [row | {"who": str(number % 10)} for number, row in enumerate(records(64))]
     with pytest.raises(PACZeroError, match=r"10 units .the different values of column 'who'"):
-        make_pool(rows, TaskConfig(unit_column="who"), training=True)
+        make_dataset(rows, TaskConfig(unit_column="who"), training=True)
 
 
 def test_a_wrong_label_column_shows_what_is_in_it(records: Make) -> None:
     with pytest.raises(PACZeroError, match=r"'Film 0' \(1\).* and 34 other values; .* name another column"):
-        make_pool(records(40), TaskConfig(label_column="text"), training=True)
+        make_dataset(records(40), TaskConfig(label_column="text"), training=True)
 
 
 def test_notes(records: Make) -> None:
@@ -138,12 +138,12 @@ def test_notes(records: Make) -> None:
     rows[1]["text"] = rows[0]["text"]
     rows[2]["title"] = ""
     rows[3]["title"] = "other"
-    pool = make_pool(rows, TaskConfig(template="{title} {text} {label}"), training=True)
+    pool = make_dataset(rows, TaskConfig(template="{title} {text} {label}"), training=True)
     assert pool.notes == (
         "1 of 40 records have an empty column beside a filled one",
         "no record has the label '0'",
         "1 texts belong to several units each, which are protected one by one and not together",
         "column 'unit_id' is not used: each record is a unit of its own (set task.unit_column to change it)",
     )
-    dev = make_pool(rows, TaskConfig(), training=False)
+    dev = make_dataset(rows, TaskConfig(), training=False)
     assert dev.notes == ("no record has the label '0'",)

@@ -11,7 +11,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from paczero.config import TaskConfig
-from paczero.data.dataset import make_pool
+from paczero.data.dataset import make_dataset
 from paczero.data.loading import Rows, load_rows
 from paczero.errors import PACZeroError
 
@@ -44,13 +44,13 @@ def test_every_kind_of_file_gives_the_same_pool(suffix: str, tmp_path: Path) -> 
     read = load_rows(str(save(ROWS, tmp_path / f"pool{suffix}")))
     assert list(read) == ROWS
     assert read.columns == ("text", "label", "who")
-    assert make_pool(read, task, training=False).hash() == make_pool(ROWS, task, training=False).hash()
+    assert make_dataset(read, task, training=False).hash() == make_dataset(ROWS, task, training=False).hash()
 
 
 def test_objects_give_the_same_pool() -> None:
     task = TaskConfig()
-    pools = [make_pool(load_rows(source), task, training=False) for source in (Dataset.from_list(ROWS), ROWS)]
-    pools.append(make_pool(load_rows(pandas.DataFrame(ROWS)), task, training=False))
+    pools = [make_dataset(load_rows(source), task, training=False) for source in (Dataset.from_list(ROWS), ROWS)]
+    pools.append(make_dataset(load_rows(pandas.DataFrame(ROWS)), task, training=False))
     assert len({pool.hash() for pool in pools}) == 1
 
 

@@ -204,7 +204,7 @@ def test_data_of_every_kind_is_the_same_pool(make_trainer: MakeTrainer, tmp_path
         Dataset.from_list(rows),
         [row | {"label": int(row["label"])} for row in rows],
     ]
-    hashes = {make_trainer(tmp_path / "run", pool=pool).pool.pool.hash() for pool in pools}
+    hashes = {make_trainer(tmp_path / "run", pool=pool).pool.dataset.hash() for pool in pools}
     assert len(hashes) == 1
 
 

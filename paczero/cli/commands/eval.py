@@ -27,7 +27,7 @@ from paczero.utils.io import write_whole
 if TYPE_CHECKING:
     import numpy as np
 
-    from paczero.data.dataset import Pool
+    from paczero.data.dataset import Dataset
     from paczero.data.loading import Rows
 
 
@@ -90,7 +90,7 @@ def run(namespace: Namespace) -> int:
     return 0
 
 
-def _judge(target: Target, pool: "Pool", out: Path | None, *, base: bool, as_json: bool) -> int:
+def _judge(target: Target, pool: "Dataset", out: Path | None, *, base: bool, as_json: bool) -> int:
     """A task without label words: what is generated, or the loss of what should follow."""
     keep_quiet()
     with Live(every=60) as live:
@@ -113,7 +113,7 @@ def looks_swapped(result: dict[str, Any]) -> bool:
     return len(result["labels"]) == 2 and below > _SURPRISE * 0.5 / math.sqrt(result["records"])
 
 
-def figures(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray", threshold: float) -> dict[str, Any]:
+def figures(pool: "Dataset", scores: "np.ndarray", decided: "np.ndarray", threshold: float) -> dict[str, Any]:
     """What `--json` prints: accuracy, loss (nats), records, majority share, and counts [truth][decision]."""
     import numpy as np
 
@@ -151,7 +151,7 @@ def described(result: dict[str, Any]) -> str:
     )
 
 
-def predictions_csv(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> str:
+def predictions_csv(pool: "Dataset", scores: "np.ndarray", decided: "np.ndarray") -> str:
     """Each record's text, label, decision and each label's probability."""
     names = pool.label_names
     header = [*pool.columns, "label", "prediction", *(f"probability {name}" for name in names)]
@@ -167,7 +167,7 @@ def predictions_csv(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -
     return csv_text(header, rows)
 
 
-def text_results(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> list[dict[str, Any]]:
+def text_results(pool: "Dataset", scores: "np.ndarray", decided: "np.ndarray") -> list[dict[str, Any]]:
     """Text, decision and its probability, for `--text`."""
     chances = probabilities(scores)
     return [
@@ -176,14 +176,14 @@ def text_results(pool: "Pool", scores: "np.ndarray", decided: "np.ndarray") -> l
     ]
 
 
-def _records(namespace: Namespace, target: Target) -> "Pool":
-    from paczero.data.dataset import make_pool
+def _records(namespace: Namespace, target: Target) -> "Dataset":
+    from paczero.data.dataset import make_dataset
     from paczero.data.loading import load_rows
     from paczero.data.template import Template
 
     task: TaskConfig = target.args.task
     if not namespace.text:
-        return make_pool(load_rows(namespace.data) if namespace.data else _test_set(target), task, training=False)
+        return make_dataset(load_rows(namespace.data) if namespace.data else _test_set(target), task, training=False)
     if namespace.data:
         raise PACZeroError("--text: given together with --data; expected one of them")
     if task.kind != "classification":
@@ -226,7 +226,7 @@ def _threshold(target: Target, *, base: bool) -> float:
     )
 
 
-def _scores(target: Target, pool: "Pool", *, base: bool) -> "np.ndarray":
+def _scores(target: Target, pool: "Dataset", *, base: bool) -> "np.ndarray":
     from paczero.data.encoding import encode_records
     from paczero.models.layers import plain
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from paczero.config import TaskConfig
 from paczero.data.completions import CandidateTree, Completions, PerRecordCompletions
-from paczero.data.dataset import Pool
+from paczero.data.dataset import Dataset
 from paczero.data.metrics import Metric
 
 if TYPE_CHECKING:
@@ -106,14 +106,14 @@ class Task(Protocol):
     @property
     def generates(self) -> bool: ...
 
-    def encode(self, pool: Pool, tokenizer: "Tokenizer", *, context: int) -> Encoded:
+    def encode(self, pool: Dataset, tokenizer: "Tokenizer", *, context: int) -> Encoded:
         """The records as tokens; raises PACZeroError for whatever does not fit."""
 
     def losses(self, scores: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Nats, float64 (R,): of the right candidate among all, or of the record's own answer."""
 
-    def figures(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
+    def figures(self, pool: Dataset, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
         """The means over the records by name, the metric and `loss` (nats) among them."""
 
-    def table(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
+    def table(self, pool: Dataset, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
         """Of every record what the figures are means of: name of a column -> R values."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from paczero.config import TaskConfig
 from paczero.data.columns import Messages
-from paczero.data.dataset import Pool
+from paczero.data.dataset import Dataset
 from paczero.data.metrics import LOSS
 from paczero.data.tasks.base import Encoded, Predictions
 from paczero.data.tasks.tokenization import behind, tokens, too_long
@@ -34,20 +34,20 @@ class Chat:
     metric = LOSS
     generates = False
 
-    def encode(self, pool: Pool, tokenizer: "Tokenizer", *, context: int) -> Encoded:
+    def encode(self, pool: Dataset, tokenizer: "Tokenizer", *, context: int) -> Encoded:
         return encode(pool, self.config, tokenizer, context=context)
 
     def losses(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return -scores[:, 0]
 
-    def figures(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
+    def figures(self, pool: Dataset, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
         return {"loss": float(self.losses(found.scores, encoded.targets).mean())}
 
-    def table(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
+    def table(self, pool: Dataset, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
         return {"loss": self.losses(found.scores, encoded.targets).tolist()}
 
 
-def encode(pool: Pool, task: TaskConfig, tokenizer: "Tokenizer", *, context: int) -> Encoded:
+def encode(pool: Dataset, task: TaskConfig, tokenizer: "Tokenizer", *, context: int) -> Encoded:
     """Makes prompts and completions of a pool; a record that is too long loses the end of its completion.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paczero.config import TaskConfig
-from paczero.data.dataset import Pool
+from paczero.data.dataset import Dataset
 from paczero.data.metrics import ACCURACY, accuracy, decisions, losses
 from paczero.data.tasks.base import Encoded, Predictions
 from paczero.data.tasks.tokenization import behind, make_prompts, tokens
@@ -35,19 +35,19 @@ class Classification:
     metric = ACCURACY
     generates = False
 
-    def encode(self, pool: Pool, tokenizer: "Tokenizer", *, context: int) -> Encoded:
+    def encode(self, pool: Dataset, tokenizer: "Tokenizer", *, context: int) -> Encoded:
         return encode(pool, self.config, tokenizer, context=context)
 
     def losses(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return losses(scores, targets)
 
-    def figures(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
+    def figures(self, pool: Dataset, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
         return {
             "accuracy": accuracy(found.scores, encoded.targets, threshold),
             "loss": float(losses(found.scores, encoded.targets).mean()),
         }
 
-    def table(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
+    def table(self, pool: Dataset, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
         names = pool.label_names
         return {
             "target": [names[target] for target in encoded.targets],
@@ -56,7 +56,7 @@ class Classification:
         }
 
 
-def encode(pool: Pool, task: TaskConfig, tokenizer: "Tokenizer", *, context: int) -> Encoded:
+def encode(pool: Dataset, task: TaskConfig, tokenizer: "Tokenizer", *, context: int) -> Encoded:
     """Makes prompts and candidates of a pool.
 
     Args:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paczero.config import TaskConfig
-from paczero.data.dataset import Pool
+from paczero.data.dataset import Dataset
 from paczero.data.metrics import F1, exact_match, f1
 from paczero.data.tasks.base import Encoded, Predictions
 from paczero.data.tasks.tokenization import behind, make_prompts, tokens
@@ -34,17 +34,17 @@ class Answer:
     metric = F1
     generates = True
 
-    def encode(self, pool: Pool, tokenizer: "Tokenizer", *, context: int) -> Encoded:
+    def encode(self, pool: Dataset, tokenizer: "Tokenizer", *, context: int) -> Encoded:
         return encode(pool, self.config, tokenizer, context=context)
 
     def losses(self, scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return -scores[:, 0]
 
-    def figures(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
+    def figures(self, pool: Dataset, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, float]:
         table = self.table(pool, encoded, found, threshold)
         return {name: float(np.mean(table[name])) for name in ("f1", "exact_match", "loss")}
 
-    def table(self, pool: Pool, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
+    def table(self, pool: Dataset, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
         texts = found.texts or [""] * len(pool)
         judged = list(zip(texts, pool.answers, strict=True))
         return {
@@ -56,7 +56,7 @@ class Answer:
         }
 
 
-def encode(pool: Pool, task: TaskConfig, tokenizer: "Tokenizer", *, context: int) -> Encoded:
+def encode(pool: Dataset, task: TaskConfig, tokenizer: "Tokenizer", *, context: int) -> Encoded:
     """Makes prompts and answers of a pool; behind each prompt there is room for the answer and for a generated one.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from paczero.config import TaskConfig
-from paczero.data.dataset import Pool
+from paczero.data.dataset import Dataset
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
 
@@ -58,7 +58,7 @@ def behind(body: list[int], whole: list[int]) -> list[int] | None:
 
 
 def make_prompts(
-    pool: Pool, task: TaskConfig, tokenizer: "Tokenizer", reserved: Sequence[int], *, context: int, what: str
+    pool: Dataset, task: TaskConfig, tokenizer: "Tokenizer", reserved: Sequence[int], *, context: int, what: str
 ) -> Prompts:
     """The prompts of a pool, cut where `task.too_long` allows it.
 

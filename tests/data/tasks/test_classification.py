@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from paczero.config import TaskConfig
-from paczero.data.dataset import Pool, make_pool
+from paczero.data.dataset import Dataset, make_dataset
 from paczero.data.tasks.base import Encoded
 from paczero.data.tasks.classification import encode
 from paczero.errors import PACZeroError
@@ -15,8 +15,8 @@ from paczero.errors import PACZeroError
 TASK = TaskConfig()
 
 
-def pool(*texts: str, task: TaskConfig = TASK) -> Pool:
-    return make_pool([{"text": text, "label": str(i % 2)} for i, text in enumerate(texts)], task, training=False)
+def pool(*texts: str, task: TaskConfig = TASK) -> Dataset:
+    return make_dataset([{"text": text, "label": str(i % 2)} for i, text in enumerate(texts)], task, training=False)
 
 
 def test_byte_level(byte_level: Tokenizer) -> None:
@@ -111,7 +111,7 @@ def test_truncation_keeps_the_template(byte_level: Tokenizer) -> None:
 def test_the_longest_column_is_cut_first(byte_level: Tokenizer) -> None:
     task = TaskConfig(template="{title}: {body} It was {label}", too_long="truncate")
     rows = [{"title": "The end", "body": "The story was good " * 20, "label": 1}]
-    encoded = encode(make_pool(rows, task, training=False), task, byte_level, context=24)
+    encoded = encode(make_dataset(rows, task, training=False), task, byte_level, context=24)
     text = byte_level.decode(encoded.prompts[0])
     assert text.startswith("The end: The story") and text.endswith(" It was")
     assert encoded.lengths[0] <= 24
