@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from written import processor
 
 from paczero.config import PACZeroConfig, TaskConfig
-from paczero.data.encoding import EncodedDataset, read_records
+from paczero.data.encoding import EncodedDataset, context_length, prepare
 from paczero.data.rotten_tomatoes import read_snippets
 from paczero.errors import PACZeroError
 from paczero.mechanism.journal import Journal
@@ -35,8 +35,8 @@ from paczero.models.loading import base_fingerprint, load
 from paczero.optim.derivatives import Objective
 from paczero.optim.parameters import PerturbedParameters
 from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights
-from paczero.training.loop import Observer, Schedule, Trainer
-from paczero.training.state import journal_header, transcript_header
+from paczero.training.loop import Loop, Observer, Schedule
+from paczero.training.state import RunState, journal_header, transcript_header
 
 MODEL = Path(__file__).resolve().parents[1] / "models" / "SmolLM2-135M-Instruct"
 TASK = TaskConfig(template="{text} It was {label}", labels={"rotten": "terrible", "fresh": "great"})
@@ -193,7 +193,9 @@ def build(
     """Loads the model, attaches what trains and puts a run's parts together."""
     base, tokenizer = load(model, dtype=args.dtype, device="cpu")
     identity = {"id": model, "sha256": base_fingerprint(base), "dtype": args.dtype}
-    records = read_records(cut_texts(texts, lengths, tokenizer), TASK, tokenizer, base, training=True)
+    records = prepare(
+        cut_texts(texts, lengths, tokenizer), TASK, tokenizer, context=context_length(base), training=True
+    )
     peft = peft_settings(case, len(find_layers(base).layers))
     config = None if peft is None else peft_config_from(peft)
     wrapped, trained = attach(base, peft_config=config, seed=args.seed)
@@ -216,13 +218,15 @@ def check_lengths(prompts: Sequence[Sequence[int]], lengths: Sequence[int]) -> N
 def train(bench: Bench, directory: Path, observers: Sequence[Observer]) -> None:
     """All steps that `args` asks for, by the real loop; journal and transcript lie in the directory."""
     args = bench.args
-    expected = journal_header(args, bench.header, bench.records.dataset, bench.membership, None)
-    Trainer(
+    expected = journal_header(args, bench.header, bench.records.dataset, None)
+    Loop(
         bench.objective,
         bench.weights,
-        make_mechanism(args, bench.membership, directory / "secret.json", units=bench.objective.units),
-        journal=Journal.create(directory / "journal.jsonl", expected),
-        transcript=Transcript.create(directory / "transcript.jsonl", bench.header),
+        RunState(
+            make_mechanism(args, bench.membership, directory / "secret.json", units=bench.objective.units),
+            Journal.create(directory / "journal.jsonl", expected),
+            Transcript.create(directory / "transcript.jsonl", bench.header),
+        ),
         schedule=Schedule(steps=args.max_steps, directions=args.directions, rate=args.learning_rate_at, seed=args.seed),
         observers=list(observers),
     ).run()

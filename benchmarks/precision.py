@@ -24,7 +24,7 @@ import torch
 from cases import CASES, MODEL, TASK, cut_texts, lengths, texts, where_and_when
 
 from paczero.config import PACZeroConfig
-from paczero.data.encoding import read_records
+from paczero.data.encoding import context_length, prepare
 from paczero.data.metrics import losses
 from paczero.errors import PACZeroError
 from paczero.mechanism import draw_subsets, subset_signs
@@ -50,7 +50,7 @@ def derivatives(
         `plain` and `rounded head` (N, K); `mu_lost` and `eta_lost` in [0, 1]; `trained`, the weights' types.
     """
     base, tokenizer = load(model, dtype=args.dtype, device="cpu")
-    records = read_records(list(rows), TASK, tokenizer, base, training=True)
+    records = prepare(list(rows), TASK, tokenizer, context=context_length(base), training=True)
     peft = None if trains.get("peft") is None else peft_config_from(dict(trains["peft"]))
     wrapped, trained = attach(base, peft_config=peft, train_layers=trains.get("train_layers"), seed=args.seed)
     weights = make_weights(trained, args)

@@ -36,7 +36,7 @@ from paczero.cli.commands.sweep import parser as parser_for_sweep
 from paczero.cli.console import Live
 from paczero.cli.parser import parser_for_train
 from paczero.cli.preflight import seconds as with_evaluations
-from paczero.cli.training import build_trainer
+from paczero.cli.training import build_job
 from paczero.config_io import RunSettings, recipes, settings_from
 from paczero.engine.generation import WIDER
 from paczero.experiments.sweep import plan, read_sweep
@@ -244,7 +244,7 @@ def twin_table(files: dict[str, Path]) -> str:
         settings = settings_from(parser_for_train().parse_args(["--config", name, *data]))
         args = replace(settings.args, output_dir="runs/not-begun")
         with Live() as live:
-            trainer = build_trainer(replace(settings, args=args), live=live)
+            trainer = build_job(replace(settings, args=args), live=live).trainer
             found = trainer.estimate()
         cells = [
             f"[{name.removeprefix('small/')}]({name}.yaml)",

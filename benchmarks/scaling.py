@@ -47,7 +47,8 @@ from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.models.adapters import attach
 from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights
-from paczero.training.loop import Schedule, Step, Trainer
+from paczero.training.loop import Loop, Schedule, Step
+from paczero.training.state import RunState
 
 PLOT = PERFORMANCE.with_name("scaling.png")
 FIGURES = ("step", "processor", "release", "bytes")
@@ -178,12 +179,14 @@ def run(point: Point, threads: int) -> dict[str, float]:
             "directions": args.directions,
             "steps": args.max_steps,
         }
-        Trainer(
+        Loop(
             make_objective(scorer, records),
             weights,
-            mechanism,
-            journal=Journal.create(Path(folder) / "journal.jsonl", {}),
-            transcript=Transcript.create(Path(folder) / "transcript.jsonl", header),
+            RunState(
+                mechanism,
+                Journal.create(Path(folder) / "journal.jsonl", {}),
+                Transcript.create(Path(folder) / "transcript.jsonl", header),
+            ),
             schedule=Schedule(args.max_steps, args.directions, args.learning_rate_at),
             observers=[watch],
         ).run()

@@ -1,4 +1,4 @@
-"""A run's directory: what lies where, and how a file gets there whole.
+"""A run's directory: what lies where, who holds it, and how it comes into being whole.
 
     RUN/config.yaml   RUN/release/ (may be published)   RUN/report/ (the owner's)   RUN/private/ (never)
 
@@ -6,12 +6,13 @@
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from paczero.errors import PACZeroError
 from paczero.utils.io import sync_directory
@@ -142,27 +143,38 @@ class RunDirectory:
             PACZeroError: there is no run here, or another process holds it.
         """
         self.require_run()
-        descriptor = os.open(self.private / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise PACZeroError(f"{str(self.root)!r} is in use by another process; wait for it or stop it") from None
+        with held(self.private / "lock") as free:
+            if not free:
+                raise PACZeroError(f"{str(self.root)!r} is in use by another process; wait for it or stop it")
             yield
-        finally:
-            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[bool]:
+    """Holds the lock of a file while the context lasts, if no other process does; yields whether it holds it.
+
+    Raises:
+        PACZeroError: the file cannot be locked, as on a network disk whose lock service is down.
+    """
+    lock = FileLock(path, timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise PACZeroError(
+            f"{str(path)!r} cannot be locked: {error.strerror}; choose a place on a local disk"
+        ) from error
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process has locked this file; no file, no process."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    """Whether a process has locked this file; False where there is no file."""
+    if not path.is_file():
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    with held(path) as free:
+        return not free

@@ -106,11 +106,11 @@ def scores_of(model: Any, trainer: PACZeroTrainer, rows: list[dict[str, str]]) -
 
     Its adapter runs beside the matrices, as the trainer's does: in its first trained layer their products are kept.
     """
-    from paczero.data.encoding import read_records
+    from paczero.data.encoding import context_length, prepare
     from paczero.models.layers import plain
     from paczero.training.factory import make_scorer
 
-    records = read_records(rows, TASK, trainer.processing_class, plain(model))
+    records = prepare(rows, TASK, trainer.processing_class, context=context_length(plain(model)))
     args = replace(trainer.args, engine=EngineConfig(merge=False))
     return make_scorer(model, records, args, first_layer=0, cache=None).scores()
 

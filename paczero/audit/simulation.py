@@ -130,7 +130,7 @@ class Simulation:
     def __init__(self, args: PACZeroConfig, *, units: int, odd: int = 0, good: float = 0.5, seed: int = 0) -> None:
         import torch
 
-        from paczero.data.encoding import read_records
+        from paczero.data.encoding import context_length, prepare
         from paczero.models.adapters import (
             attach,
             peft_config_from,
@@ -145,7 +145,7 @@ class Simulation:
         torch.set_num_threads(1)
         self.args, self.units = replace(args, seed=seed), units
         model, tokenizer = _tiny_model(seed)
-        self._records = read_records(_rows(units, odd, good, seed), args.task, tokenizer, model)
+        self._records = prepare(_rows(units, odd, good, seed), args.task, tokenizer, context=context_length(model))
         lora = peft_config_from({"r": 2, "target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1]})
         attached, self._trained = attach(model, peft_config=lora, seed=seed)
         first = first_trained_layer(attached, list(self._trained))
@@ -192,10 +192,10 @@ class Simulation:
         from paczero.mechanism.transcript import FORMAT, Transcript
         from paczero.training.factory import (
             make_mechanism,
-            make_schedule,
             mechanism_header,
         )
-        from paczero.training.loop import Trainer
+        from paczero.training.loop import Loop, Schedule
+        from paczero.training.state import RunState
 
         everybody = there is None
         there = np.ones(self.units, dtype=bool) if there is None else there
@@ -212,14 +212,10 @@ class Simulation:
             "directions": self.args.directions,
             "steps": self.args.max_steps,
         }
-        Trainer(
-            objective,  # type: ignore[arg-type]
-            self._weights,
-            make_mechanism(self.args, members, secret, units=count),
-            journal=(journal := Journal.create(place / "journal.jsonl", {})),
-            transcript=(transcript := Transcript.create(place / "transcript.jsonl", header)),
-            schedule=make_schedule(self.args),
-        ).run()
+        journal = Journal.create(place / "journal.jsonl", {})
+        transcript = Transcript.create(place / "transcript.jsonl", header)
+        state = RunState(make_mechanism(self.args, members, secret, units=count), journal, transcript)
+        Loop(objective, self._weights, state, schedule=Schedule.of(self.args)).run()  # type: ignore[arg-type]
         return self._trial(journal.entries, transcript.y, objective, members, there, secret)
 
     def _trial(self, entries: Any, y: Any, objective: "_Pool", members: Any, there: Bools, secret: Path) -> Trial:

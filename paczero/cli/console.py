@@ -6,7 +6,7 @@
 What a person sees of a run while it trains: the live line, and who keeps quiet meanwhile.
 
 >>> with Live() as live:
-...     trainer.observers.append(Watcher(live, mechanism))
+...     trainer.observers.append(ProgressCallback(live, mechanism))
 step 120 of 300 · 1 min 12 s left · unanimous 48 % (last 50: 36 %) · spent 0.12 of 0.33 nats · dev 71.2 % (best 72.0 %)
 
 The owner's to see: which steps were unanimous and what was spent speak of the pool and are not for publication.
@@ -132,7 +132,7 @@ class Live:
 RECENT = 50  # releases in the recent share of unanimous ones
 
 
-class Watcher:
+class ProgressCallback:
     """An observer that keeps the live line up to date.
 
     Args:

@@ -29,13 +29,13 @@ def evaluator(
     Raises:
         PACZeroError: the model cannot be loaded, or records are too long for it.
     """
-    from paczero.data.encoding import cut_notes, encode_records
+    from paczero.data.encoding import context_length, prepare
     from paczero.models.layers import plain
     from paczero.training.evaluation import make_evaluator
 
     model, tokenizer = load_target(target, base=base)
-    records = encode_records(pool, target.args.task, tokenizer, plain(model))
-    for note in cut_notes(records):
+    records = prepare(pool, target.args.task, tokenizer, context=context_length(plain(model)))
+    for note in records.cut_notes:
         warn(note)
     judge = make_evaluator(model, records, target.args, tokenizer, progress=progress)
     judge.scorer.check()

@@ -68,11 +68,11 @@ def predicted(
     Returns:
         One mapping a record, with `added_columns` as keys, and how many records were cut to fit.
     """
-    from paczero.data.encoding import encode_records
+    from paczero.data.encoding import context_length, prepare
     from paczero.data.metrics import decisions
     from paczero.models.layers import plain
 
-    records = encode_records(pool, target.args.task, tokenizer, plain(model))
+    records = prepare(pool, target.args.task, tokenizer, context=context_length(plain(model)))
     if records.task.generates:
         texts = answered(target, model, tokenizer, records, progress=progress)
         return [{"prediction": text} for text in texts], records.encoded.truncated

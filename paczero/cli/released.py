@@ -1,7 +1,7 @@
 """A target's weights, as a user of a release loads them: by PEFT or transformers, not by our replay; and its scores.
 
 >>> model, tokenizer = load_target(find_target(namespace))                          # doctest: +SKIP
->>> records = encode_records(pool, target.args.task, tokenizer, plain(model))       # doctest: +SKIP
+>>> records = prepare(pool, target.args.task, tokenizer, context=context_length(plain(model)))       # doctest: +SKIP
 >>> scores_of(model, records, target.args, progress=print).shape                    # doctest: +SKIP
 (872, 2)
 """

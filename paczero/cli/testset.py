@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from paczero.cli.console import warn
 
 if TYPE_CHECKING:
+    from paczero.data.dataset import Dataset
     from paczero.data.encoding import EncodedDataset
-    from paczero.data.loading import Rows
     from paczero.data.tasks.base import Predictions
     from paczero.training.trainer import PACZeroTrainer
 
@@ -33,13 +33,11 @@ def untuned(trainer: "PACZeroTrainer", test: "EncodedDataset | None") -> dict[st
     return result
 
 
-def read_test(trainer: "PACZeroTrainer", source: "Rows") -> "EncodedDataset":
+def read_test(trainer: "PACZeroTrainer", source: "Dataset") -> "EncodedDataset":
     """The test set, encoded; says how many of its records were cut."""
-    from paczero.data.encoding import cut_notes, read_records
-    from paczero.models.layers import plain
 
-    records = read_records(source, trainer.args.task, trainer.processing_class, plain(trainer.model))
-    for note in cut_notes(records) if trainer.group.is_main else ():
+    records = trainer.prepare(source)
+    for note in records.cut_notes if trainer.group.is_main else ():
         warn(f"test set: {note}")
     return records
 

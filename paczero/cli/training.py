@@ -10,19 +10,16 @@ All processes of a run come through here. What rank 0 alone does stands in `grou
 `group.broadcast_from_main`.
 """
 
-import importlib.util
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paczero.cli.console import Live, Watcher, keep_quiet, shown, warn
-from paczero.cli.data import read_data
+from paczero.cli.console import Live, ProgressCallback, keep_quiet, shown, warn
 from paczero.cli.preflight import preflight
 from paczero.cli.testset import found_in, read_test, untuned
 from paczero.config import PACZeroConfig
@@ -34,20 +31,40 @@ from paczero.report.summary import Summary, summary_path, write_decisions, write
 from paczero.run_directory import RunDirectory
 
 if TYPE_CHECKING:
+    from paczero.data.dataset import Dataset
     from paczero.data.encoding import EncodedDataset
     from paczero.data.tasks.base import Predictions
     from paczero.training.trainer import PACZeroTrainer
 
 
-def make_trainer(
+@dataclass(frozen=True)
+class Job:
+    """What a run is made of, once everything was read and checked.
+
+    Attributes:
+        trainer: with its weights at the start.
+        test: records that are scored before and after; None without a test set.
+        notes: what should be known about the draw of the records, a sentence each.
+    """
+
+    trainer: "PACZeroTrainer"
+    test: "Dataset | None" = None
+    notes: tuple[str, ...] = ()
+
+    def with_args(self, args: PACZeroConfig) -> "Job":
+        """The same records and model under other settings; see `PACZeroTrainer.with_args`."""
+        return replace(self, trainer=self.trainer.with_args(args))
+
+
+def make_job(
     settings: RunSettings,
     *,
     live: Live,
     resume: bool = False,
     secret: str | Path | None = None,
     model: str | None = None,
-) -> "PACZeroTrainer":
-    """The trainer of these settings, for a place that is free or a run that can go on.
+) -> Job:
+    """Reads what a run needs, for a place that is free or a run that can go on.
 
     Args:
         settings, live, resume, secret, model: as in `train_run`.
@@ -55,67 +72,51 @@ def make_trainer(
     Raises:
         PACZeroError: anything that cannot be used, in one line.
     """
-    run = RunDirectory(Path(settings.args.output_dir))
-    dev = settings.data.dev or settings.data.dev_records
-    if dev is None and (settings.args.metric_for_best_model or settings.args.threshold != "none"):
-        raise PACZeroError(
-            f"data.dev: none was given, but metric_for_best_model is "
-            f"{settings.args.metric_for_best_model!r} and threshold is "
-            f"{settings.args.threshold!r}; name records that are not in the pool (or data.dev_records), or leave "
-            "them out"
-        )
-    group = join()
+    run, group = RunDirectory(Path(settings.args.output_dir)), join()
     if not resume:
         group.on_main(lambda: check_place(run))
-        return build_trainer(settings, live=live, secret=secret)
+        return build_job(settings, live=live, secret=secret)
     group.on_main(lambda: _require_idle(run))
     with _paths_explained(settings, model):
-        return build_trainer(settings, live=live, secret=secret, model=model)
+        return build_job(settings, live=live, secret=secret, model=model)
 
 
 def _require_idle(run: RunDirectory) -> None:
     """Refuses a run that another process holds now, not after the model is loaded."""
     with run.locked():
-        if join().size == 1:
-            _as_many_threads(run)
+        pass
 
 
-def build_trainer(
-    settings: RunSettings, *, live: Live, secret: str | Path | None = None, model: str | None = None
-) -> "PACZeroTrainer":
-    """The trainer of these settings, wherever its run will be; writes nothing.
-
-    Whatever can be checked without the model is checked before it is loaded.
+def build_job(settings: RunSettings, *, live: Live, secret: str | Path | None = None, model: str | None = None) -> Job:
+    """Reads what a run needs, wherever the run will be; writes nothing.
 
     Raises:
         PACZeroError: anything that cannot be used, in one line.
     """
-    check_trackers(settings.args)
-    if secret is not None:
-        join().on_main(lambda: _require_secret(Path(secret)))
     live.show("reading the records")
-    from paczero.data.dataset import make_dataset
+    from paczero.data.encoding import read_dataset
+    from paczero.data.splits import read_splits
 
-    data = read_data(settings)
-    for rows, training in ((data.train, True), (data.dev, False), (data.test, False)):
-        if rows is not None:
-            make_dataset(rows, settings.args.task, training=training)
+    task = settings.args.task
+    splits = read_splits(settings.data, task, seed=settings.args.seed)
+    pool = read_dataset(splits.train, task, training=True)
+    dev, test = (None if rows is None else read_dataset(rows, task) for rows in (splits.dev, splits.test))
     keep_quiet()
     from paczero.models.adapters import peft_config_from
     from paczero.training.trainer import PACZeroTrainer
 
-    peft = None if settings.peft is None else peft_config_from(settings.peft)
     live.show(f"loading {model or settings.model}")
-    return PACZeroTrainer(
+    trainer = PACZeroTrainer(
         model or settings.model,
         settings.args,
-        data.train,
-        data.dev,
-        peft_config=peft,
+        pool,
+        dev,
+        peft_config=None if settings.peft is None else peft_config_from(settings.peft),
         secret=secret,
         progress=shown(live),
         names={"model": settings.model, "data": asdict(settings.data), "peft": settings.peft},
     )
+    return Job(trainer, test, splits.notes)
 
 
 def train_run(
@@ -125,7 +126,7 @@ def train_run(
     resume: bool = False,
     secret: str | Path | None = None,
     model: str | None = None,
-    trainer: "PACZeroTrainer | None" = None,
+    job: Job | None = None,
 ) -> None:
     """Trains to the end, writes `summary.json` and the report; leaves what is finished already as it is.
 
@@ -135,7 +136,7 @@ def train_run(
         resume: go on with the run that is there.
         secret: the secret file of an earlier run to use again.
         model: where the base model of a resumed run lies now, where that is not where it was begun.
-        trainer: made by `make_trainer` or `with_args`, its weights at the start; made here where left out.
+        job: made by `make_job`, its weights at the start; made here where left out.
 
     Raises:
         PACZeroError: anything that cannot be used, in one line.
@@ -147,33 +148,25 @@ def train_run(
         return
     if not resume:
         group.on_main(lambda: check_place(run))
-    watcher = Watcher(live, settings.args.mechanism)
-    with terminable(), _resumable(run, watcher, group), within_memory(settings.args, run), group.detect_lost_ranks():
-        if trainer is None:
-            trainer = make_trainer(settings, live=live, resume=resume, secret=secret, model=model)
-        trainer.observers, trainer.progress = [watcher], shown(live)
-        _train_and_report(trainer, settings, run, live=live, resume=resume, secret=secret)
+    line = ProgressCallback(live, settings.args.mechanism)
+    with terminable(), _resumable(run, line, group), within_memory(settings.args, run), group.detect_lost_ranks():
+        if job is None:
+            job = make_job(settings, live=live, resume=resume, secret=secret, model=model)
+        job.trainer.observers, job.trainer.progress = [line], shown(live)
+        _train_and_report(job, settings, run, live=live, resume=resume, secret=secret)
 
 
 def _train_and_report(
-    trainer: "PACZeroTrainer",
-    settings: RunSettings,
-    run: RunDirectory,
-    *,
-    live: Live,
-    resume: bool,
-    secret: str | Path | None,
+    job: Job, settings: RunSettings, run: RunDirectory, *, live: Live, resume: bool, secret: str | Path | None
 ) -> None:
-    group = trainer.group
+    trainer, group = job.trainer, job.trainer.group
     live.close()
-    data = read_data(settings)
-    group.on_main(lambda: preflight(trainer, settings, data.notes))
+    group.on_main(lambda: preflight(trainer, settings, job.notes))
     if secret is not None and group.is_main:
         warn(f"the secret of {str(secret)!r} is used again: what this run leaks adds to what that one leaked")
-    test = None if data.test is None else read_test(trainer, data.test)
+    test = None if job.test is None else read_test(trainer, job.test)
     before = untuned(trainer, test)
-    earlier = group.on_main(lambda: _seconds(run) if resume else 0.0) or 0.0
-    seconds = earlier + _train(trainer, run, resume=resume)
+    seconds = _train(trainer, run, resume=resume)
     live.close()  # the last step's line stands
     after = None if test is None else found_in(trainer, test, "trained model on the test set")
 
@@ -199,18 +192,6 @@ def check_place(run: RunDirectory) -> None:
         raise PACZeroError(f"output_dir: {str(run.root)!r} cannot be made: {str(above)!r} takes no new directory")
 
 
-def check_trackers(args: PACZeroConfig) -> None:
-    """Refuses trackers that are not installed, before any long work."""
-    for name in args.report_to:
-        if importlib.util.find_spec(name) is None:
-            raise PACZeroError(f"report_to: {name!r} is not installed; `pip install 'paczero[{name}]'` or leave it out")
-
-
-def _require_secret(path: Path) -> None:
-    if not path.is_file():
-        raise PACZeroError(f"--secret: {str(path)!r} is no file; expected private/secret.json of an earlier run")
-
-
 def served_threshold(release: Path) -> float:
     """Where the served binary decision lies, as a difference of scores; a release folder by itself says it.
 
@@ -224,23 +205,14 @@ def served_threshold(release: Path) -> float:
 
 def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> float:
     """Trains and returns the seconds; a run that was killed after its release only gets its weights back."""
-    group = trainer.group
-    if not resume or not group.broadcast_from_main(lambda: run.finished):
+    if not resume or not trainer.group.broadcast_from_main(lambda: run.finished):
         return trainer.train(resume_from_checkpoint=resume).seconds
-    from paczero.mechanism.transcript import Transcript
-    from paczero.release import statement
-    from paczero.release.replay import take_steps
+    from paczero.training.callbacks import Diagnostics
 
-    group.on_main(lambda: shutil.rmtree(run.cache, ignore_errors=True))
-    chosen, trainer.threshold, transcript = group.broadcast_from_main(
-        lambda: (
-            statement.read(run.release / statement.NAME)["chosen_step"],
-            served_threshold(run.release),
-            Transcript.read(run.release / "transcript.jsonl"),
-        )
-    )
-    take_steps(trainer.weights, transcript, until=chosen)
-    return 0.0
+    trainer.group.on_main(lambda: shutil.rmtree(run.cache, ignore_errors=True))
+    trainer.load_released()
+    with closing(Diagnostics(run.diagnostics)) as earlier:
+        return earlier.seconds
 
 
 def _summarise(
@@ -293,15 +265,8 @@ def _summarise(
     )
 
 
-def _seconds(run: RunDirectory) -> float:
-    """What the steps of earlier starts took."""
-    from paczero.report.run_record import load_run_record
-
-    return sum(load_run_record(run).seconds.values())
-
-
 @contextmanager
-def _resumable(run: RunDirectory, watcher: Watcher, group: ProcessGroup) -> Iterator[None]:
+def _resumable(run: RunDirectory, line: ProgressCallback, group: ProcessGroup) -> Iterator[None]:
     """Says on Ctrl-C, or where a process was lost, how to go on, if there is something to go on with."""
     resume = f"paczero train --resume {shlex.quote(str(run.root))}"
     try:
@@ -309,7 +274,7 @@ def _resumable(run: RunDirectory, watcher: Watcher, group: ProcessGroup) -> Iter
     except KeyboardInterrupt as error:
         if not run.private.is_dir():
             raise KeyboardInterrupt("interrupted before the run began; nothing was written") from error
-        at = f"stopped after {watcher.done:,} steps" if watcher.done else "stopped before the first step"
+        at = f"stopped after {line.done:,} steps" if line.done else "stopped before the first step"
         raise KeyboardInterrupt(f"{at}; go on with: {resume}{_launched(group)}") from error
     except (RankLostError, WeightsDivergedError) as error:
         raise type(error)(f"{error}; go on with: {resume}{_launched(group)}") from error
@@ -317,20 +282,6 @@ def _resumable(run: RunDirectory, watcher: Watcher, group: ProcessGroup) -> Iter
 
 def _launched(group: ProcessGroup) -> str:
     return "" if group.size == 1 else " (by a launcher, with any number of processes)"
-
-
-def _as_many_threads(run: RunDirectory) -> None:
-    """Takes as many threads as the run began with, since they decide how sums are rounded."""
-    from paczero.mechanism.journal import Journal
-
-    if not run.journal.exists():
-        return
-    begun = Journal.open(run.journal).header.get("torch_threads")
-    import torch
-
-    if isinstance(begun, int) and begun != torch.get_num_threads():
-        print(f"{begun} thread{'s' if begun > 1 else ''}, as this run began with", file=sys.stderr)
-        torch.set_num_threads(begun)
 
 
 @contextmanager

@@ -1,9 +1,11 @@
-"""Reads records, checks them and encodes them as a model takes them; says what should be known about them."""
+"""From a source of records to what a model takes: read, checked and encoded once.
+
+dataset = prepare("pool.csv", TaskConfig(), tokenizer, context=2048, training=True)
+dataset.dataset.units, len(dataset.encoded.prompts)
+"""
 
 from dataclasses import dataclass
-from typing import Any
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from paczero.config import TaskConfig
 from paczero.data.completions import Completions
@@ -12,15 +14,18 @@ from paczero.data.loading import load_rows
 from paczero.data.tasks.base import Encoded, Task
 from paczero.data.tasks.registry import task_of
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class EncodedDataset:
-    """One set of records, read and encoded.
+    """Records with their tokens.
 
     Attributes:
         dataset: rows, labels and units.
         encoded: their tokens.
-        task: what they are asked and judged by.
+        task: makes prompts, losses and metrics of them.
     """
 
     dataset: Dataset
@@ -29,55 +34,65 @@ class EncodedDataset:
 
     @property
     def continuations(self) -> Completions:
-        """What may follow their prompts."""
+        """What may follow the prompts."""
         return self.encoded.continuations
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know about the records that is no error, a sentence each."""
+        return [*self.dataset.notes, *self.cut_notes]
 
-def read_records(
-    source: Any, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, *, training: bool = False
-) -> EncodedDataset:
-    """Reads, checks and encodes records; raises PACZeroError for whatever cannot be used."""
-    return encode_records(read_dataset(source, task, training=training), task, tokenizer, model)
+    @property
+    def cut_notes(self) -> list[str]:
+        """How many records were cut to fit, and how, a sentence each."""
+        encoded, task = self.encoded, self.task.config
+        if not encoded.truncated:
+            return []
+        what = "completion" if task.kind == "chat" else "longest column"
+        fit = "the model's context" if task.max_length is None else f"{task.max_length:,} tokens (task.max_length)"
+        notes = [f"{encoded.truncated:,} of {len(encoded):,} records were cut at the end of their {what} to fit {fit}."]
+        if task.kind == "answer":
+            notes.append(f"{encoded.lost:,} of these no longer hold their answer.")
+        return notes
 
 
 def read_dataset(source: Any, task: TaskConfig, *, training: bool = False) -> Dataset:
-    """Reads and checks records: all that can be said of them before a model is loaded."""
-    return make_dataset(load_rows(source), task, training=training)
+    """Reads and checks records: all that can be checked before a model is loaded.
+
+    Args:
+        source: a csv, tsv, jsonl or parquet file, a hub name, a `datasets.Dataset`, a sequence of mappings, or a
+            `Dataset`, which was checked already and is returned as it is.
+        training: whether this is the pool of a run, which needs 32 units or more.
+
+    Raises:
+        PACZeroError: one line that names the first thing wrong.
+    """
+    return source if isinstance(source, Dataset) else make_dataset(load_rows(source), task, training=training)
 
 
-def encode_records(
-    pool: Dataset, task: TaskConfig, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+def prepare(
+    source: Any, task: TaskConfig, tokenizer: "PreTrainedTokenizerBase", *, context: int, training: bool = False
 ) -> EncodedDataset:
-    """Prompts of a pool and what may follow them, as the model takes them."""
+    """Reads, checks and encodes records.
+
+    Args:
+        source, training: as in `read_dataset`.
+        context: tokens that the model takes at most; see `context_length`.
+
+    Raises:
+        PACZeroError: one line that names the first thing wrong.
+    """
+    dataset = read_dataset(source, task, training=training)
     kind = task_of(task)
-    return EncodedDataset(pool, kind.encode(pool, tokenizer, context=context_length(model)), kind)
+    return EncodedDataset(dataset, kind.encode(dataset, tokenizer, context=context), kind)
 
 
-def notes_on(pool: EncodedDataset, dev: EncodedDataset | None) -> list[str]:
-    """What should be known about the records before hours are spent, a sentence each."""
-    notes = [*pool.dataset.notes, *cut_notes(pool)]
-    if dev is not None:
-        notes += [f"Dev set: {note}" for note in (*dev.dataset.notes, *cut_notes(dev))]
-        known = {tuple(prompt) for prompt in pool.encoded.prompts}
-        shared = sum(tuple(prompt) in known for prompt in dev.encoded.prompts)
-        if shared:
-            notes.append(f"{shared} dev records are in the pool too; the dev set must be disjoint to mean anything.")
-    return notes
+def count_shared(first: EncodedDataset, second: EncodedDataset) -> int:
+    """How many records of the second set have a prompt that the first set has too."""
+    known = {tuple(prompt) for prompt in first.encoded.prompts}
+    return sum(tuple(prompt) in known for prompt in second.encoded.prompts)
 
 
-def cut_notes(records: EncodedDataset) -> list[str]:
-    """Sentences on how many records were cut, and how."""
-    encoded, task = records.encoded, records.task.config
-    if not encoded.truncated:
-        return []
-    what = "completion" if task.kind == "chat" else "longest column"
-    fit = "the model's context" if task.max_length is None else f"{task.max_length:,} tokens (task.max_length)"
-    notes = [f"{encoded.truncated:,} of {len(encoded):,} records were cut at the end of their {what} to fit {fit}."]
-    if task.kind == "answer":
-        notes.append(f"{encoded.lost:,} of these no longer hold their answer.")
-    return notes
-
-
-def context_length(model: PreTrainedModel) -> int:
+def context_length(model: "PreTrainedModel") -> int:
     """How many tokens the model takes."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31 - 1)

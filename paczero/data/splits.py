@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from paczero.config import TaskConfig
-from paczero.data.loading import Rows
+from paczero.config_io import DataConfig
+from paczero.data.loading import Rows, load_rows
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
 
@@ -38,6 +39,37 @@ class Splits:
     dev: Rows | None
     test: Rows | None
     notes: tuple[str, ...] = ()
+
+
+def read_splits(data: DataConfig, task: TaskConfig, *, seed: int) -> Splits:
+    """Reads the files that a run's settings name, and draws pool, dev set and test set from them.
+
+    Raises:
+        PACZeroError: no pool is named, a file cannot be used, or it holds too few records.
+    """
+    if data.train is None:
+        raise PACZeroError("data.train: none was given; expected the pool's file or hub name; add --data.train")
+    return draw_splits(
+        _read("train", data.train),
+        None if data.dev is None else _read("dev", data.dev, data.dev_records),
+        None if data.test is None else _read("test", data.test, data.test_records),
+        seed=seed,
+        train_records=data.train_records,
+        dev_records=data.dev_records,
+        test_records=data.test_records,
+        shots=data.shots,
+        task=task,
+    )
+
+
+def _read(name: str, source: str, count: int | None = None) -> Rows:
+    """Reads what `data.NAME` names; a refusal says which setting that is, and how to do without it."""
+    try:
+        return load_rows(source)
+    except PACZeroError as error:
+        without = "goes without" if count is None else f"draws {count:,} records from data.train"
+        otherwise = "" if name == "train" else f"; `--data.{name} null` {without}"
+        raise PACZeroError(f"data.{name}: {str(error).removeprefix('data ')}{otherwise}") from error
 
 
 def draw_splits(

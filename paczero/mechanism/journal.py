@@ -22,7 +22,8 @@ from typing import Any
 from paczero.errors import IntegrityError
 from paczero.utils.io import append_line, canonical, create_whole, cut, parse_line, read_lines
 
-FORMAT = "paczero-journal/1"
+FORMAT = "paczero-journal/2"
+_EARLIER = "paczero-journal/1"  # of paczero 0.1
 _LARGEST_FILE = 4 * 1024**3  # bytes: 100,000 steps of 64 directions and 1,024 candidates are 2.3 GB
 
 
@@ -72,10 +73,13 @@ class Journal:
         if not lines:
             raise IntegrityError(f"journal {str(path)!r}: its header is missing; restore the file")
         first, chain = _unlinked(lines[0], "", f"journal {str(path)!r} line 1")
+        if first.get("format") == _EARLIER:
+            raise PACZeroError(
+                f"journal {str(path)!r}: paczero 0.1 wrote it ({_EARLIER}); this version verifies and replays its "
+                "release, but resumes only runs of 0.2 and later; resume it with paczero 0.1"
+            )
         if set(first) != {"format", "header"} or first["format"] != FORMAT or not isinstance(first["header"], dict):
             raise IntegrityError(f"journal {str(path)!r}: not a {FORMAT} file; restore it")
-        if header is not None:
-            _compare(first["header"], header, path)
         entries = []
         for step, line in enumerate(lines[1:]):
             where = f"journal {str(path)!r} line {step + 2}"
@@ -85,7 +89,14 @@ class Journal:
         size = sum(len(line) + 1 for line in lines)
         if tail:
             cut(path, size)
-        return cls(path, first["header"], entries, chain, size)
+        journal = cls(path, first["header"], entries, chain, size)
+        if header is not None:
+            journal.check(header)
+        return journal
+
+    def check(self, header: Mapping[str, Any]) -> None:
+        """Raises IntegrityError where the journal has another header, and names the keys that differ."""
+        _compare(self.header, header, self.path)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Writes the next step's line by one write and returns when it is on disk.

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paczero.errors import PACZeroError
-from paczero.utils.io import sync_directory
+from paczero.utils.io import make_durable, sync_directory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -93,7 +93,7 @@ def convert_gguf(source: str | Path, target: str | Path) -> Path:
             model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(_note(source), encoding="utf-8")
-        _make_durable(temporary)
+        make_durable(temporary)
         os.replace(temporary, target)
         sync_directory(target.parent)
     except OSError as error:
@@ -219,17 +219,3 @@ def _note(source: Path) -> str:
     names = ("name", "organization", "license", "basename", "source.url")
     lines += [f"- {name}: {known[name]}" for name in names if name in known]
     return "\n".join(lines) + "\n"
-
-
-def _make_durable(directory: Path) -> None:
-    """Flushes every file to the disk and gives all the mode of the note (safetensors makes its own private)."""
-    mode = (directory / "README.md").stat().st_mode & 0o777
-    for path in directory.rglob("*"):
-        if path.is_file():
-            path.chmod(mode)
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-    sync_directory(directory)

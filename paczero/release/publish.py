@@ -21,7 +21,7 @@ from paczero.models.layers import plain
 from paczero.release.model_card import publish
 from paczero.release.plots import Development
 from paczero.run_directory import RunDirectory
-from paczero.utils.io import about, sync_directory
+from paczero.utils.io import make_durable, sync_directory
 
 
 def publish_release(
@@ -55,7 +55,7 @@ def publish_release(
         development=development,
         task=task,
     )
-    _make_durable(run.staging)
+    make_durable(run.staging)
     os.rename(run.staging, run.release)
     sync_directory(run.root)
     return statement
@@ -87,14 +87,3 @@ def _sort_lists(path: Path) -> None:
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             content[key] = sorted(value)
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-
-
-def _make_durable(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        path.chmod(0o755 if path.is_dir() else 0o644)
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            with about(path):
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -30,7 +30,8 @@ class Diagnostics:
     goes on, so a line may be missing after a crash.
 
     Attributes:
-        dev: the evaluations of an earlier start of this run, by the number of steps done.
+        dev: the evaluations of earlier starts of this run, by the number of steps done.
+        seconds: what the steps of earlier starts took.
     """
 
     def __init__(self, path: Path):
@@ -43,7 +44,8 @@ class Diagnostics:
             for row in rows
             if row["kind"] == "dev"
         }
-        self._steps = {row["t"] for row in rows if row["kind"] == "step"}
+        steps = {row["t"]: row.get("seconds", 0.0) for row in rows if row["kind"] == "step"}
+        self._steps, self.seconds = set(steps), float(sum(steps.values()))
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
         with about(path):
             os.ftruncate(descriptor, size)  # a half line of a killed process
@@ -96,7 +98,7 @@ def _readable(path: Path) -> tuple[list[dict[str, Any]], int]:
     return rows, size
 
 
-Watcher = TrainerCallback | type[TrainerCallback]
+CallbackOrClass = TrainerCallback | type[TrainerCallback]
 
 
 def check_callbacks(callbacks: Sequence[Any]) -> None:
@@ -116,7 +118,7 @@ class Callbacks:
     promise: stopping must depend on public things, such as the dev set, only. So logs hold public figures only.
     """
 
-    def __init__(self, callbacks: Sequence[Watcher], args: PACZeroConfig, model: Any, processing_class: Any):
+    def __init__(self, callbacks: Sequence[CallbackOrClass], args: PACZeroConfig, model: Any, processing_class: Any):
         check_callbacks(callbacks)
         self.args = _arguments(args)
         self.state = TrainerState(max_steps=args.max_steps, num_train_epochs=args.max_steps, train_batch_size=None)
@@ -171,7 +173,7 @@ def check_trackers(names: Sequence[str]) -> None:
     here = {str(tracker) for tracker in get_available_trackers()}
     for name in names:
         if name not in here:
-            raise PACZeroError(f"report_to: {name!r} is not installed; `pip install {name}` or leave it out")
+            raise PACZeroError(f"report_to: {name!r} is not installed; `pip install 'paczero[{name}]'` or leave it out")
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
@@ -245,17 +247,17 @@ class Trackers:
 
 
 @dataclass(frozen=True)
-class Watchers:
+class RunCallbacks:
     """Who watches a run.
 
     Attributes:
         diagnostics: the owner's file of figures; knows the dev evaluations of earlier starts.
-        callbacks: transformers' callbacks, which may stop the run.
+        transformers: transformers' callbacks, which may stop the run.
         all: these and all others.
     """
 
     diagnostics: Diagnostics
-    callbacks: Callbacks
+    transformers: Callbacks
     all: list[Observer]
 
     @classmethod
@@ -268,7 +270,7 @@ class Watchers:
         observers: Sequence[Observer],
         model: Any,
         tokenizer: PreTrainedTokenizerBase,
-    ) -> "Watchers":
+    ) -> "RunCallbacks":
         """Files and trackers are open, and callbacks told of the training, until `until` is closed."""
         diagnostics = until.enter_context(contextlib.closing(Diagnostics(run.diagnostics)))
         called = Callbacks(callbacks, args, model, tokenizer)

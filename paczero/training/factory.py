@@ -24,7 +24,6 @@ from paczero.models.layers import plain
 from paczero.optim.derivatives import Objective, ScoreSource
 from paczero.optim.directions import direction_law
 from paczero.optim.parameters import PerturbedParameters
-from paczero.training.loop import Schedule
 
 
 def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
@@ -91,8 +90,8 @@ def check_fit(args: PACZeroConfig, records: EncodedDataset) -> None:
     """Refuses settings that the pool cannot meet."""
     if args.units_per_step is not None and args.units_per_step > records.dataset.units:
         raise PACZeroError(
-            f"units_per_step: {args.units_per_step} was given; expected at most the pool's {records.dataset.units} units, "
-            "or nothing for the whole pool"
+            f"units_per_step: {args.units_per_step} was given; expected at most {records.dataset.units}, the "
+            "units of the pool, or nothing for the whole pool"
         )
     sampling = args.mechanism.sampling_prob
     if sampling is not None and sampling * records.dataset.units < 1:
@@ -122,6 +121,7 @@ def make_scorer(
     records: EncodedDataset,
     args: PACZeroConfig,
     *,
+    batches: list[MicroBatch] | None = None,
     first_layer: int,
     cache: Path | None,
     progress: Callable[[int, int], None] | None = None,
@@ -131,18 +131,17 @@ def make_scorer(
     """The scorer of one set of records, its hidden states cached below `first_layer`.
 
     Args:
+        batches: the micro-batches of these records, where they are made already.
         cache: a private directory for hidden states, from where a run that goes on takes them again; memory only
             where left out.
         base: hash of the base model that they are of.
     """
-    store = HiddenCache(args.cache_bytes, cache, base)
-    batches = make_batches(records, args, model)
     return Scorer(
         model,
-        batches,
+        batches or make_batches(records, args, model),
         records.continuations,
         first_layer=first_layer,
-        cache=store,
+        cache=HiddenCache(args.cache_bytes, cache, base),
         progress=progress,
         group=group,
         engine=args.engine,
@@ -166,18 +165,4 @@ def make_weights(
         restore=args.restore,
         purpose=purpose,
         kernel=args.engine.kernel,
-    )
-
-
-def make_schedule(args: PACZeroConfig) -> Schedule:
-    """When things happen in the loop."""
-    return Schedule(
-        steps=args.max_steps,
-        directions=args.directions,
-        rate=args.learning_rate_at,
-        seed=args.seed,
-        units_per_step=args.units_per_step,
-        eval_steps=args.eval_steps,
-        select=args.metric_for_best_model,
-        sampled=args.mechanism.sampling_prob not in (None, 1.0),
     )

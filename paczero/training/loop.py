@@ -4,8 +4,8 @@ It knows neither tasks nor mechanisms. A resumed run goes through the same loop 
 holds a step's release, that is taken instead of a new one, so a run that was killed ends bit for bit like one that was
 not.
 
-Of several processes, all evaluate, update and know what was released; the first alone has mechanism, journal,
-transcript and observers. What it makes of them the others get by `ProcessGroup.share`, and so they do its errors.
+Of several processes, all evaluate, update and know what was released. Rank 0 alone has mechanism, journal, transcript
+and observers; the others get its results, and its errors, by `ProcessGroup.broadcast_from_main`.
 """
 
 import math
@@ -19,14 +19,14 @@ from typing import ClassVar, Protocol
 import numpy as np
 import torch
 
+from paczero.config import PACZeroConfig
 from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.errors import PACZeroError
-from paczero.mechanism.base import Mechanism, Release
-from paczero.mechanism.journal import Journal
+from paczero.mechanism.base import Release
 from paczero.mechanism.subsets import draw_units
-from paczero.mechanism.transcript import Transcript
 from paczero.optim.derivatives import Derivatives, Objective
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
+from paczero.training.state import RunState
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,20 @@ class Schedule:
     select: str | None = None
     sampled: bool = False
 
+    @classmethod
+    def of(cls, args: PACZeroConfig) -> "Schedule":
+        """The schedule that the settings name."""
+        return cls(
+            steps=args.max_steps,
+            directions=args.directions,
+            rate=args.learning_rate_at,
+            seed=args.seed,
+            units_per_step=args.units_per_step,
+            eval_steps=args.eval_steps,
+            select=args.metric_for_best_model,
+            sampled=args.mechanism.sampling_prob not in (None, 1.0),
+        )
+
 
 @dataclass
 class Outcome:
@@ -133,47 +147,19 @@ class Outcome:
     dev: list[DevResult] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Books:
-    """What the first rank alone has: who releases, and where it is written.
-
-    Attributes:
-        mechanism, journal, transcript: as in `Trainer`.
-    """
-
-    mechanism: Mechanism
-    journal: Journal
-    transcript: Transcript
-
-    def release(self, step: int, measured: Derivatives | None) -> Release:
-        """The release of a step: the written one where nothing was measured, else a new one, on disk before its use."""
-        if measured is None:
-            release = Release.from_journal(self.journal.entries[step])
-            self.mechanism.restore(release)
-            return release
-        release = self.mechanism.release(
-            step, measured.values, nonfinite=measured.nonfinite, unit_indices=measured.unit_indices
-        )
-        self.journal.append(release.to_journal())
-        self.transcript.append(step, release.y)
-        return release
-
-
-class Trainer:
-    """Runs the loop over one pool.
+class Loop:
+    """Trains on one pool.
 
     Args:
         objective: the pool's losses.
         weights: the trained weights at the initial point.
-        mechanism: what is released; None on all ranks but the first, like journal and transcript.
-        journal: the releases written so far; new ones are appended and on disk before the weights move.
-        transcript: what may be published of them; holds as many steps as the journal and follows it line by line.
+        state: mechanism, journal and transcript; None on all ranks but the first.
         schedule: steps, rates, evaluations.
         average: the served average of iterates, or None to serve the iterates themselves.
         evaluate: (steps done) -> result on the dev set with the weights as they stand; None without a dev set.
         observers: told of every step and evaluation, on the first rank.
         stop: asked after each step, on the first rank; True ends the run there. It may look at public things only.
-        ranks: the processes that share the work.
+        group: the processes that share the work.
         check_steps: they compare their weights after every so many steps, and those that are served.
     """
 
@@ -181,10 +167,8 @@ class Trainer:
         self,
         objective: Objective,
         weights: PerturbedParameters,
-        mechanism: Mechanism | None,
+        state: RunState | None,
         *,
-        journal: Journal | None,
-        transcript: Transcript | None,
         schedule: Schedule,
         average: WeightEMA | None = None,
         evaluate: Callable[[int], DevResult] | None = None,
@@ -195,9 +179,7 @@ class Trainer:
     ):
         self.objective = objective
         self.weights = weights
-        self.mechanism = mechanism
-        self.journal = journal
-        self.transcript = transcript
+        self.state = state
         self.schedule = schedule
         self.average = average
         self.evaluate = evaluate
@@ -213,10 +195,10 @@ class Trainer:
         """Trains to the end of the schedule, or until `stop` says so.
 
         Raises:
-            Diverged: the weights of the processes differ.
+            WeightsDivergedError: the weights of the processes differ.
         """
         schedule, group = self.schedule, self.group
-        written = group.broadcast_from_main(lambda: len(self._books().journal.entries))
+        written = group.broadcast_from_main(lambda: len(self._main_state().journal.entries))
         done = 0
         self._evaluate(done)
         for step in range(schedule.steps):
@@ -224,7 +206,7 @@ class Trainer:
             rate = schedule.rate(step)
             measured = self._measure(step) if step >= written else None
             if measured is None:
-                self._pass_by(step)
+                self._skip(step)
             y = group.broadcast_from_main(partial(self._release, step, measured))
             self.weights.update(step, rate, y)
             if self.average is not None:
@@ -246,30 +228,31 @@ class Trainer:
         unit_indices = self._units_of(step)
         if unit_indices is None or unit_indices.size:
             return self.objective.derivatives(self.weights, step, self.schedule.directions, unit_indices)
-        self._pass_by(step)
+        self._skip(step)
         return Derivatives(np.zeros((0, self.schedule.directions)), 0, unit_indices, math.nan)
 
-    def _pass_by(self, step: int) -> None:
+    def _skip(self, step: int) -> None:
         """Of a step in the journal, or one without units, what measuring it does to the weights."""
         for k in range(self.schedule.directions):
             self.weights.skip(step, k)
 
-    def _books(self) -> Books:
-        if self.mechanism is None or self.journal is None or self.transcript is None:
-            raise PACZeroError("trainer: none was given; expected mechanism, journal and transcript on the first rank")
-        return Books(self.mechanism, self.journal, self.transcript)
+    def _main_state(self) -> RunState:
+        if self.state is None:
+            raise PACZeroError("state: none was given; rank 0 needs mechanism, journal and transcript")
+        return self.state
 
     def _release(self, step: int, measured: Derivatives | None) -> Sequence[float]:
         """What the step releases; on the first rank."""
-        self._released = self._books().release(step, measured)
+        self._released = self._main_state().release(step, measured)
         return self._released.y
 
     def _tell(self, index: int, rate: float, measured: Derivatives | None, seconds: float) -> None:
         """Tells the observers of a step; on the first rank."""
-        if self._released is None or self.mechanism is None:
+        if self._released is None:
             return
         loss, zero = (None, 0) if measured is None else (measured.loss, measured.zero_derivatives)
-        step = Step(index, self.schedule.steps, rate, self._released, self.mechanism.spent, loss, seconds, zero)
+        spent = self._main_state().mechanism.spent
+        step = Step(index, self.schedule.steps, rate, self._released, spent, loss, seconds, zero)
         for observer in self.observers:
             observer.on_step(step)
 
@@ -281,7 +264,7 @@ class Trainer:
         """The units of the step: a public part of the pool, or what the mechanism draws in secret; None for all."""
         if self.schedule.units_per_step is None:
             return (
-                self.group.broadcast_from_main(lambda: self._books().mechanism.sample(step))
+                self.group.broadcast_from_main(lambda: self._main_state().mechanism.sample(step))
                 if self.schedule.sampled
                 else None
             )

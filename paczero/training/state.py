@@ -1,13 +1,12 @@
-"""What the first rank alone has of a run: the directory's first content, who releases and writes, who watches.
+"""What rank 0 alone has of a run: the directory's first content, the mechanism, the journal and the transcript.
 
-Nothing here is called on another rank, so neither the secret nor the journal can leave this one.
-
-What must be the same in all processes of a run, or they would not compute the same.
+No other rank calls anything here, so neither the secret nor the journal can leave rank 0.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,25 @@ from paczero import __version__
 from paczero.config import FREE_SETTINGS, PACZeroConfig
 from paczero.data.batching import MicroBatch
 from paczero.data.dataset import Dataset
+from paczero.mechanism.base import Mechanism, Release
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import create_secret, reuse_secret
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.models.adapters import ADAPTER_LAW
+from paczero.optim.derivatives import Derivatives
 from paczero.optim.parameters import PerturbedParameters
 from paczero.run_directory import RunDirectory
 from paczero.training.factory import make_mechanism, mechanism_header
-from paczero.training.loop import Books
 from paczero.utils.io import canonical, write_whole
 
+_LOG = logging.getLogger(__name__)
 
-def populate(
+
+def write_initial_files(
     staged: RunDirectory, args: PACZeroConfig, named: Mapping[str, Any], reused: str | Path | None = None
 ) -> None:
-    """What a run directory holds from its first moment: settings and secret.
+    """Writes what a run directory holds from its first moment: settings and secret.
 
     Args:
         named: what config.yaml says beside the settings: model, data and peft.
@@ -51,60 +53,85 @@ def populate(
         reuse_secret(reused, staged.secret, **drawn)
 
 
-def open_books(
-    args: PACZeroConfig,
-    run: RunDirectory,
-    header: dict[str, Any],
-    pool: Dataset,
-    dev: Dataset | None,
-    candidates: Callable[[], np.ndarray] | None,
-) -> Books:
-    """Mechanism, journal and transcript of a run, new or going on.
+def open_journal(run: RunDirectory, expected: Mapping[str, Any], *, alone: bool) -> Journal | None:
+    """Reads the journal of a run that goes on, before any long work; None for a run without one.
+
+    Args:
+        expected: what `journal_header` gives. The candidates are compared later, by `RunState.open`.
+        alone: whether one process computes. It takes the number of threads that the run began with, since that
+            number decides how sums are rounded.
 
     Raises:
-        IntegrityError: what is in the run's directory belongs to another run, or was changed.
+        IntegrityError: the journal belongs to another run, or was changed.
     """
-    membership = None if candidates is None else candidates()
-    mechanism = make_mechanism(args, membership, run.secret, units=pool.units)
-    expected = journal_header(args, header, pool, membership, dev)
-    journal = Journal.open(run.journal, expected) if run.journal.exists() else Journal.create(run.journal, expected)
-    transcript = Transcript.resume(run.staged_transcript, header, [entry["y"] for entry in journal.entries])
-    return Books(mechanism, journal, transcript)
+    if not run.journal.exists():
+        return None
+    journal = Journal.open(run.journal)
+    threads = journal.header.get("torch_threads")
+    if alone and isinstance(threads, int) and threads != torch.get_num_threads():
+        _LOG.warning("%d thread%s, as this run began with", threads, "s" if threads > 1 else "")
+        torch.set_num_threads(threads)
+        expected = {**expected, "torch_threads": threads}
+    journal.check({**expected, "candidates": journal.header.get("candidates")})
+    return journal
 
 
-def check_books(
-    args: PACZeroConfig, run: RunDirectory, header: dict[str, Any], pool: Dataset, dev: Dataset | None
-) -> None:
-    """Refuses what cannot go on before any long work: all that can be compared without the candidates.
+@dataclass(frozen=True)
+class RunState:
+    """Who releases, and where a release is written.
 
-    Raises:
-        IntegrityError: the journal in the run's directory belongs to another run, or was changed.
+    Attributes:
+        mechanism: makes the releases.
+        journal: the releases so far; a new one is on disk before the weights move.
+        transcript: what may be published of them; it follows the journal line by line.
     """
-    if run.journal.exists():
-        candidates = Journal.open(run.journal).header.get("candidates")
-        expected = journal_header(args, header, pool, None, dev)
-        Journal.open(run.journal, expected | {"candidates": candidates})
 
+    mechanism: Mechanism
+    journal: Journal
+    transcript: Transcript
 
-def facts(
-    args: PACZeroConfig, header: Mapping[str, Any], pool: Dataset, dev: Dataset | None, batches: Sequence[MicroBatch]
-) -> dict[str, str]:
-    """What it is in words -> its value in this process, for `ProcessGroup.agree`."""
-    settings = {name: value for name, value in asdict(args).items() if name not in ("output_dir", "device")}
-    partition = hashlib.sha256()
-    for batch in batches:
-        partition.update(batch.records.tobytes() + batch.input_ids.tobytes())
-    return {
-        "version of paczero": __version__,
-        "version of torch": torch.__version__,
-        "number of threads (OMP_NUM_THREADS)": str(torch.get_num_threads()),
-        "base model": header["base"]["sha256"],
-        "pool": pool.hash(),
-        "dev set": "" if dev is None else dev.hash(),
-        "set of settings": canonical(settings).decode(),
-        "transcript header": canonical(dict(header)).decode(),
-        "partition into micro-batches": partition.hexdigest(),
-    }
+    @classmethod
+    def open(
+        cls,
+        run: RunDirectory,
+        args: PACZeroConfig,
+        header: dict[str, Any],
+        expected: Mapping[str, Any],
+        journal: Journal | None,
+        membership: np.ndarray | None,
+    ) -> "RunState":
+        """Opens a run that begins or goes on.
+
+        Args:
+            header: the transcript's header.
+            expected: what `journal_header` gives.
+            journal: what `open_journal` gave.
+            membership: the candidates (N, M), for mechanisms that use them.
+
+        Raises:
+            IntegrityError: journal, candidates or transcript belong to another run, or were changed.
+        """
+        mechanism = make_mechanism(args, membership, run.secret, units=header["units"])
+        packed = None if membership is None else np.packbits(membership).tobytes()
+        candidates = None if packed is None else hashlib.sha256(packed).hexdigest()
+        expected = {**expected, "candidates": candidates, "torch_threads": torch.get_num_threads()}
+        if journal is None:
+            journal = Journal.create(run.journal, expected)
+        else:
+            journal.check(expected)
+        transcript = Transcript.resume(run.staged_transcript, header, [entry["y"] for entry in journal.entries])
+        return cls(mechanism, journal, transcript)
+
+    def release(self, step: int, measured: Derivatives | None) -> Release:
+        """Makes the release of a step and writes it to disk; takes it from the journal where nothing was measured."""
+        if measured is None:
+            release = Release.from_journal(self.journal.entries[step])
+            self.mechanism.restore(release)
+            return release
+        release = self.mechanism.release(step, measured.values, nonfinite=measured.nonfinite, part=measured.part)
+        self.journal.append(release.to_journal())
+        self.transcript.append(step, release.y)
+        return release
 
 
 def transcript_header(
@@ -141,12 +168,9 @@ def transcript_header(
     }
 
 
-def journal_header(
-    args: PACZeroConfig, header: dict[str, Any], pool: Dataset, membership: np.ndarray | None, dev: Dataset | None
-) -> dict[str, Any]:
-    """What must be the same when a run is resumed; private."""
-    settings = _hashed(args)
-    members = None if membership is None else hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
+def journal_header(args: PACZeroConfig, header: dict[str, Any], pool: Dataset, dev: Dataset | None) -> dict[str, Any]:
+    """What must be the same when a run is resumed, the candidates apart; private."""
+    settings = {name: value for name, value in asdict(args).items() if name not in FREE_SETTINGS}
     return {
         "settings": hashlib.sha256(canonical(settings)).hexdigest(),
         "device_kind": header["device_kind"],
@@ -154,24 +178,26 @@ def journal_header(
         "base": header["base"]["sha256"],
         "pool": pool.hash(),
         "dev": None if dev is None else dev.hash(),
-        "candidates": members,
         "torch_threads": torch.get_num_threads(),
     }
 
 
-# Settings that came after the first journals; where they have their default, a journal says nothing of them.
-_LATER = {
-    "task": ("kind", "objective", "max_new_tokens", "stop", "messages_column", "prompt_column", "completion_column"),
-    "mechanism": ("epsilon", "delta", "sampling_prob"),
-}
-
-
-def _hashed(args: PACZeroConfig) -> dict[str, Any]:
-    """The settings that a resumed run must share."""
-    settings = {name: value for name, value in asdict(args).items() if name not in FREE_SETTINGS}
-    for part, names in _LATER.items():
-        plain = {f.name: f.default for f in fields(getattr(args, part))}
-        for name in names:
-            if settings[part][name] == plain[name]:
-                del settings[part][name]
-    return settings
+def run_identity(
+    args: PACZeroConfig, header: Mapping[str, Any], pool: Dataset, dev: Dataset | None, batches: Sequence[MicroBatch]
+) -> dict[str, str]:
+    """What must be the same in all processes of a run, for `ProcessGroup.assert_equal`: name -> value here."""
+    settings = {name: value for name, value in asdict(args).items() if name not in ("output_dir", "device")}
+    partition = hashlib.sha256()
+    for batch in batches:
+        partition.update(batch.records.tobytes() + batch.input_ids.tobytes())
+    return {
+        "version of paczero": __version__,
+        "version of torch": torch.__version__,
+        "number of threads (OMP_NUM_THREADS)": str(torch.get_num_threads()),
+        "base model": header["base"]["sha256"],
+        "pool": pool.hash(),
+        "dev set": "" if dev is None else dev.hash(),
+        "set of settings": canonical(settings).decode(),
+        "transcript header": canonical(dict(header)).decode(),
+        "partition into micro-batches": partition.hexdigest(),
+    }

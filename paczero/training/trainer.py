@@ -1,19 +1,19 @@
 """The trainer that users call: `PACZeroTrainer`, in the manner of transformers and TRL.
 
->>> from paczero import PACZeroConfig, PACZeroTrainer
->>> trainer = PACZeroTrainer(
-...     model="models/SmolLM2-135M-Instruct", args=PACZeroConfig(output_dir="runs/mine", max_steps=300),
-...     train_dataset="pool.csv", eval_dataset="dev.csv", peft_config=LoraConfig(target_modules=["q_proj"]),
-... )                       # doctest: +SKIP
->>> trainer.train()         # doctest: +SKIP
->>> trainer.evaluate()      # doctest: +SKIP
-{'eval_accuracy': 0.79, 'eval_loss': 0.51, 'eval_threshold': 0.0}
+    from paczero import PACZeroConfig, PACZeroTrainer
+    trainer = PACZeroTrainer(
+        model="models/SmolLM2-135M-Instruct",
+        args=PACZeroConfig(output_dir="runs/mine", max_steps=300),
+        train_dataset="pool.csv",
+        eval_dataset="dev.csv",
+        peft_config=LoraConfig(target_modules=["q_proj"]),
+    )
+    trainer.train()
+    trainer.evaluate()     # {"eval_accuracy": 0.79, "eval_loss": 0.51, "eval_threshold": 0.0}
 
-The façade knows everything and does nothing itself: `assembly` makes the parts, `zeroth.trainer` runs the loop,
-`publish` writes the release. Several processes that a launcher started share the work; rank 0 alone has the run's
-directory. Paper: arXiv 2605.06505.
-
-What training ends with, for whoever called `PACZeroTrainer.train`.
+The path is prepare, measure, release, update, publish: `paczero.data` encodes the records, `training.loop` trains with
+what `training.factory` makes, `release.publish` writes the release. Several processes that a launcher started share the
+work; rank 0 alone has the run's directory. Paper: arXiv 2605.06505.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from paczero.config import PACZeroConfig
-from paczero.data.encoding import EncodedDataset, encode_records, notes_on, read_dataset, read_records
+from paczero.data.encoding import EncodedDataset, context_length, count_shared, prepare, read_dataset
 from paczero.data.metrics import METRIC_OF_KIND
 from paczero.distributed import join
 from paczero.engine.cost import Cost, estimate
@@ -38,21 +38,31 @@ from paczero.engine.generation import Generator
 from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
 from paczero.mechanism.registry import spec_of
+from paczero.mechanism.transcript import Transcript
 from paczero.models.adapters import attach, peft_settings
-from paczero.models.layers import first_trained_layer, plain
+from paczero.models.layers import first_trained_layer
 from paczero.models.loading import base_fingerprint, load
 from paczero.optim.derivatives import Objective
 from paczero.optim.parameters import WeightEMA
 from paczero.optim.precision import check_update_precision
+from paczero.release import statement
 from paczero.release.plots import Development
 from paczero.release.publish import publish_release, save_weights
+from paczero.release.replay import take_steps
 from paczero.run_directory import RunDirectory
-from paczero.training.callbacks import Watchers, check_callbacks, check_trackers
+from paczero.training.callbacks import RunCallbacks, check_callbacks, check_trackers
 from paczero.training.candidates import BuildProgress, keep_candidates, measured_candidates, read_candidates
 from paczero.training.evaluation import Evaluator, make_generator
-from paczero.training.factory import check_fit, make_batches, make_objective, make_schedule, make_scorer, make_weights
-from paczero.training.loop import Books, DevResult, Observer, Outcome, Trainer
-from paczero.training.state import check_books, facts, open_books, populate, transcript_header
+from paczero.training.factory import check_fit, make_batches, make_objective, make_scorer, make_weights
+from paczero.training.loop import DevResult, Loop, Observer, Outcome, Schedule
+from paczero.training.state import (
+    RunState,
+    journal_header,
+    open_journal,
+    run_identity,
+    transcript_header,
+    write_initial_files,
+)
 from paczero.utils.io import owners_directory
 
 if TYPE_CHECKING:
@@ -72,7 +82,7 @@ class TrainResult:
         chosen_step: the step whose weights are served.
         unanimity: share of releases on which all candidates agreed (the owner's to know), 0 to 1; None where none are
             asked, and on all ranks but the first.
-        seconds: of this call.
+        seconds: of all steps and evaluations, those of earlier starts of the run included.
         statement: the content of `release/privacy.json`.
         dev: every evaluation on the dev set.
     """
@@ -123,28 +133,16 @@ class PACZeroTrainer:
         *,
         secret: str | Path | None = None,
         observers: Sequence[Observer] = (),
-        progress: BuildProgress = lambda what, done, of: None,
+        progress: BuildProgress = lambda what, done, total: None,
         names: Mapping[str, Any] | None = None,
     ):
         self.args = args or PACZeroConfig()
         self.group = join()
-        if train_dataset is None:
-            raise PACZeroError("train_dataset: none was given; expected a file, a hub name or a dataset with the pool")
-        if eval_dataset is None and (self.args.metric_for_best_model or self.args.threshold != "none"):
-            raise PACZeroError(
-                f"eval_dataset: none was given, but metric_for_best_model is "
-                f"{self.args.metric_for_best_model!r} and threshold is "
-                f"{self.args.threshold!r}; give a dev set (data.dev), or leave them out"
-            )
-        if self.args.cache_dir is not None:
-            owners_directory("cache_dir", self.args.cache_dir)
-        self._callbacks = list(callbacks or ())
-        check_callbacks(self._callbacks)
-        check_trackers(self.args.report_to)
+        self._callbacks, self._secret = list(callbacks or ()), secret
+        self.observers, self.progress = list(observers), progress
+        self._check_arguments(train_dataset, eval_dataset)
         pool = read_dataset(train_dataset, self.args.task, training=True)
         dev = None if eval_dataset is None else read_dataset(eval_dataset, self.args.task)
-        self.observers, self.progress = list(observers), progress
-        self._secret = secret
         base, self.processing_class = load(
             model,
             dtype=self.args.dtype,
@@ -153,30 +151,50 @@ class PACZeroTrainer:
             engine=self.args.engine,
             keep=self.args.train_layers or (),
         )
-        sources = {"train": train_dataset, "dev": eval_dataset, "test": None}
-        named = {key: str(value) if isinstance(value, str | Path) else None for key, value in sources.items()}
-        self._names = {"data": named, **(names or {})}
-        given = model if isinstance(model, str) else str(base.config._name_or_path or type(base).__name__)
+        given = {"train": train_dataset, "dev": eval_dataset, "test": None}
+        paths = {key: str(value) if isinstance(value, str | Path) else None for key, value in given.items()}
+        self._names = {"data": paths, **(names or {})}
+        loaded = model if isinstance(model, str) else str(base.config._name_or_path or type(base).__name__)
         self._base = {
-            "id": self._names.get("model", given),
+            "id": self._names.get("model", loaded),
             "sha256": base_fingerprint(base),
             "dtype": str(base.dtype).removeprefix("torch."),
         }
-        encoded = partial(encode_records, task=self.args.task, tokenizer=self.processing_class, model=base)
-        self.pool = encoded(pool)
-        self.dev = None if dev is None else encoded(dev)
+        self._context = context_length(base)
+        self.pool = self.prepare(pool)
+        self.dev = None if dev is None else self.prepare(dev)
         self._peft = None if peft_config is None else peft_settings(peft_config)
         self.model, self._trained = attach(
             base, peft_config=peft_config, train_layers=self.args.train_layers, seed=self.args.seed
         )
         self._first_layer = first_trained_layer(self.model, list(self._trained))
+        self._batches = make_batches(self.pool, self.args, self.model)
         self._scorers: dict[str, Scorer] = {}
         self._begin()
-        small = self.weights.elements <= _KEPT_INITIAL
-        self._initial = self.weights.snapshot() if small else None
+        self._initial = self.weights.snapshot() if self.weights.elements <= _KEPT_INITIAL else None
         self._moved = False
 
+    def _check_arguments(self, train_dataset: Any, eval_dataset: Any) -> None:
+        """Refuses what cannot work before anything is read or loaded."""
+        args = self.args
+        if train_dataset is None:
+            raise PACZeroError("train_dataset: none was given; expected a file, a hub name or a dataset with the pool")
+        if eval_dataset is None and (args.metric_for_best_model or args.threshold != "none"):
+            raise PACZeroError(
+                f"eval_dataset: none was given, but metric_for_best_model is {args.metric_for_best_model!r} and "
+                f"threshold is {args.threshold!r}; give a dev set (data.dev or data.dev_records), or leave them out"
+            )
+        if self._secret is not None and self.group.is_main and not Path(self._secret).is_file():
+            raise PACZeroError(
+                f"secret: {str(self._secret)!r} is no file; expected private/secret.json of an earlier run"
+            )
+        if args.cache_dir is not None:
+            owners_directory("cache_dir", args.cache_dir)
+        check_callbacks(self._callbacks)
+        check_trackers(args.report_to)
+
     def _begin(self) -> None:
+        """What depends on settings that `with_args` may change."""
         self.run = RunDirectory(Path(self.args.output_dir))
         self.weights = make_weights(self._trained, self.args)
         self.threshold = 0.0
@@ -185,51 +203,45 @@ class PACZeroTrainer:
         self.header = transcript_header(
             self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.dataset.units
         )
-        self._check_ranks()
-
-    def _check_ranks(self) -> None:
-        """Refuses ranks that would not compute the same run."""
-        if self.group.size == 1:
-            return
-        batches = make_batches(self.pool, self.args, self.model)
         dev = None if self.dev is None else self.dev.dataset
-        self.group.assert_equal(facts(self.args, self.header, self.pool.dataset, dev, batches))
+        if self.group.size > 1:
+            self.group.assert_equal(run_identity(self.args, self.header, self.pool.dataset, dev, self._batches))
+        self._journal_header = journal_header(self.args, self.header, self.pool.dataset, dev)
 
     # -- what users call -----------------------------------------------------------------------------------------------
 
-    def train(self, resume_from_checkpoint: bool = False) -> TrainResult:
+    def train(self, resume_from_checkpoint: bool | str | Path | None = None) -> TrainResult:
         """Runs to the end and publishes RUN/release; an interrupted run goes on where it was.
 
         Args:
-            resume_from_checkpoint: True goes on with the run in `output_dir`, False begins a new one there.
+            resume_from_checkpoint: True, or the path of the run in `output_dir`, goes on with it; None or False begins
+                a new run there.
 
         Raises:
             PACZeroError: the directory is in use, not empty, or holds no run to resume.
             IntegrityError: what is in it does not belong to this pool, model and settings, or was changed.
         """
+        resume = bool(resume_from_checkpoint)
+        if resume and resume_from_checkpoint is not True:
+            given = Path(str(resume_from_checkpoint))
+            if given.resolve() != self.run.root.resolve():
+                raise PACZeroError(
+                    f"resume_from_checkpoint: {str(given)!r} was given, but output_dir is {str(self.run.root)!r}; a "
+                    "run goes on in its own directory, so set output_dir to it"
+                )
         with contextlib.ExitStack() as held, self.group.detect_lost_ranks():
-            self.group.on_main(lambda: self._open(held, resume=resume_from_checkpoint))
+            self.group.on_main(lambda: self._open_directory(held, resume=resume))
             return self._train()
 
-    def _open(self, held: contextlib.ExitStack, *, resume: bool) -> None:
-        """Makes or finds the run's directory and holds it."""
-        if resume:
-            self.run.require_run()
-        else:
-            self.run.create(self._populate)
-        held.enter_context(self.run.locked())
-        if self.run.finished:
-            raise PACZeroError(f"{str(self.run.root)!r} holds a finished run; choose another output_dir")
-
     def evaluate(self, eval_dataset: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Figures of the weights as they stand: loss, and accuracy at the run's threshold, or F1 and exact match.
+        """Metrics of the weights as they stand: loss, and accuracy at the run's threshold, or F1 and exact match.
 
         Args:
             eval_dataset: records with labels or answers, of any kind that `train_dataset` takes; the dev set where
                 left out.
             metric_key_prefix: of the keys that are returned.
         """
-        records = self.dev if eval_dataset is None else self._read(eval_dataset)
+        records = self.dev if eval_dataset is None else self.prepare(eval_dataset)
         if records is None:
             raise PACZeroError("eval_dataset: none was given here or to the trainer; expected labelled records")
         figures = self.evaluator(records).figures(threshold=self.threshold)
@@ -240,9 +252,9 @@ class PACZeroTrainer:
     def predict(self, dataset: Any) -> np.ndarray | list[str]:
         """Scores of every label word (R, C): mean token log-probability up to a constant per record; float64.
 
-        Of a task with answers the R texts that are generated; of conversations the completions' scores (R, 1).
+        For a task with answers the R generated texts; for conversations the completions' scores (R, 1).
         """
-        found = self.evaluator(self._read(dataset)).find()
+        found = self.evaluator(self.prepare(dataset)).find()
         return found.scores if found.texts is None else found.texts
 
     def save_model(self, output_dir: str | Path | None = None) -> Path:
@@ -257,17 +269,16 @@ class PACZeroTrainer:
 
     def estimate(self) -> Cost:
         """Tokens, time and memory of the run, from one timed micro-batch; memory is that of each process."""
-        batches = make_batches(self.pool, self.args, self.model)
         cost = estimate(
             self.model,
-            batches,
+            self._batches,
             self.pool.continuations,
             first_layer=self._first_layer,
             elements=self.weights.elements,
             args=self.args,
             generator=self._generator(self.pool) if self._trains_on_f1 else None,
         )
-        return cost.shared(self.group.size, len(batches))
+        return cost.shared(self.group.size, len(self._batches))
 
     def with_args(self, args: PACZeroConfig) -> "PACZeroTrainer":
         """The same model, records and cached states under other settings; the weights go back to where they began.
@@ -288,60 +299,112 @@ class PACZeroTrainer:
         other._begin()
         return other
 
+    def load_released(self) -> None:
+        """Puts the weights that the finished run in `output_dir` serves in place.
+
+        Raises:
+            IntegrityError: the release was changed.
+        """
+        chosen, self.threshold, transcript = self.group.broadcast_from_main(self._read_release)
+        take_steps(self.weights, transcript, until=chosen)
+
     @property
     def notes(self) -> list[str]:
         """What should be known about the records before hours are spent, a sentence each."""
-        return [*notes_on(self.pool, self.dev), *self._rounding]
+        notes = self.pool.notes
+        if self.dev is not None:
+            notes = [*notes, *(f"Dev set: {note}" for note in self.dev.notes)]
+            if shared := count_shared(self.pool, self.dev):
+                notes.append(
+                    f"{shared} dev records are in the pool too; the dev set must be disjoint to mean anything."
+                )
+        return [*notes, *self._rounding]
+
+    def evaluator(self, records: EncodedDataset, what: str = "records") -> Evaluator:
+        """What judges these records with the weights as they stand."""
+        generator = self._generator(records, what) if records.task.generates else None
+        return Evaluator(records, self.scorer(records, what), generator, self.processing_class)
+
+    def scorer(self, records: EncodedDataset, what: str = "records") -> Scorer:
+        """The scorer of these records; what lies below the trained layers is computed once and kept."""
+        key = records.dataset.hash()
+        if key not in self._scorers:
+            self.group.assert_equal({what: key})
+            self._scorers[key] = make_scorer(
+                self.model,
+                records,
+                self.args,
+                batches=self._batches if records is self.pool else None,
+                first_layer=self._first_layer,
+                cache=self._cache(),
+                progress=partial(self.progress, f"hidden states, {what}"),
+                group=self.group,
+                base=self._base["sha256"],
+            )
+        return self._scorers[key]
 
     # -- one run -------------------------------------------------------------------------------------------------------
+
+    def _open_directory(self, held: contextlib.ExitStack, *, resume: bool) -> None:
+        """Makes or finds the run's directory and holds it."""
+        if resume:
+            self.run.require_run()
+        else:
+            named = {"model": self._base["id"], "peft": self._peft, **self._names}
+            self.run.create(lambda staged: write_initial_files(staged, self.args, named, self._secret))
+        held.enter_context(self.run.locked())
+        if self.run.finished:
+            raise PACZeroError(f"{str(self.run.root)!r} holds a finished run; choose another output_dir")
 
     def _train(self) -> TrainResult:
         started = time.perf_counter()
         with contextlib.ExitStack() as until:
-            begin = partial(Watchers.begin, until, self.run, self.args, self._callbacks, self.observers)
-            watchers = self.group.on_main(lambda: begin(self.model, self.processing_class))
-            outcome, books = self._loop(watchers)
-            statement = self._publish(outcome)
+            begin = partial(RunCallbacks.begin, until, self.run, self.args, self._callbacks, self.observers)
+            callbacks = self.group.on_main(lambda: begin(self.model, self.processing_class))
+            outcome, state = self._loop(callbacks)
+            published = self._publish(outcome)
         # The pool's text in another form; a mapping in use stays.
         self.group.on_main(lambda: shutil.rmtree(self.run.cache, ignore_errors=True))
-        entries = [] if books is None else books.journal.entries
-        flags = [flag for entry in entries for flag in entry["unanimous"]]
+        flags = [] if state is None else [flag for entry in state.journal.entries for flag in entry["unanimous"]]
+        earlier = 0.0 if callbacks is None else callbacks.diagnostics.seconds
         return TrainResult(
             output_dir=self.run.root,
             steps=outcome.done,
             chosen_step=outcome.chosen,
             unanimity=float(np.mean(flags)) if flags and spec_of(self.args.mechanism.name).candidates else None,
-            seconds=time.perf_counter() - started,
-            statement=statement,
+            seconds=earlier + time.perf_counter() - started,
+            statement=published,
             dev=outcome.dev,
         )
 
-    def _loop(self, watchers: Watchers | None) -> tuple[Outcome, Books | None]:
-        args, dev = self.args, None if self.dev is None else self.dev.dataset
+    def _loop(self, callbacks: RunCallbacks | None) -> tuple[Outcome, RunState | None]:
+        args = self.args
         self._restart()
-        self.group.on_main(lambda: check_books(args, self.run, self.header, self.pool.dataset, dev))
+        open_first = partial(open_journal, self.run, self._journal_header, alone=self.group.size == 1)
+        journal = self.group.on_main(open_first)
         source = self._generator(self.pool) if self._trains_on_f1 else self.scorer(self.pool, "pool")
         objective = make_objective(source, self.pool)
         objective.scorer.check()
         candidates = self._candidates(objective)
-        books = self.group.on_main(lambda: open_books(args, self.run, self.header, self.pool.dataset, dev, candidates))
-        trainer = Trainer(
+
+        def open_state() -> RunState:
+            membership = None if candidates is None else candidates()
+            return RunState.open(self.run, args, self.header, self._journal_header, journal, membership)
+
+        state = self.group.on_main(open_state)
+        loop = Loop(
             objective,
             self.weights,
-            None if books is None else books.mechanism,
-            journal=None if books is None else books.journal,
-            transcript=None if books is None else books.transcript,
-            schedule=make_schedule(args),
+            state,
+            schedule=Schedule.of(args),
             average=WeightEMA(self.weights, args.ema_decay) if args.ema_decay else None,
-            evaluate=None
-            if self.dev is None
-            else partial(self._evaluate_dev, self.evaluator(self.dev, "dev set"), watchers),
-            observers=[] if watchers is None else watchers.all,
-            stop=lambda: watchers is not None and watchers.callbacks.stop,
+            evaluate=self._dev_evaluation(callbacks),
+            observers=[] if callbacks is None else callbacks.all,
+            stop=lambda: callbacks is not None and callbacks.transformers.stop,
             group=self.group,
             check_steps=args.engine.check_steps,
         )
-        return trainer.run(), books
+        return loop.run(), state
 
     def _restart(self) -> None:
         """Puts the weights where every run begins, which an earlier one on this model has left."""
@@ -354,7 +417,7 @@ class PACZeroTrainer:
         self._moved = True
 
     def _candidates(self, objective: Objective) -> Callable[[], np.ndarray] | None:
-        """What gives the first rank its candidates, once all have measured for it; None where none are used."""
+        """What gives rank 0 its candidates, once all ranks have measured for it; None where none are used."""
         path = self.run.candidates
         if not spec_of(self.args.mechanism.name).candidates:
             return None
@@ -364,10 +427,19 @@ class PACZeroTrainer:
         draw = measured_candidates(self.args, objective, self._trained, self.pool, self.progress, base)
         return lambda: keep_candidates(path, draw())
 
-    def _evaluate_dev(self, evaluator: Evaluator, watchers: Watchers | None, done: int) -> DevResult:
-        """On the dev set, or what an earlier start of this run found there."""
-        known = self.group.broadcast_from_main(lambda: None if watchers is None else watchers.diagnostics.dev.get(done))
-        return known or evaluator.dev_result(done, median=self.args.threshold == "median")
+    def _dev_evaluation(self, callbacks: RunCallbacks | None) -> Callable[[int], DevResult] | None:
+        """Evaluates on the dev set, or takes what an earlier start of this run found there."""
+        if self.dev is None:
+            return None
+        evaluator = self.evaluator(self.dev, "dev set")
+
+        def evaluate(done: int) -> DevResult:
+            known = self.group.broadcast_from_main(
+                lambda: None if callbacks is None else callbacks.diagnostics.dev.get(done)
+            )
+            return known or evaluator.dev_result(done, median=self.args.threshold == "median")
+
+        return evaluate
 
     def _publish(self, outcome: Outcome) -> dict[str, Any]:
         chosen = [result for result in outcome.dev if result.done == outcome.chosen]
@@ -386,12 +458,14 @@ class PACZeroTrainer:
         )
         return self.group.broadcast_from_main(publish)
 
-    def _populate(self, staged: RunDirectory) -> None:
-        named = {"model": self._base["id"], "peft": self._peft, **self._names}
-        populate(staged, self.args, named, self._secret)
+    def _read_release(self) -> tuple[int, float, Transcript]:
+        document = statement.read(self.run.release / statement.NAME)
+        transcript = Transcript.read(self.run.release / "transcript.jsonl")
+        return document["chosen_step"], float(document["threshold"]), transcript
 
-    def _read(self, source: Any) -> EncodedDataset:
-        return read_records(source, self.args.task, self.processing_class, plain(self.model))
+    def prepare(self, source: Any) -> EncodedDataset:
+        """Reads, checks and encodes records as this trainer's model takes them."""
+        return prepare(source, self.args.task, self.processing_class, context=self._context)
 
     def _cache(self) -> Path | None:
         """Where hidden states are kept: the place that runs share, the run's own, or memory alone."""
@@ -408,28 +482,6 @@ class PACZeroTrainer:
         return make_generator(
             self.model, records, self.args, self.processing_class, group=self.group, progress=progress
         )
-
-    def evaluator(self, records: EncodedDataset, what: str = "records") -> Evaluator:
-        """What judges these records with the weights as they stand."""
-        generator = self._generator(records, what) if records.task.generates else None
-        return Evaluator(records, self.scorer(records, what), generator, self.processing_class)
-
-    def scorer(self, records: EncodedDataset, what: str = "records") -> Scorer:
-        """The scorer of these records; what lies below the trained layers is computed once and kept."""
-        key = records.dataset.hash()
-        if key not in self._scorers:
-            self.group.assert_equal({what: key})
-            self._scorers[key] = make_scorer(
-                self.model,
-                records,
-                self.args,
-                first_layer=self._first_layer,
-                cache=self._cache(),
-                progress=lambda done, of: self.progress(f"hidden states, {what}", done, of),
-                group=self.group,
-                base=self._base["sha256"],
-            )
-        return self._scorers[key]
 
 
 def _development(outcome: Outcome, records: int, args: PACZeroConfig) -> Development:

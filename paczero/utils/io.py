@@ -217,3 +217,15 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def make_durable(folder: Path) -> None:
+    """Flushes a folder that is about to be published under its final name; everybody may read what is in it."""
+    for path in [*folder.rglob("*"), folder]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            with about(path):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -15,7 +15,7 @@ import torch
 from paczero.cli.commands.sweep import parser as parser_for_sweep
 from paczero.cli.console import Live
 from paczero.cli.parser import parser_for_train
-from paczero.cli.training import build_trainer
+from paczero.cli.training import build_job
 from paczero.config_io import RunSettings, recipes, settings_from
 from paczero.experiments.sweep import plan, read_sweep
 from paczero.release import plots as figures
@@ -115,7 +115,7 @@ def begun():
         key = repr((settings.args.task, settings.peft))
         if key not in trainers:
             with Live() as live:
-                trainers[key] = build_trainer(settings, live=live)
+                trainers[key] = build_job(settings, live=live).trainer
         return trainers[key].with_args(settings.args)
 
     return begin

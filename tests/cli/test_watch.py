@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from paczero.cli.console import Live, Watcher
+from paczero.cli.console import Live, ProgressCallback
 from paczero.config import MechanismConfig
 from paczero.distributed.base import terminable
 from paczero.mechanism.base import Release
@@ -43,7 +43,7 @@ class Shown(Live):
 def watched(mechanism, *events):
     """The lines after these steps and evaluations, each step taking two seconds."""
     live, now = Shown(), [100.0]
-    watcher = Watcher(live, mechanism, clock=lambda: now[0])
+    watcher = ProgressCallback(live, mechanism, clock=lambda: now[0])
     for event in events:
         if isinstance(event, Step):
             now[0] += 2
@@ -57,7 +57,7 @@ def test_directions_that_move_nothing_are_said_once():
     live = Shown()
     live.notes = []
     live.note = live.notes.append
-    watcher = Watcher(live, MechanismConfig())
+    watcher = ProgressCallback(live, MechanismConfig())
     for event in (step(0), replace(step(1), zero_derivatives=1), replace(step(2), zero_derivatives=1)):
         watcher.on_step(event)
     assert len(live.lines) == 3

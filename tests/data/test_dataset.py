@@ -1,9 +1,10 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,7 +55,7 @@ def test_the_order_of_the_configured_labels_counts() -> None:
 
 def classes(names: list[str], labels: list[int]) -> Dataset:
     features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
-    return Dataset.from_dict({"text": [f"t{label}" for label in labels], "label": labels}, features=features)
+    return datasets.Dataset.from_dict({"text": [f"t{label}" for label in labels], "label": labels}, features=features)
 
 
 def test_class_labels_go_by_name_or_by_number() -> None:

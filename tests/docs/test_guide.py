@@ -30,9 +30,9 @@ import sys
 import time
 
 from paczero.cli.main import main
-from paczero.cli.console import Watcher
+from paczero.cli.console import ProgressCallback
 
-on_step = Watcher.on_step
+on_step = ProgressCallback.on_step
 
 
 def held(self, step):
@@ -41,7 +41,7 @@ def held(self, step):
         time.sleep(100)
 
 
-Watcher.on_step = held
+ProgressCallback.on_step = held
 sys.exit(main())
 """
 FIGURE = r"\d[\d.,]*(?: min \d+)?"

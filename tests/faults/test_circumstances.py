@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from paczero.cli.console import Watcher
+from paczero.cli.console import ProgressCallback
 from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
 from paczero.optim.derivatives import Objective
@@ -49,14 +49,14 @@ def whole(begin: Arguments, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 
 def after(monkeypatch: pytest.MonkeyPatch, step: int, what: Callable[[], object]) -> None:
     """Something happens after that step, the first time that it is measured."""
-    seen = Watcher.on_step
+    seen = ProgressCallback.on_step
 
-    def on_step(self: Watcher, event: Any) -> None:
+    def on_step(self: ProgressCallback, event: Any) -> None:
         seen(self, event)
         if event.index == step and event.loss is not None:
             what()
 
-    monkeypatch.setattr(Watcher, "on_step", on_step)
+    monkeypatch.setattr(ProgressCallback, "on_step", on_step)
 
 
 def stop() -> None:
@@ -119,7 +119,7 @@ def test_nothing_depends_on_a_clock(
         monkeypatch.setattr(time, name, lambda: 1000.0 - 3600.0 * next(hours))
     after(monkeypatch, 2, stop)
     assert paczero(*begin(tmp_path / "run"))[0] == 130
-    monkeypatch.setattr(Watcher, "on_step", lambda self, event: None)
+    monkeypatch.setattr(ProgressCallback, "on_step", lambda self, event: None)
     code, _, err = paczero("train", "--resume", tmp_path / "run")
     assert code == 0, err
     assert left(tmp_path / "run") == whole

@@ -17,6 +17,7 @@ from paczero.release import publish
 from paczero.release.statement import check
 from paczero.run_directory import RunDirectory
 from paczero.training.loop import Outcome
+from paczero.training.state import write_initial_files
 
 MakeTrainer = Callable[..., Any]
 
@@ -25,7 +26,7 @@ MakeTrainer = Callable[..., Any]
 def trained(make_trainer: MakeTrainer, tmp_path: Path) -> Any:
     """A trainer whose run was made and staged up to its last act."""
     trainer = make_trainer(tmp_path / "run", dev=None, max_steps=1)
-    trainer.run.create(trainer._populate)
+    trainer.run.create(lambda staged: write_initial_files(staged, trainer.args, {}))
     Transcript.create(trainer.run.staged_transcript, trainer.header).append(0, (1,))
     return trainer
 

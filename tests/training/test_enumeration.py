@@ -1,4 +1,4 @@
-"""The promise through the real loop: what whole runs of `Trainer` tell about the secret is what their ledger charged.
+"""The promise through the real loop: what whole runs of `Loop` tell about the secret is what their ledger charged.
 
 As in the mechanism's own enumeration, every secret and every string of coins that can occur is followed; but each path
 is a run of the loop that users have, with weights in torch, two-point differences at the displaced weights, a journal
@@ -28,7 +28,8 @@ from paczero.mechanism.transcript import Transcript
 from paczero.optim.derivatives import Objective
 from paczero.optim.directions import Rademacher
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
-from paczero.training.loop import Schedule, Trainer
+from paczero.training.loop import Loop, Schedule
+from paczero.training.state import RunState
 
 from ..enumeration import (
     Forced,
@@ -102,7 +103,7 @@ class Run:
     def membership(self) -> np.ndarray:
         return draw_subsets(UNITS, self.subsets, seed=self.seed)
 
-    def trainer(self, place: Path, secret: Path, flipped: Flips, coins: type[Forced] = Forced) -> Trainer:
+    def trainer(self, place: Path, secret: Path, flipped: Flips, coins: type[Forced] = Forced) -> Loop:
         """A new process's trainer, as it were: on the journal that is there, or on a new one."""
         parameters = {"weight": nn.Parameter(torch.zeros(WIDTH)), "shift": nn.Parameter(torch.zeros(1))}
         weights = PerturbedParameters(parameters, law=LAW, seed=self.seed, mu=MU, restore="copy")
@@ -116,12 +117,14 @@ class Run:
             "directions": self.directions,
             "steps": self.steps,
         }
-        return Trainer(
+        return Loop(
             Objective(network, network.targets, np.arange(network.records) // 2, losses),  # type: ignore[arg-type]
             weights,
-            mechanism,
-            journal=journal,
-            transcript=Transcript.resume(place / "transcript.jsonl", public, [entry["y"] for entry in journal.entries]),
+            RunState(
+                mechanism,
+                journal,
+                Transcript.resume(place / "transcript.jsonl", public, [entry["y"] for entry in journal.entries]),
+            ),
             schedule=Schedule(
                 steps=self.steps,
                 directions=self.directions,
@@ -144,7 +147,7 @@ class End:
     trained: str
 
 
-def ended(place: Path, trainer: Trainer, trained: str) -> End:
+def ended(place: Path, trainer: Loop, trained: str) -> End:
     """What is on disk, read anew."""
     y = Transcript.read(place / "transcript.jsonl").y
     releases = [Release.from_journal(entry) for entry in Journal.open(place / "journal.jsonl").entries]
@@ -154,7 +157,7 @@ def ended(place: Path, trainer: Trainer, trained: str) -> End:
     return End(tuple(bit for values in y for bit in values), releases, trainer.mechanism.spent, served, trained)
 
 
-def finished(trainer: Trainer, place: Path) -> End:
+def finished(trainer: Loop, place: Path) -> End:
     """Runs to the end; the trained weights are those after the last update, before the served ones replace them."""
     trained: list[str] = []
     update = trainer.weights.update

@@ -17,7 +17,8 @@ from paczero.mechanism.transcript import Transcript
 from paczero.optim.derivatives import Derivatives
 from paczero.optim.directions import direction_law
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
-from paczero.training.loop import DevResult, Schedule, Trainer
+from paczero.training.loop import DevResult, Loop, Schedule
+from paczero.training.state import RunState
 
 UNITS, STEPS = 40, 7
 HEADER = {"format": "paczero-transcript/1", "mechanism": {"name": "zpl"}, "directions": 2, "steps": STEPS}
@@ -59,14 +60,14 @@ class Watching:
         self.events.append(("dev", result.done))
 
 
-def trainer(place: Path, events: list[Any], *, average: float = 0.0, stop: Any = None, **schedule: Any) -> Trainer:
+def trainer(place: Path, events: list[Any], *, average: float = 0.0, stop: Any = None, **schedule: Any) -> Loop:
     weights = PerturbedParameters(
         {"w": nn.Parameter(torch.zeros(12))}, law=direction_law("rademacher"), seed=3, mu=1e-2
     )
     header = {"run": "test"}
     path = place / "journal.jsonl"
     journal = Journal.open(path, header) if path.exists() else Journal.create(path, header)
-    made: list[Trainer] = []
+    made: list[Loop] = []
 
     def evaluate(done: int) -> DevResult:
         theta = weights.parameters["w"].detach()
@@ -74,12 +75,14 @@ def trainer(place: Path, events: list[Any], *, average: float = 0.0, stop: Any =
         return DevResult(done, accuracy=round(1 - loss, 1), loss=loss, threshold=0.0)
 
     made.append(
-        Trainer(
+        Loop(
             Quadratic(events),  # type: ignore[arg-type]
             weights,
-            ZPL(draw_subsets(UNITS, 8, seed=0), clip=5.0, coins=Coins(1), directions=2),
-            journal=journal,
-            transcript=Transcript.resume(place / "transcript.jsonl", HEADER, [entry["y"] for entry in journal.entries]),
+            RunState(
+                ZPL(draw_subsets(UNITS, 8, seed=0), clip=5.0, coins=Coins(1), directions=2),
+                journal,
+                Transcript.resume(place / "transcript.jsonl", HEADER, [entry["y"] for entry in journal.entries]),
+            ),
             schedule=Schedule(
                 **({"steps": STEPS, "directions": 2, "rate": lambda step: 0.1 / (1 + step), "eval_steps": 3} | schedule)
             ),
@@ -153,7 +156,7 @@ def test_a_journal_of_other_signs_is_refused(tmp_path: Path) -> None:
     """The chain holds, but the entry does not follow from its own signs."""
     made = trainer(tmp_path, [])
     made.run()
-    entries = [dict(entry) for entry in made.journal.entries]
+    entries = [dict(entry) for entry in made.state.journal.entries]
     place = tmp_path / "other"
     place.mkdir()
     forged = Journal.create(place / "journal.jsonl", {"run": "test"})

@@ -135,7 +135,7 @@ def test_with_args_refuses_what_the_parts_depend_on(make_trainer: MakeTrainer, t
             trainer.with_args(PACZeroConfig(**(vars(trainer.args) | {name: value})))
 
 
-class Watcher(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Keeps what it is told and stops a run after so many evaluations."""
 
     def __init__(self, evaluations: int = 100):
@@ -164,8 +164,8 @@ class Watcher(TrainerCallback):
 
 
 def test_callbacks_hear_of_everything_public(make_trainer: MakeTrainer, tmp_path: Path) -> None:
-    watcher = Watcher()
-    make_trainer(tmp_path / "run", callbacks=[watcher, Watcher]).train()
+    watcher = ProgressCallback()
+    make_trainer(tmp_path / "run", callbacks=[watcher, ProgressCallback]).train()
     expected = ["begin", "evaluated 0", 1, 2, "evaluated 2", 3, 4, "evaluated 4", 5, 6, "evaluated 6", "end"]
     assert watcher.events == expected
     assert {name for logs in watcher.logs for name in logs} == {"learning_rate", "eval_accuracy", "eval_loss"}
@@ -173,7 +173,7 @@ def test_callbacks_hear_of_everything_public(make_trainer: MakeTrainer, tmp_path
 
 def test_a_callback_may_stop_a_run(make_trainer: MakeTrainer, tmp_path: Path, tiny_model_dir: Path) -> None:
     """The transcript keeps what ran, the schedule stays that of all steps, and a replay ends at the same weights."""
-    watcher = Watcher(evaluations=3)
+    watcher = ProgressCallback(evaluations=3)
     trainer = make_trainer(tmp_path / "run", callbacks=[watcher])
     result = trainer.train()
     assert (result.steps, result.chosen_step, watcher.events[-1]) == (4, 4, "end")

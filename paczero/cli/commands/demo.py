@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from paczero.cli.console import Live
 from paczero.cli.parser import CommandParser, command_parser
-from paczero.cli.training import make_trainer, train_run
+from paczero.cli.training import Job, make_job, train_run
 from paczero.config_io import RunSettings, load_settings, recipe
 from paczero.report.summary import Summary, read_summary, share, summary_path, write_summary
 from paczero.run_directory import RunDirectory
@@ -91,7 +91,7 @@ def _fetch(settings: RunSettings, live: Live) -> None:
 
 def _train_both(private: RunSettings, none: RunSettings, live: Live) -> tuple[Summary, Summary]:
     """Both runs, on one loaded model where both are still to do; `accuracy_none` goes into the first one's summary."""
-    trainer = None
+    job: Job | None = None
     summaries = []
     for settings in (private, none):
         directory = RunDirectory(Path(settings.args.output_dir))
@@ -102,10 +102,8 @@ def _train_both(private: RunSettings, none: RunSettings, live: Live) -> tuple[Su
         if resume:
             settings = load_settings(directory.config)  # noqa: PLW2901
         live.note(f"\n{'Going on with' if resume else 'Training'} {directory.root} ({settings.args.mechanism.name})")
-        trainer = (
-            make_trainer(settings, live=live, resume=resume) if trainer is None else trainer.with_args(settings.args)
-        )
-        train_run(settings, live=live, resume=resume, trainer=trainer)
+        job = make_job(settings, live=live, resume=resume) if job is None else job.with_args(settings.args)
+        train_run(settings, live=live, resume=resume, job=job)
         summaries.append(read_summary(directory))
     place = RunDirectory(Path(private.args.output_dir))
     write_summary(place, summaries[0], accuracy_none=summaries[1].accuracy_after)

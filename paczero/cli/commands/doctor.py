@@ -19,7 +19,7 @@ from jsonargparse import Namespace
 from paczero.cli.console import Live
 from paczero.cli.parser import CommandParser, settings_parser
 from paczero.cli.preflight import engine_lines, memory_line, run_lines, seconds, steps_line, wrapped
-from paczero.cli.training import build_trainer, check_place, within_memory
+from paczero.cli.training import build_job, check_place, within_memory
 from paczero.config_io import RunSettings, settings_from
 from paczero.errors import PACZeroError
 from paczero.run_directory import RunDirectory
@@ -122,7 +122,7 @@ def run_facts(settings: RunSettings) -> Facts:
 
     room = _room(pick_device(settings.args.device))  # before the model takes its part of it
     with Live() as live, within_memory(settings.args):
-        trainer = build_trainer(settings, live=live)
+        trainer = build_job(settings, live=live).trainer
         live.show("timing a micro-batch")
         cost = trainer.estimate()
     pilots = cost.passes - 2 * trainer.args.directions * trainer.args.max_steps

@@ -15,7 +15,6 @@ from jsonargparse import Namespace
 
 from paczero.cli import judged
 from paczero.cli.console import Live, keep_quiet, warn
-from paczero.cli.data import read_data
 from paczero.cli.predictions import probabilities, unlabelled
 from paczero.cli.released import load_target, scores_of
 from paczero.cli.target import Target, TargetParser, find_target, target_parser
@@ -197,10 +196,15 @@ def _records(namespace: Namespace, target: Target) -> "Dataset":
 def _test_set(target: Target) -> "Rows":
     """The test set of the run or of `--config`, drawn as training draws it where it is to be drawn."""
     from paczero.data.loading import load_rows
+    from paczero.data.splits import read_splits
 
     data = None if target.named is None else target.named.data
     if target.named is not None and data is not None:
-        drawn = None if data.test_records is None else read_data(target.named).test
+        drawn = (
+            None
+            if data.test_records is None
+            else read_splits(data, target.named.args.task, seed=target.named.args.seed).test
+        )
         if drawn is not None or data.test is not None:
             return drawn or load_rows(data.test)
     raise PACZeroError("--data: nothing was given and no test set is known; expected labelled records")
@@ -227,12 +231,12 @@ def _threshold(target: Target, *, base: bool) -> float:
 
 
 def _scores(target: Target, pool: "Dataset", *, base: bool) -> "np.ndarray":
-    from paczero.data.encoding import encode_records
+    from paczero.data.encoding import context_length, prepare
     from paczero.models.layers import plain
 
     with Live(every=60) as live:
         model, tokenizer = load_target(target, base=base)
-        records = encode_records(pool, target.args.task, tokenizer, plain(model))
+        records = prepare(pool, target.args.task, tokenizer, context=context_length(plain(model)))
         if records.encoded.truncated:
             warn(f"{records.encoded.truncated:,} of {len(pool):,} records were cut to fit")
         return scores_of(

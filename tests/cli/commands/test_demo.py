@@ -85,7 +85,7 @@ def test_an_interrupted_demo_goes_on(
 
     def stopped(settings, **arguments):  # type: ignore[no-untyped-def]
         if settings.args.output_dir == interrupted:
-            monkeypatch.setattr("paczero.cli.training.Watcher", lambda live, mechanism: Interrupts())
+            monkeypatch.setattr("paczero.cli.training.ProgressCallback", lambda live, mechanism: Interrupts())
         return real(settings, **arguments)
 
     monkeypatch.setattr(demo, "train_run", stopped)

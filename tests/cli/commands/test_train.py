@@ -9,19 +9,19 @@ import pytest
 import yaml
 
 from paczero.cli import training as runs
-from paczero.cli.console import Watcher
+from paczero.cli.console import ProgressCallback
 from paczero.cli.main import main
 
 
 def interrupt_at(monkeypatch, step, how):
-    seen = Watcher.on_step
+    seen = ProgressCallback.on_step
 
     def on_step(self, what):
         seen(self, what)
         if what.index == step and what.loss is not None:
             how()
 
-    monkeypatch.setattr(Watcher, "on_step", on_step)
+    monkeypatch.setattr(ProgressCallback, "on_step", on_step)
 
 
 def control_c():

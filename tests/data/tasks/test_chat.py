@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from paczero.config import TaskConfig
 from paczero.data.dataset import Dataset, make_dataset
-from paczero.data.encoding import EncodedDataset, cut_notes
+from paczero.data.encoding import EncodedDataset
 from paczero.data.tasks.chat import Chat, encode
 from paczero.errors import PACZeroError
 
@@ -61,7 +61,7 @@ def test_a_long_completion_is_cut_at_its_end_and_said(chatting: Callable[..., To
     assert cut.truncated == long and cut.lengths.max() == limit and cut.prompts == whole.prompts
     assert cut.answers is not None and whole.answers is not None
     assert all(full[: len(part)] == part for part, full in zip(cut.answers, whole.answers, strict=True))
-    notes = cut_notes(EncodedDataset(records, cut, Chat(task)))
+    notes = EncodedDataset(records, cut, Chat(task)).cut_notes
     assert notes == [f"{long} of 4 records were cut at the end of their completion to fit the model's context."]
     with pytest.raises(PACZeroError, match=r"the prompt of record \d alone has \d+ tokens of 8"):
         encode(records, task, tokenizer, context=8)

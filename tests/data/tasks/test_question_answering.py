@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from paczero.config import TaskConfig
 from paczero.data.dataset import Dataset, make_dataset
-from paczero.data.encoding import EncodedDataset, cut_notes
+from paczero.data.encoding import EncodedDataset
 from paczero.data.tasks.base import Predictions
 from paczero.data.tasks.question_answering import Answer, encode, generated, has_stopped
 from paczero.errors import PACZeroError
@@ -63,13 +63,13 @@ def test_the_context_is_cut_and_how_many_lost_their_answer_is_known(byte_level: 
         text = byte_level.decode(prompt)
         assert text.startswith("The story was good") and text.endswith("\nQuestion: what?\nAnswer:")
         assert len(prompt) + task.max_new_tokens <= 48, "room for what is generated stays"
-    notes = cut_notes(EncodedDataset(records, encoded, Answer(task)))
+    notes = EncodedDataset(records, encoded, Answer(task)).cut_notes
     assert notes == [
         "3 of 4 records were cut at the end of their longest column to fit 48 tokens (task.max_length).",
         "1 of these no longer hold their answer.",
     ]
     whole = encode(records, TASK, byte_level, context=999)
-    assert cut_notes(EncodedDataset(records, whole, Answer(TASK))) == []
+    assert EncodedDataset(records, whole, Answer(TASK)).cut_notes == []
 
 
 def test_figures_are_the_means_of_the_table(byte_level: Tokenizer) -> None:
