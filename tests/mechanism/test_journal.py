@@ -145,7 +145,7 @@ def test_a_created_header_reads_as_json(tmp_path):
     journal = Journal.create(tmp_path / "journal", {"shape": (1, 2)})
     assert journal.header == {"shape": [1, 2]}
     assert Journal.open(tmp_path / "journal", {"shape": (1, 2)}).header == journal.header
-    assert json.loads((tmp_path / "journal").read_text())["format"] == "paczero-journal/1"
+    assert json.loads((tmp_path / "journal").read_text())["format"] == "paczero-journal/2"
 
 
 def test_a_file_system_without_links_is_served(tmp_path, monkeypatch):

@@ -95,7 +95,9 @@ def test_no_tracker_is_no_work(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_is_not_installed() -> None:
-    with pytest.raises(PACZeroError, match="report_to: 'trackio' is not installed; `pip install trackio`"):
+    with pytest.raises(
+        PACZeroError, match=r"report_to: 'trackio' is not installed; `pip install 'paczero\[trackio\]'`"
+    ):
         check_trackers(["tensorboard", "trackio"])
 
 

@@ -152,9 +152,9 @@ def ended(place: Path, trainer: Loop, trained: str) -> End:
     y = Transcript.read(place / "transcript.jsonl").y
     releases = [Release.from_journal(entry) for entry in Journal.open(place / "journal.jsonl").entries]
     assert [release.y for release in releases] == y
-    assert trainer.mechanism.spent == pytest.approx(math.fsum(b for r in releases for b in r.beta), abs=1e-15)
+    assert trainer.state.mechanism.spent == pytest.approx(math.fsum(b for r in releases for b in r.beta), abs=1e-15)
     served = {name: tensor.tolist() for name, tensor in trainer.weights.snapshot().items()}
-    return End(tuple(bit for values in y for bit in values), releases, trainer.mechanism.spent, served, trained)
+    return End(tuple(bit for values in y for bit in values), releases, trainer.state.mechanism.spent, served, trained)
 
 
 def finished(trainer: Loop, place: Path) -> End:
@@ -187,7 +187,7 @@ def in_two_processes(where: str, run: Run, place: Path, secret: Path, flipped: F
     """Killed half-way, the release on disk and `where` (transcript or weights) not; then taken up again."""
     half = run.steps // 2
     trainer = run.trainer(place, secret, flipped)
-    owner, name = {"transcript": (trainer.transcript, "append"), "weights": (trainer.weights, "update")}[where]
+    owner, name = {"transcript": (trainer.state.transcript, "append"), "weights": (trainer.weights, "update")}[where]
     act = getattr(owner, name)
     setattr(owner, name, lambda step, *rest: (killed if step == half else act)(step, *rest))
     with pytest.raises(Killed):
@@ -199,7 +199,7 @@ def in_two_processes(where: str, run: Run, place: Path, secret: Path, flipped: F
             return super().word(step, k)
 
     again = run.trainer(place, secret, flipped, Unwritten)
-    assert len(again.journal.entries) == half + 1
+    assert len(again.state.journal.entries) == half + 1
     return finished(again, place)
 
 

@@ -103,6 +103,6 @@ def test_a_place_that_others_may_enter_is_refused(make_trainer: MakeTrainer, tmp
 def test_it_is_no_part_of_what_a_run_computes(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     def header(name: str, **more: Any) -> dict[str, Any]:
         trainer = make_trainer(tmp_path / name, **more)
-        return journal_header(trainer.args, trainer.header, trainer.pool.dataset, None, None)
+        return journal_header(trainer.args, trainer.header, trainer.pool.dataset, None)
 
     assert header("one") == header("two", cache_dir=str(tmp_path / "shared"))

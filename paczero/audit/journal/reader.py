@@ -19,7 +19,7 @@ import numpy as np
 from paczero.audit.arrays import Bools
 from paczero.errors import IntegrityError, PACZeroError
 
-JOURNAL, TRANSCRIPT = "paczero-journal/1", "paczero-transcript/1"
+JOURNALS, TRANSCRIPT = ("paczero-journal/1", "paczero-journal/2"), "paczero-transcript/1"
 
 PRIVATE = ("dpzero", "dp-aggzo", "dp-sign")  # differentially private over the pool
 
@@ -154,8 +154,8 @@ def journal_header(path: Path) -> dict[str, Any]:
     with _opened(path) as stream:
         content = _object(stream.readline(_LONGEST_HEADER), f"{path} line 1")
     header = content.get("header")
-    if content.get("format") != JOURNAL or not isinstance(header, dict):
-        raise IntegrityError(f"{path} line 1: no header of a {JOURNAL} file; restore it")
+    if content.get("format") not in JOURNALS or not isinstance(header, dict):
+        raise IntegrityError(f"{path} line 1: no header of a {JOURNALS[-1]} file; restore it")
     return header
 
 

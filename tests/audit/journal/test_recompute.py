@@ -100,7 +100,7 @@ def test_a_trained_run_passes(make_trainer, tmp_path):
 
 def test_runs_of_the_first_version_pass():
     for name, steps in (("finished", 12), ("stopped", 5)):
-        audit = recompute(PACKAGE.parent / "tests/fixtures/before-packing" / name)
+        audit = recompute(PACKAGE.parent / "tests/fixtures/before-restructure" / name)
         assert audit.passed and audit.steps_run == steps and audit.void, audit.findings
 
 
