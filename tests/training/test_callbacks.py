@@ -95,9 +95,7 @@ def test_no_tracker_is_no_work(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_is_not_installed() -> None:
-    with pytest.raises(
-        PACZeroError, match=r"report_to: 'trackio' is not installed; `pip install 'paczero\[trackio\]'`"
-    ):
+    with pytest.raises(PACZeroError, match=r"'trackio' is not installed; `pip install 'paczero\[trackio\]'`"):
         check_trackers(["tensorboard", "trackio"])
 
 
