@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paczero.errors import IntegrityError
+from paczero.errors import IntegrityError, PACZeroError
 from paczero.utils.io import append_line, canonical, create_whole, cut, parse_line, read_lines
 
 FORMAT = "paczero-journal/2"

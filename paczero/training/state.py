@@ -128,7 +128,9 @@ class RunState:
             release = Release.from_journal(self.journal.entries[step])
             self.mechanism.restore(release)
             return release
-        release = self.mechanism.release(step, measured.values, nonfinite=measured.nonfinite, part=measured.part)
+        release = self.mechanism.release(
+            step, measured.values, nonfinite=measured.nonfinite, unit_indices=measured.unit_indices
+        )
         self.journal.append(release.to_journal())
         self.transcript.append(step, release.y)
         return release
