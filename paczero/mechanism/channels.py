@@ -26,7 +26,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtri
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.bounds import as_number, as_probability, at_least_zero
+from paczero.mechanism.bounds import as_probability, at_least_zero
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,7 +79,7 @@ class Channel(ABC):
     @staticmethod
     @abstractmethod
     def sample(sign: int, noise: float, word: int) -> float:
-        """The output for `sign` (−1 or +1), a function of 64 random bits: 0 <= word < 2^64; PACZeroError otherwise."""
+        """The output for `sign` (−1 or +1), a function of 64 random bits: 0 <= word < 2^64."""
 
     @staticmethod
     @abstractmethod
@@ -117,14 +117,14 @@ class BitChannel(Channel):
     def sample(sign: int, noise: float, word: int) -> float:
         """See `Channel.sample`: flipped if and only if word < f·2^64."""
         threshold = round(math.ldexp(_flip(noise), WORD_BITS))  # exact: scaling by a power of two, then an integer
-        return float(-_sign(sign) if _word(word) < threshold else _sign(sign))
+        return float(-_sign(sign) if word < threshold else _sign(sign))
 
     @staticmethod
     def log_likelihood(signs: npt.NDArray[np.integer], output: float, noise: float) -> Floats:
         """See `Channel.log_likelihood`; `output` is −1 or +1."""
         f = _flip(noise)
         kept, flipped = math.log1p(-f), math.log(f) if f > 0 else -math.inf
-        return np.where(_signs(signs) == _sign(output), kept, flipped)
+        return np.where(np.asarray(signs) == _sign(output), kept, flipped)
 
 
 class GaussianChannel(Channel):
@@ -166,27 +166,25 @@ class GaussianChannel(Channel):
     @staticmethod
     def sample(sign: int, noise: float, word: int) -> float:
         """See `Channel.sample`. At σ = infinity the output is N(0, 1), whatever the sign."""
-        sigma, mean, number = at_least_zero("noise", noise), float(_sign(sign)), _word(word)
+        sigma, mean = at_least_zero("noise", noise), float(_sign(sign))
         if sigma == 0:
             return mean
         if math.isinf(sigma):
             mean, sigma = 0.0, 1.0
         # the upper half mirrors the lower one: (word + 1/2)/2^64 near 1 would round to 1
-        lower = min(number, _WORDS - 1 - number)
+        lower = min(word, _WORDS - 1 - word)
         normal = float(ndtri((2 * lower + 1) / (2 * _WORDS)))
         step = sigma * _GRID
-        value = mean + sigma * (normal if lower == number else -normal)
+        value = mean + sigma * (normal if lower == word else -normal)
         return (math.floor(value / step) + 0.5) * step
 
     @staticmethod
     def log_likelihood(signs: npt.NDArray[np.integer], output: float, noise: float) -> Floats:
         """See `Channel.log_likelihood`; `output` is any finite float, and −1 or +1 where σ = 0."""
-        array, sigma, value = _signs(signs), at_least_zero("noise", noise), as_number("output", output)
-        if not math.isfinite(value):
-            raise PACZeroError(f"output: {output!r} was given; expected a finite number")
+        array, sigma = np.asarray(signs), at_least_zero("noise", noise)
         if sigma == 0:
-            return np.where(array == _sign(value), 0.0, -np.inf)
-        return -0.5 * ((value - array.astype(np.float64)) / sigma) ** 2
+            return np.where(array == _sign(output), 0.0, -np.inf)
+        return -0.5 * ((output - array.astype(np.float64)) / sigma) ** 2
 
 
 def channel(name: str) -> type[Channel]:
@@ -203,29 +201,15 @@ def _minority(q: float) -> float:
 
 
 def _flip(noise: float) -> float:
-    f = as_number("noise", noise)
-    if not 0 <= f <= 0.5:
+    if not 0 <= noise <= 0.5:
         raise PACZeroError(f"noise: {noise!r} was given; expected a flip probability from 0 to 1/2")
-    return f
+    return float(noise)
 
 
 def _sign(value: float) -> int:
     if value not in (-1, 1):
         raise PACZeroError(f"sign: {value!r} was given; expected -1 or +1")
     return int(value)
-
-
-def _signs(signs: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-    array = np.asarray(signs)
-    if array.ndim != 1 or not (np.abs(array) == 1).all():
-        raise PACZeroError(f"signs: shape {array.shape} was given; expected (M,), each -1 or +1")
-    return array
-
-
-def _word(word: int) -> int:
-    if not 0 <= word < _WORDS:
-        raise PACZeroError("word: a value outside [0, 2^64) was given; expected 64 random bits as an integer")
-    return int(word)
 
 
 def _entropy(m: float) -> float:

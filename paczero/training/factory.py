@@ -32,31 +32,17 @@ def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
     Of a differentially private one also ε, δ (1/N² where none was given), the sampling rate, and σ in units of the
     clip, which is a function of these, T and K.
     """
-    chosen, spec = args.mechanism, spec_of(args.mechanism.name)
-    header: dict[str, Any] = {"name": chosen.name, "clip": chosen.clip}
-    if spec.has_budget:
-        header |= {"channel": chosen.channel, "allocation": chosen.allocation}
-    if spec.is_dp:
-        header |= noise(args, units)
-    return header
-
-
-def noise(args: PACZeroConfig, units: int) -> dict[str, float]:
-    """ε, δ, sampling rate and σ of a differentially private run on a pool of N units."""
     chosen = args.mechanism
-    if chosen.epsilon is None:
-        raise PACZeroError(f"mechanism.epsilon: none was given; {chosen.name!r} needs one")
-    delta = units**-2.0 if chosen.delta is None else chosen.delta
-    sampling = 1.0 if chosen.sampling_prob is None else chosen.sampling_prob
-    sigma = calibrate(
-        chosen.name,
-        chosen.epsilon,
-        delta=delta,
-        steps=args.max_steps,
-        directions=args.directions,
-        sampling_prob=sampling,
-    )
-    return {"epsilon": chosen.epsilon, "delta": delta, "sampling": sampling, "sigma": sigma}
+    header: dict[str, Any] = {"name": chosen.name, "clip": chosen.clip}
+    if spec_of(chosen.name).has_budget:
+        header |= {"channel": chosen.channel, "allocation": chosen.allocation}
+    if chosen.epsilon is not None:  # a setting of the differentially private ones alone, which need it
+        delta = units**-2.0 if chosen.delta is None else chosen.delta
+        rate = 1.0 if chosen.sampling_prob is None else chosen.sampling_prob
+        lengths = {"steps": args.max_steps, "directions": args.directions}
+        sigma = calibrate(chosen.name, chosen.epsilon, delta=delta, sampling_prob=rate, **lengths)
+        header |= {"epsilon": chosen.epsilon, "delta": delta, "sampling": rate, "sigma": sigma}
+    return header
 
 
 def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: Path, *, units: int) -> Mechanism:
@@ -66,10 +52,12 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
         membership: the candidates (N, M), for mechanisms that use them.
         secret: the file of the secret's number, for mechanisms that read it.
         units: N.
+
+    Raises:
+        PACZeroError: something that the mechanism needs is absent or out of range.
     """
-    chosen, spec = args.mechanism, spec_of(args.mechanism.name)
-    stated = noise(args, units) if spec.is_dp else {}
-    return spec.build(
+    stated = mechanism_header(args, units)
+    return spec_of(args.mechanism.name).build(
         membership=membership,
         secret=secret,
         units=units,
@@ -77,10 +65,10 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
         rng=RandomStreams(args.test_seed),
         steps=args.max_steps,
         directions=args.directions,
-        clip=chosen.clip,
-        budget=chosen.budget,
-        channel=chosen.channel,
-        allocation=chosen.allocation,
+        clip=args.mechanism.clip,
+        budget=args.mechanism.budget,
+        channel=args.mechanism.channel,
+        allocation=args.mechanism.allocation,
         sigma=stated.get("sigma"),
         sampling_prob=stated.get("sampling"),
     )

