@@ -262,8 +262,8 @@ def twin_table(files: dict[str, Path]) -> str:
 
 def _mechanism(settings: RunSettings) -> str:
     mechanism = settings.args.mechanism
-    if mechanism.name == "mi":
-        return f"mi, {mechanism.budget:g} nats"
+    if mechanism.budget:
+        return f"{mechanism.name}, {mechanism.budget:g} nats"
     return mechanism.name if mechanism.epsilon is None else f"{mechanism.name}, ε {mechanism.epsilon:g}"
 
 

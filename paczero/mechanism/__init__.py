@@ -10,9 +10,9 @@ True
 >>> round(posterior_success(0.01), 4)
 0.5706
 
-A unit is in exactly half of the candidates; one candidate is the secret. Whoever sees everything released, knows the
-pool and the candidates and may compute without limit guesses "was this unit in it?" right with probability at most
-`posterior_success(I)` on average. Source: PACZero (arXiv 2605.06505).
+A unit is in exactly half of the candidates, and one candidate is the secret. An adversary sees everything that is
+released, knows the pool and the candidates, and computes without limit. The guess "was this unit in it?" is then right
+with probability at most `posterior_success(I)` on average. Source: PACZero (arXiv 2605.06505).
 """
 
 from paczero.mechanism.bounds import epsilon_for_nats, nats_for_epsilon, nats_for_success, posterior_success

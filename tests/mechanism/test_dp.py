@@ -62,19 +62,19 @@ def test_sums_are_divided_by_the_expected_size_and_samples_are_secret_and_fresh(
     mechanism = make(sigma=0.0, sampling_prob=0.25, clip=1e3)
     seen = []
     for step in range(30):
-        part = mechanism.sample(step)
-        seen.append(part.tolist())
-        y = mechanism.release(step, G[part], unit_indices=part).y
-        assert y == pytest.approx((G[part].sum(axis=0) / (0.25 * UNITS)).tolist(), abs=1e-6)
+        units = mechanism.sample(step)
+        seen.append(units.tolist())
+        y = mechanism.release(step, G[units], unit_indices=units).y
+        assert y == pytest.approx((G[units].sum(axis=0) / (0.25 * UNITS)).tolist(), abs=1e-6)
         assert not any(isinstance(value, np.ndarray) for value in vars(mechanism).values()), "it is kept no longer"
-    assert len({tuple(part) for part in seen}) == 30 and len({len(part) for part in seen}) > 5
+    assert len({tuple(units) for units in seen}) == 30 and len({len(units) for units in seen}) > 5
 
 
 def test_an_empty_sample_releases_noise():
     mechanism = AggZO(clip=1.0, sigma=1.0, units=2, rng=RandomStreams(0), sampling_prob=1e-6, directions=2)
-    part = mechanism.sample(0)
-    assert part.tolist() == []
-    release = mechanism.release(0, np.zeros((0, 2)), unit_indices=part)
+    units = mechanism.sample(0)
+    assert units.tolist() == []
+    release = mechanism.release(0, np.zeros((0, 2)), unit_indices=units)
     assert all(math.isfinite(y) and y != 0 for y in release.y)
 
 

@@ -39,10 +39,10 @@ def test_what_is_not_finite_counts_as_zero_and_nothing_overflows():
     assert math.isfinite(Mean().release(0, np.full((3, 1), largest)).y[0])
 
 
-def test_a_part_is_averaged_over_itself():
-    part = np.array([3, 5])
-    release = Mean(directions=2).release(0, G[part], unit_indices=part)
-    assert release.y == pytest.approx(G[part].mean(axis=0))
+def test_some_units_are_averaged():
+    units = np.array([3, 5])
+    release = Mean(directions=2).release(0, G[units], unit_indices=units)
+    assert release.y == pytest.approx(G[units].mean(axis=0))
 
 
 def test_a_written_release_is_taken_again():
@@ -93,9 +93,9 @@ def test_full_sign_is_that_of_the_clipped_sum():
         clipped = np.clip(G, -clip, clip).sum(axis=0)
         assert FullSign(clip=clip, directions=2).release(0, G).y == tuple(np.where(clipped >= 0, 1, -1).tolist())
     assert FullSign(clip=1.0).release(0, np.zeros((2, 1))).y == (1,)
-    part = np.array([4, 9])
-    assert FullSign(clip=9.0, directions=2).release(0, G[part], unit_indices=part).y == tuple(
-        np.where(np.clip(G[part], -9, 9).sum(axis=0) >= 0, 1, -1).tolist()
+    units = np.array([4, 9])
+    assert FullSign(clip=9.0, directions=2).release(0, G[units], unit_indices=units).y == tuple(
+        np.where(np.clip(G[units], -9, 9).sum(axis=0) >= 0, 1, -1).tolist()
     )
     assert FullSign(clip=9.0).budget is None
 

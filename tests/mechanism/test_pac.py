@@ -179,11 +179,11 @@ def test_after_a_noiseless_release_only_what_is_possible_votes(secret):
         assert release.y == (open_secret(secret).signs_of(signs),)
 
 
-def run(mechanism, steps, start=0, part=None):
+def run(mechanism, steps, start=0, units=None):
     found = []
     for step in range(start, steps):
         g = derivatives(step, mechanism.directions, shift=0.4)
-        found.append(mechanism.release(step, g if part is None else g[part], nonfinite=step, unit_indices=part))
+        found.append(mechanism.release(step, g if units is None else g[units], nonfinite=step, unit_indices=units))
     return found
 
 
@@ -276,10 +276,10 @@ def test_the_order_of_the_pool_does_not_matter(seed, random):
     assert one.nonfinite == 2
 
 
-def test_a_part_of_the_pool(secret):
-    part = draw_units(UNITS, 32, seed=0, step=0)
-    release = make_mi(secret).release(0, derivatives(0)[part], unit_indices=part, nonfinite=2)
-    whole = ZPL(MEMBERSHIP[part], clip=3.0, coins=Word(0)).release(0, derivatives(0)[part])
+def test_some_units_of_the_pool(secret):
+    units = draw_units(UNITS, 32, seed=0, step=0)
+    release = make_mi(secret).release(0, derivatives(0)[units], unit_indices=units, nonfinite=2)
+    whole = ZPL(MEMBERSHIP[units], clip=3.0, coins=Word(0)).release(0, derivatives(0)[units])
     assert release.signs == whole.signs
     assert release.nonfinite == 2
     # a single unit: the candidates without it follow those with it, so that the step is unanimous

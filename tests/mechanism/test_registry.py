@@ -64,7 +64,7 @@ def test_what_a_mechanism_needs_must_be_there() -> None:
         spec_of("dp-sign").build(clip=1.0, rng=object(), sigma=None)
 
 
-class Zero(StatelessMechanism):
+class Constant(StatelessMechanism):
     """A toy: always +1."""
 
     name = "toy"
@@ -78,7 +78,7 @@ class Zero(StatelessMechanism):
 
 
 def test_one_class_and_one_line_make_a_mechanism(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(registry.SPECS, "toy", MechanismSpec(Zero, "all"))
+    monkeypatch.setitem(registry.SPECS, "toy", MechanismSpec(Constant, "all"))
     mechanism = spec_of("toy").build(directions=2, clip=1.0, membership=None)
     header = {"format": FORMAT, "mechanism": {"name": "toy"}, "directions": 2, "steps": 1}
     transcript = Transcript.create(tmp_path / "transcript.jsonl", header)
