@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from paczero.cli.console import Live, ProgressCallback, keep_quiet, shown, warn
 from paczero.cli.preflight import preflight
-from paczero.cli.testset import found_in, read_test, untuned
 from paczero.config import PACZeroConfig
 from paczero.config_io import RunSettings
 from paczero.distributed import join
@@ -164,11 +163,15 @@ def _train_and_report(
     group.on_main(lambda: preflight(trainer, settings, job.notes))
     if secret is not None and group.is_main:
         warn(f"the secret of {str(secret)!r} is used again: what this run leaks adds to what that one leaked")
-    test = None if job.test is None else read_test(trainer, job.test)
-    before = untuned(trainer, test)
+    from paczero.inference.evaluation import find_with_trainer, untuned_metrics
+
+    test = None if job.test is None else trainer.prepare(job.test)
+    for note in test.cut_notes if test is not None and group.is_main else ():
+        warn(f"test set: {note}")
+    before = untuned_metrics(trainer, test)
     seconds = _train(trainer, run, resume=resume)
     live.close()  # the last step's line stands
-    after = None if test is None else found_in(trainer, test, "trained model on the test set")
+    after = None if test is None else find_with_trainer(trainer, test, "trained model on the test set")
 
     def finish() -> None:
         from paczero.report.html import write_report

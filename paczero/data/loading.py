@@ -112,6 +112,11 @@ def _from_name(source: str) -> Rows:
 
 
 def _from_file(path: Path) -> Rows:
+    return Rows(*read_file(path))
+
+
+def read_file(path: Path) -> tuple[Iterable[Mapping[str, Any]], str]:
+    """The records of a file with the types that they have there, and how messages call the file."""
     origin = f"data {str(path)!r}"
     if path.is_dir():
         saved = (path / "state.json").exists() or (path / "dataset_dict.json").exists()
@@ -129,7 +134,7 @@ def _from_file(path: Path) -> Rows:
         raise PACZeroError(f"{origin}: cannot be read: {error.strerror}; check its permissions") from error
     if not content.strip():
         raise PACZeroError(f"{origin}: the file is empty; expected a header and at least one record")
-    return Rows(reader(content, origin), origin)
+    return reader(content, origin), origin
 
 
 def _comma(content: bytes, origin: str) -> Iterable[Mapping[str, Any]]:

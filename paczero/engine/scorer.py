@@ -138,18 +138,25 @@ class Scorer:
 
     # -- results ------------------------------------------------------------------------------------------------------
 
-    def scores(self, wanted: np.ndarray | None = None) -> np.ndarray:
+    def scores(
+        self, wanted: np.ndarray | None = None, *, progress: Callable[[int, int], None] | None = None
+    ) -> np.ndarray:
         """Mean token log-probability of every completion; of label words, up to a constant per record.
 
         Args:
             wanted: records to score (R,) bool; all by default. The rows of others are not computed and stay 0.
+            progress: called with (records scored, R) after each pass.
 
         Returns:
             float64 (R, C).
         """
         out = np.zeros((self.records, self.completions.columns))
+        done = 0
         for batch, hidden in self._outputs(wanted):
             out[batch.records] = self._head.scores(hidden, batch).double().cpu().numpy()
+            done += len(batch.records)
+            if progress is not None:
+                progress(done, self.records)
         return self.group.sum(out)
 
     def features(self) -> np.ndarray:

@@ -25,7 +25,7 @@ from paczero.models.layers import plain
 from paczero.training.factory import make_scorer
 from paczero.training.loop import DevResult
 
-Progress = Callable[[int, int], None]  # (records done, records in all)
+Progress = Callable[[str, int, int], None]  # (what is done, records done, records in all)
 
 
 class Evaluator:
@@ -36,20 +36,33 @@ class Evaluator:
         scorer: of these records.
         generator: of these records, where their task generates.
         tokenizer: reads what is generated.
+        progress: called while records are scored.
     """
 
     def __init__(
-        self, records: EncodedDataset, scorer: Scorer, generator: Generator | None, tokenizer: PreTrainedTokenizerBase
+        self,
+        records: EncodedDataset,
+        scorer: Scorer,
+        generator: Generator | None,
+        tokenizer: PreTrainedTokenizerBase,
+        progress: Progress | None = None,
     ):
         self.records, self.scorer, self.generator, self.tokenizer = records, scorer, generator, tokenizer
+        self._progress = None if progress is None else partial(progress, "records scored")
+
+    def scores(self) -> np.ndarray:
+        """Mean token log-probability of each candidate or of the record's answer: float64 (R, C)."""
+        return self.scorer.scores(progress=self._progress)
+
+    def texts(self) -> list[str]:
+        """What is generated for each record, up to the stop text; for tasks that generate."""
+        assert self.generator is not None
+        stop = self.records.task.config.stop
+        return [generated(self.tokenizer, ids, stop) for ids in self.generator.generate()]
 
     def find(self) -> Predictions:
         """What the model makes of the records."""
-        scores = self.scorer.scores()
-        if self.generator is None:
-            return Predictions(scores)
-        stop = self.records.task.config.stop
-        return Predictions(scores, [generated(self.tokenizer, ids, stop) for ids in self.generator.generate()])
+        return Predictions(self.scores(), None if self.generator is None else self.texts())
 
     def figures(self, found: Predictions | None = None, threshold: float = 0.0) -> dict[str, float]:
         """Means over the records by name; of what was found, or of the weights as they stand."""
@@ -83,11 +96,12 @@ def make_evaluator(
     group: ProcessGroup = SINGLE_PROCESS,
     progress: Progress | None = None,
 ) -> Evaluator:
-    """What judges records once, with nothing kept for a next time; `progress` is told how many were generated for."""
+    """Scores records once: hidden states are not kept for another call."""
     scorer = make_scorer(model, records, args, first_layer=0, cache=None, group=group)
     generates = records.task.generates
-    generator = make_generator(model, records, args, tokenizer, group=group, progress=progress) if generates else None
-    return Evaluator(records, scorer, generator, tokenizer)
+    answered = None if progress is None else partial(progress, "records answered")
+    generator = make_generator(model, records, args, tokenizer, group=group, progress=answered) if generates else None
+    return Evaluator(records, scorer, generator, tokenizer, progress)
 
 
 def make_generator(
@@ -97,7 +111,7 @@ def make_generator(
     tokenizer: PreTrainedTokenizerBase,
     *,
     group: ProcessGroup = SINGLE_PROCESS,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Generator:
     """Greedy generation behind these records' prompts; its scores are the F1 of each record's answer."""
     task, answers = records.task.config, records.dataset.answers

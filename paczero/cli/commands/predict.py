@@ -1,4 +1,4 @@
-"""`paczero predict TARGET --input FILE --output FILE`: what a model says of records that have no labels.
+"""`paczero predict TARGET --input FILE --output FILE`: decides on records without labels, or answers them.
 
 $ paczero predict runs/first/release --input tickets.csv --output decided.csv
 $ head -100 tickets.csv | paczero predict runs/first --input - --output -
@@ -6,21 +6,20 @@ $ head -100 tickets.csv | paczero predict runs/first --input - --output -
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from jsonargparse import Namespace
 
-from paczero.cli.console import Live, keep_quiet, warn
-from paczero.cli.predictions import KINDS, added_columns, originals, predicted, render, told, unlabelled
-from paczero.cli.released import load_target
-from paczero.cli.target import TargetParser, find_target, target_parser
+from paczero.cli.commands.eval import TargetParser, target_parser
+from paczero.cli.console import Live, keep_quiet, shown, warn
+from paczero.data.loading import Rows
+from paczero.data.tables import decode, read_table
 from paczero.errors import PACZeroError
+from paczero.inference.predictions import KINDS, predict, render
+from paczero.inference.target import find_target
 from paczero.utils.io import write_whole
-
-if TYPE_CHECKING:
-    from paczero.data.loading import Rows
-
 
 _ABOUT = """
 Decides on records that have no labels. The output has all columns of the input, then `prediction` and the probability
@@ -54,34 +53,38 @@ def run(namespace: Namespace) -> int:
         if not namespace[name]:
             raise PACZeroError(f"--{name}: nothing was given; expected a file, or - for standard {name}")
     kind = _output_kind(namespace.output, force=namespace.force)
-    target = find_target(namespace)
-    rows = _rows(namespace.input)
-    pool = unlabelled(rows, target.args.task)
-    added = added_columns(pool)
-    taken = [name for name in added if name in rows.columns]
-    if taken:
-        raise PACZeroError(f"--input: {rows.origin} has a column {taken[0]!r}, which would be replaced; rename it")
+    target = find_target(namespace.target, namespace.settings)
+    data = _standard_input() if namespace.input == "-" else namespace.input
     keep_quiet()
     with Live() as live:
         live.show(f"loading {target.name}")
-        model, tokenizer = load_target(target)
-        answers, cut = predicted(
-            target, model, tokenizer, pool, progress=lambda done, of: live.show(f"{done:,} of {of:,} records")
-        )
-    if cut:
-        warn(f"{cut:,} of {len(rows):,} records were cut to fit")
-    records = [{**own, **said} for own, said in zip(originals(namespace.input, rows), answers, strict=True)]
-    content = render(kind, [*rows.columns, *added], records)
+        table = predict(target, data, progress=shown(live))
+    for note in table.notes:
+        warn(note)
+    content = render(kind, table.columns, table.records)
     if namespace.output == "-":
         sys.stdout.write(content.decode())
         return 0
     write_whole(Path(namespace.output), content)
-    print(f"{namespace.output} holds {len(rows):,} records: {told(pool, answers)}")
+    counts = counted([record["prediction"] for record in table.records], answers=target.args.task.kind == "answer")
+    print(f"{namespace.output} holds {len(table.records):,} records: {counts}")
     return 0
 
 
+def counted(predictions: list[Any], *, answers: bool) -> str:
+    """How often each label was decided, the six most frequent ones; or how many records were answered.
+
+    >>> counted(["great", "terrible", "great"], answers=False), counted(["1973", ""], answers=True)
+    ('2 great, 1 terrible', '1 answered, 1 with an empty answer')
+    """
+    if not answers:
+        return ", ".join(f"{count:,} {name}" for name, count in Counter(predictions).most_common(6))
+    empty = predictions.count("")
+    return f"{len(predictions) - empty:,} answered" + (f", {empty:,} with an empty answer" if empty else "")
+
+
 def _output_kind(output: str, *, force: bool) -> str:
-    """The table's kind; refuses a place that cannot be written, before any long work."""
+    """The kind of table; refuses a path that cannot be written before the model is loaded."""
     if output == "-":
         return ".csv"
     path = Path(output)
@@ -97,12 +100,6 @@ def _output_kind(output: str, *, force: bool) -> str:
     return path.suffix.lower()
 
 
-def _rows(source: str) -> "Rows":
-    from paczero.data.loading import Rows, load_rows
-
-    if source != "-":
-        return load_rows(source)
-    from paczero.data.tables import decode, read_table
-
+def _standard_input() -> Rows:
     origin = "--input (standard input)"
     return Rows(read_table(decode(sys.stdin.buffer.read(), origin), ",", origin), origin)

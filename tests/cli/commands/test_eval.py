@@ -1,44 +1,17 @@
-"""`paczero eval`: the release as others load it scores as in training; nothing in a csv runs in a spreadsheet."""
+"""`paczero eval`: its flags, its table for people, its csv; nothing in a csv runs in a spreadsheet."""
 
 import csv
 import json
 
 import numpy as np
+import pytest
 
-from paczero.cli.training import served_threshold
-
-
-def test_the_release_scores_as_the_summary_says(paczero, finished_once):
-    summary = json.loads((finished_once / "summary.json").read_text())
-    code, out, _ = paczero("eval", finished_once, "--json")  # the run's test set
-    result = json.loads(out)
-    assert code == 0
-    assert result["accuracy"] == summary["accuracy_after"] and result["threshold"] == summary["threshold"]
-    assert (result["records"], result["majority"], result["labels"]) == (24, 0.5, ["0", "1"])
-    confusion = np.array(result["confusion"])
-    assert confusion.sum(axis=1).tolist() == [12, 12]
-    assert np.trace(confusion) / 24 == result["accuracy"]
-
-
-def test_full_tuning_with_an_average_too(paczero, finished_full_once):
-    summary = json.loads((finished_full_once / "summary.json").read_text())
-    code, out, _ = paczero("eval", finished_full_once, "--json")
-    assert code == 0
-    assert json.loads(out)["accuracy"] == summary["accuracy_after"]
-
-
-def test_the_base_model_scores_as_before(paczero, finished_once, tiny_dev_csv):
-    summary = json.loads((finished_once / "summary.json").read_text())
-    code, out, _ = paczero("eval", finished_once, "--base", "--json")
-    assert code == 0
-    assert json.loads(out)["accuracy"] == summary["accuracy_before_median"]
-    _, out, _ = paczero("eval", finished_once, "--base", "--data", tiny_dev_csv, "--json")
-    assert json.loads(out)["accuracy"] == summary["dev_accuracy_before"]
+from paczero.cli.commands.eval import looks_swapped
 
 
 def test_a_table_for_people(paczero, finished_once, tiny_dev_csv):
-    code, out, err = paczero("eval", finished_once, "--data", tiny_dev_csv)
-    assert (code, err) == (0, "")
+    code, out, _ = paczero("eval", finished_once, "--data", tiny_dev_csv)
+    assert code == 0
     assert "of 20 records, decided at" in out and "majority  50.0 %" in out
     assert out.splitlines()[-3].split() == ["label", "as", "0", "as", "1"]
 
@@ -74,22 +47,26 @@ def test_refusals(refusal, finished_once, tmp_path):
     assert "--predictions" in refusal("eval", finished_once, "--predictions", tmp_path / "no" / "x.csv")
 
 
-def test_an_unfinished_run(refusal, finished):
-    (finished / "release" / "privacy.json").unlink()
-    assert "not finished" in refusal("eval", finished)
+def test_flags_and_a_file_name_the_task(paczero, refusal, finished_once, tiny_model_dir, tiny_test_csv):
+    adapter = finished_once / "release" / "adapter"
+    run = paczero("eval", finished_once, "--json")[1]
+    assert (
+        paczero("eval", adapter, "--config", finished_once / "config.yaml", "--model", tiny_model_dir, "--json")[1]
+        == run
+    )
+    task = ("--task.template", "{text} It was {label}", "--task.labels", "{0: terrible, 1: great}")
+    assert paczero("eval", adapter, "--data", tiny_test_csv, *task, "--json")[1] == run
+    base = paczero("eval", tiny_model_dir, "--data", tiny_test_csv, *task, "--json")[1]
+    assert base != run and json.loads(base)["threshold"] == 0
 
 
-def test_the_threshold_is_the_released_one(paczero, refusal, finished, finished_once):
-    stated = json.loads((finished / "release" / "privacy.json").read_text())["threshold"]
-    assert stated != 0 and served_threshold(finished_once / "release") == stated
-    assert f"more than {stated}" in (finished / "release" / "README.md").read_text()
-    (finished / "private" / "diagnostics.jsonl").unlink()  # the owner's; whoever has the release has not
-    assert json.loads(paczero("eval", finished, "--json")[1])["threshold"] == stated
-    assert "no evaluation of the untuned model" in refusal("eval", finished, "--base")
-
-
-def test_a_changed_threshold_is_refused(refusal, finished):
-    path = finished / "release" / "privacy.json"
-    stated = json.loads(path.read_text())["threshold"]
-    path.write_text(path.read_text().replace(f'"threshold": {stated}', '"threshold": 0.0'))
-    assert "sha256" in refusal("eval", finished, code=1)
+def test_far_below_chance_is_remarked_on(paczero, finished_once, tiny_test_csv, tmp_path):
+    right = json.loads(paczero("eval", finished_once, "--json")[1])
+    turned = tmp_path / "turned.csv"
+    text = tiny_test_csv.read_text().replace(",0\n", ",x\n").replace(",1\n", ",0\n").replace(",x\n", ",1\n")
+    turned.write_text(text)
+    _, out, err = paczero("eval", finished_once, "--data", turned, "--json")
+    result = json.loads(out)
+    assert result["accuracy"] == pytest.approx(1 - right["accuracy"])
+    assert looks_swapped(result) == ("wrong way round" in err)
+    assert looks_swapped(right | {"accuracy": 0.1}) and not looks_swapped(right | {"accuracy": 0.4})

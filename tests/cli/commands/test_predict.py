@@ -1,4 +1,4 @@
-"""`paczero predict`: every column stays, scores agree with `eval`, the file appears whole or not at all."""
+"""`paczero predict`: every kind of table, standard input and output; the file appears whole or not at all."""
 
 import csv
 import io
@@ -8,11 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from paczero.cli import released
-from paczero.cli.predictions import KINDS, told
-from paczero.cli.predictions import unlabelled as without_labels
-from paczero.config import TaskConfig
-from paczero.data.loading import Rows
+from paczero.inference.predictions import KINDS
 
 
 @pytest.fixture
@@ -31,23 +27,6 @@ def unlabelled(tmp_path, texts):
 def read(path):
     with open(path, newline="") as stream:
         return list(csv.DictReader(stream, delimiter="\t" if path.suffix == ".tsv" else ","))
-
-
-def test_columns_stay_and_decisions_are_those_of_eval(
-    paczero, finished_once, unlabelled, tiny_test_csv, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(released, "_AT_ONCE", 10)  # in three parts
-    out, expected = tmp_path / "out.csv", tmp_path / "expected.csv"
-    code, said, _ = paczero("predict", finished_once / "release", "--input", unlabelled, "--output", out)
-    rows = read(out)
-    assert code == 0 and "holds 24 records: " in said
-    assert list(rows[0]) == ["id", "text", "prediction", "probability 0", "probability 1"]
-    assert [row["id"] for row in rows] == [f"{number:03}" for number in range(24)]
-    assert paczero("eval", finished_once, "--data", tiny_test_csv, "--predictions", expected)[0] == 0
-    for row, other in zip(rows, read(expected), strict=True):
-        assert row["prediction"] == other["prediction"]
-        assert float(row["probability 1"]) == pytest.approx(float(other["probability 1"]), abs=2e-6)
-    assert len({row["prediction"] for row in rows}) == 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -98,8 +77,7 @@ def test_nothing_is_replaced_or_half_written(paczero, refusal, finished_once, un
     given = ("predict", finished_once, "--input", unlabelled, "--output", out)
     assert "add --force" in refusal(*given)
     with monkeypatch.context() as patched:
-        patched.setattr(released, "scores_of", None)
-        patched.setattr("paczero.cli.predictions.scores_of", _interrupted)
+        patched.setattr("paczero.engine.scorer.Scorer.scores", _interrupted)
         assert paczero(*given, "--force")[0] == 130
     assert out.read_text() == "mine" and len(list(tmp_path.glob("*out*"))) == 1
     assert paczero(*given, "--force")[0] == 0
@@ -126,22 +104,3 @@ def test_refusals(refusal, finished_once, unlabelled, tmp_path):
     lacking.write_text("")
     assert "the file is empty" in refusal("predict", finished_once, "--input", lacking, *out)
     assert not (tmp_path / "out.csv").exists()
-
-
-@pytest.mark.parametrize(
-    ("texts", "said"),
-    [
-        (["1973", "1973", "", "Gulf"], "3 answered, 1 with an empty answer"),
-        (["1973", "1974"], "2 answered"),
-        (["", ""], "0 answered, 2 with an empty answer"),
-    ],
-)
-def test_answers_are_counted_and_not_listed(texts, said):
-    task = TaskConfig(kind="answer")
-    pool = without_labels(Rows([{"text": "when?"}] * len(texts), "new.csv"), task)
-    assert told(pool, [{"prediction": text} for text in texts]) == said
-
-
-def test_labels_are_counted():
-    pool = without_labels(Rows([{"text": "fine"}] * 3, "new.csv"), TaskConfig())
-    assert told(pool, [{"prediction": name} for name in ("0", "1", "1")]) == "2 1, 1 0"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from paczero.cli.main import main
-from paczero.cli.released import load_target
+from paczero.inference.loading import load_target
 
 MARK = "PACZERO_RAN"
 CODE = f"import os\nos.environ[{MARK!r}] = 'code'\n"

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from paczero.inference import predict
+
 SCRIPT = Path(__file__).with_name("plain_scoring.py")
 WORDS = ("terrible", "great")
 ROUNDING = 2e-5  # nats; of float32 through three layers, in another order
@@ -36,15 +38,12 @@ def plain(finished_once, finished_full_once, tiny_model_dir, prompts):
 
 
 @pytest.fixture
-def ours(paczero, tmp_path, tiny_test_csv):
-    """The margin of the second label (R,), as `paczero predict` has it."""
+def ours(tiny_test_csv):
+    """The margin of the second label (R,), as `predict` has it."""
 
-    def margins(target, *more):
-        out = tmp_path / f"{Path(target).name}.jsonl"
-        code, _, err = paczero("predict", target, "--input", tiny_test_csv, "--output", out, "--force", *more)
-        assert code == 0, err
-        rows = [json.loads(line) for line in out.read_text().splitlines()[:12]]
-        return np.array([np.log(row["probability 1"]) - np.log(row["probability 0"]) for row in rows])
+    def margins(target):
+        records = predict(target, tiny_test_csv).records[:12]
+        return np.array([np.log(row["probability 1"]) - np.log(row["probability 0"]) for row in records])
 
     return margins
 
