@@ -67,4 +67,4 @@ def test_records_that_are_cut_are_noted(finished_once):
     rows = [{"text": "the film is lovely " * 80, "label": "1"}, {"text": "the plot is awful", "label": "0"}]
     result = evaluate(finished_once, rows, settings={"task": {"too_long": "truncate"}})
     assert len(result.notes) == 1 and "1 of 2 records were cut" in result.notes[0]
-    assert result.table["label"] == ["1", "0"] and result.table["text"] == [row["text"].strip() for row in rows]
+    assert result.table["label"] == ["1", "0"] and result.table["text"] == [row["text"] for row in rows]

@@ -7,7 +7,7 @@ import pytest
 from huggingface_hub import errors
 
 from paczero.config_io import load_settings
-from paczero.inference import find_target
+from paczero.inference import evaluate, find_target
 
 TASK = {"template": "{text} It was {label}", "labels": {"0": "terrible", "1": "great"}}
 
@@ -23,7 +23,8 @@ def test_a_release_by_itself_scores_as_the_run_does(metrics, finished_once, tmp_
 def test_an_adapter_by_itself_needs_the_task(metrics, refused, finished_once, lone_adapter, tiny_test_csv):
     assert "--task.template and --task.labels" in refused(lone_adapter, tiny_test_csv)
     result = metrics(lone_adapter, tiny_test_csv, task=TASK)
-    assert result == metrics(lone_adapter, task=TASK, data={"test": str(tiny_test_csv)})
+    named = {"task": TASK, "data": {"test": str(tiny_test_csv)}}
+    assert evaluate(lone_adapter, settings=named).metrics == result
     assert result["loss"] == pytest.approx(metrics(finished_once)["loss"]) and result["threshold"] == 0
     assert "no test set is known" in refused(lone_adapter, task=TASK)
 
