@@ -54,7 +54,7 @@ def run_lines(trainer: "PACZeroTrainer", settings: RunSettings, cost: "Cost") ->
     """What the run is and promises, a name and a sentence each."""
     return [
         ("Model", model_line(settings, cost)),
-        ("Dataset", _pool(trainer, settings)),
+        ("Pool", _pool(trainer, settings)),
         ("Mechanism", _mechanism(trainer.header)),
         ("Promise", promise_line(trainer.header)),
     ]

@@ -68,7 +68,7 @@ def test_before_it_starts_it_says_what_it_is_and_costs(paczero, arguments, tmp_p
     whole = err.replace("\n           ", " ")  # long lines are folded
     said = {line.split()[0]: line for line in whole.splitlines() if line[:1].isupper()}
     assert "224 train (LORA; each step runs 1 of 3 layers)" in said["Model"]
-    assert "48 units, one a record: 48 records" in said["Dataset"]
+    assert "48 units, one a record: 48 records" in said["Pool"]
     assert "zpl, M = 8 candidates (random), budget 0 nats" in said["Mechanism"]
     assert "6 steps, each 2 passes over" in said["Cost"]
     assert "\x1b" not in err and "\r" not in err, "plain lines, for no terminal"
