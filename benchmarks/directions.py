@@ -87,7 +87,7 @@ def copies(trained: dict[str, nn.Parameter], repeats: int) -> dict[str, Row]:
     targets = [torch.empty_like(source) for source in sources]
     size = sum(source.numel() * source.element_size() for source in sources)
 
-    def by_torch() -> None:
+    def torch_kernel() -> None:
         for source, target in zip(sources, targets, strict=True):
             target.copy_(source)
 
@@ -95,7 +95,7 @@ def copies(trained: dict[str, nn.Parameter], repeats: int) -> dict[str, Row]:
         for source, target in zip(sources, targets, strict=True):
             np.copyto(target.numpy(), source.numpy())
 
-    return {"copy (torch)": measured(by_torch, size, repeats), "copy (numpy)": measured(by_numpy, size, repeats)}
+    return {"copy (torch)": measured(torch_kernel, size, repeats), "copy (numpy)": measured(by_numpy, size, repeats)}
 
 
 def moves(trained: dict[str, nn.Parameter], law: str, repeats: int, kernel: str) -> dict[str, Row]:

@@ -40,7 +40,7 @@ from paczero.cli.training import build_job
 from paczero.config_io import RunSettings, recipes, settings_from
 from paczero.engine.generation import WIDER
 from paczero.experiments.sweep import plan, read_sweep
-from paczero.optim.chunked import AxpyUpdate, by_torch, pieces
+from paczero.optim.chunked import AxpyUpdate, chunks, torch_kernel
 from paczero.optim.directions import direction_law
 from paczero.utils.formatting import duration
 
@@ -139,7 +139,7 @@ def bytes_a_move(law: str) -> float:
     weights = {"w": torch.zeros(2**18, dtype=torch.float16)}
     touched = _Touched()
     with touched:
-        by_torch(AxpyUpdate(direction_law(law), 0, "direction", 0, [0], [1.0], 1e-3), list(pieces(weights)))
+        torch_kernel(AxpyUpdate(direction_law(law), 0, "direction", 0, [0], [1.0], 1e-3), list(chunks(weights)))
     return touched.bytes / 2**18
 
 

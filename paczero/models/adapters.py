@@ -1,16 +1,10 @@
-"""Loads a model, decides which of its parameters train, and finds its decoder layers.
+"""Marks what trains: a PEFT adapter, chosen decoder layers or every parameter.
 
->>> model, tokenizer = load("HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32", device="cpu")  # doctest: +SKIP
->>> model, trained = attach(model, peft_config=LoraConfig(target_modules=["q_proj"]))              # doctest: +SKIP
+    model, trained = attach(model, peft_config=LoraConfig(target_modules=["q_proj"]), seed=0)
 
-Names of trained parameters are canonical: those of the plain model, without what PEFT wraps around them.
-
-The initial adapter: our own generator and the public seed, so that whoever replays a run starts from the same bits.
-
->>> initialise_adapter(dict(peft_model.named_parameters()), seed=0)
-
-The law is PEFT's default for LoRA of linear layers: A uniform on ±1/√fan_in, B zero, so that the adapted model is the
-base model at first.
+Names of trained parameters are canonical: those of the plain model, without what PEFT wraps around them. An adapter
+starts from our own generator and the public seed, so that a replay starts from the same bits. The law is PEFT's default
+for LoRA of linear layers: A uniform on ±1/√fan_in, B zero, so that the adapted model starts as the base model.
 """
 
 import math
@@ -40,10 +34,10 @@ def attach(
         train_layers: full tuning of these decoder layers only (negative indices count from the last).
 
     Returns:
-        The model (wrapped by PEFT where a configuration was given) and canonical name -> trained parameter.
+        The model (wrapped by PEFT where a configuration was given), and canonical name -> trained parameter.
 
     Raises:
-        PACZeroError: the configuration fits neither the model nor zeroth-order training.
+        PACZeroError: the configuration does not fit the model or zeroth-order training.
     """
     if peft_config is not None:
         if train_layers is not None:
@@ -80,7 +74,7 @@ def _with_adapter(model: PreTrainedModel, peft_config: Any) -> nn.Module:
         _check_layer("peft.layers_to_transform", layer, count, lowest=0)
     try:
         with warnings.catch_warnings():
-            # PEFT asks for a property that transformers 5 calls by another name; users can do nothing about it.
+            # PEFT uses a property that transformers 5 renamed; users cannot change that.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             attached = get_peft_model(model, peft_config)
         return attached.eval()  # new modules start in training mode, with LoRA's dropout on
@@ -105,17 +99,17 @@ def _check_layer(name: str, layer: int, count: int, *, lowest: int) -> None:
 
 
 def peft_config_from(settings: Mapping[str, Any]) -> Any:
-    """A PEFT configuration from the keys that a recipe gives; LoRA where no `peft_type` is named.
+    """A LoRA configuration from the keys of a recipe.
 
     Raises:
-        PACZeroError: a key or a value that PEFT does not know.
+        PACZeroError: another `peft_type`, or a key or value that PEFT refuses.
     """
     from peft import LoraConfig
 
     given = dict(settings)
-    kind = str(given.pop("peft_type", "LORA")).upper()
-    if kind != "LORA":
-        raise PACZeroError(f"peft.peft_type: {kind!r} was given; expected LORA, or no peft for full tuning")
+    peft_type = str(given.pop("peft_type", "LORA")).upper()
+    if peft_type != "LORA":
+        raise PACZeroError(f"peft.peft_type: {peft_type!r} was given; expected LORA, or no peft for full tuning")
     unknown = sorted(set(given) - {field.name for field in fields(LoraConfig)})
     if unknown:
         raise PACZeroError(f"peft: {', '.join(unknown)} is no key of peft's LoraConfig; see its documentation")
@@ -126,7 +120,7 @@ def peft_config_from(settings: Mapping[str, Any]) -> Any:
 
 
 def peft_settings(config: Any) -> dict[str, Any]:
-    """The keys of a PEFT configuration that differ from its defaults, in a form that JSON and YAML hold."""
+    """The keys of a PEFT configuration that differ from its defaults, as values of JSON and YAML."""
     default = type(config)()
     ignored = {"base_model_name_or_path", "inference_mode", "task_type", "peft_version", "revision"}
     found: dict[str, Any] = {"peft_type": config.peft_type.value}
@@ -136,7 +130,7 @@ def peft_settings(config: Any) -> dict[str, Any]:
             continue
         value = sorted(value) if isinstance(value, set | frozenset) else value
         if not isinstance(value, bool | int | float | str | list | dict | type(None)):
-            continue  # runtime objects of PEFT's own
+            continue  # PEFT's runtime objects
         found[field_.name] = value
     return found
 
@@ -145,27 +139,27 @@ ADAPTER_LAW = "uniform(±1/√fan_in) for lora_A, zero for lora_B"
 
 
 def initialise_adapter(parameters: Mapping[str, nn.Parameter], seed: int) -> None:
-    """Set the trained parameters of an adapter to their initial values.
+    """Sets the trained parameters of an adapter to their initial values.
 
     Args:
         parameters: canonical name -> trained parameter. `lora_A` (rank, fan_in): uniform; `lora_B`: zero. Copies of
-            base parameters (a name with `modules_to_save`, or a bias of the base) stay as they are.
+            base parameters (a name with `modules_to_save`, or a bias of the base) are not changed.
         seed: the public seed.
 
     Raises:
-        PACZeroError: a parameter of an adapter that is not LoRA of linear layers; then none has been set.
+        PACZeroError: a parameter that is not of LoRA of linear layers; then none has been set.
     """
-    kinds = {name: _kind(name, parameter) for name, parameter in parameters.items()}
+    roles = {name: _role(name, parameter) for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
-        if kinds[name] == "lora_B":
+        if roles[name] == "lora_B":
             parameter.detach().zero_()
-        elif kinds[name] == "lora_A":
+        elif roles[name] == "lora_A":
             bound = round32(1 / math.sqrt(parameter.shape[1]))
             values = uniform(seed=seed, name=name, count=parameter.numel()).mul_(bound)
             parameter.detach().copy_(values.view(parameter.shape))
 
 
-def _kind(name: str, parameter: nn.Parameter) -> str:
+def _role(name: str, parameter: nn.Parameter) -> str:
     parts = name.split(".")
     if "modules_to_save" in parts:
         return "base"

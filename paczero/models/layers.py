@@ -1,10 +1,4 @@
-"""Loads a model, decides which of its parameters train, and finds its decoder layers.
-
->>> model, tokenizer = load("HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32", device="cpu")  # doctest: +SKIP
->>> model, trained = attach(model, peft_config=LoraConfig(target_modules=["q_proj"]))              # doctest: +SKIP
-
-Names of trained parameters are canonical: those of the plain model, without what PEFT wraps around them.
-"""
+"""The decoder layers of a model, and the canonical names of its parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,23 +17,27 @@ def plain(model: nn.Module) -> PreTrainedModel:
 
 
 def canonical_name(name: str) -> str:
-    """A parameter's name without PEFT's wrapping: `…q_proj.lora_A.default.weight` -> `…q_proj.lora_A.weight`."""
+    """A parameter's name without what PEFT adds.
+
+    >>> canonical_name("base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight")
+    'model.layers.0.self_attn.q_proj.lora_A.weight'
+    """
     return name.removeprefix("base_model.model.").replace(".default.", ".").replace(".base_layer.", ".")
 
 
 def plain_name(name: str) -> str:
-    """A tensor's name as in the plain model, whether PEFT wrote it to a file or holds it in memory."""
+    """A tensor's name in the plain model, from PEFT's name in a file or in memory."""
     return canonical_name(name).replace(".modules_to_save.", ".")
 
 
 @dataclass(frozen=True)
 class DecoderLayers:
-    """Where a model keeps its decoder layers.
+    """The decoder layers of a model.
 
     Attributes:
-        parent: the module that loops over them.
-        attribute: the list's name there.
-        layers: the list itself, one module a layer.
+        parent: the module that runs them.
+        attribute: the list's name in `parent`.
+        layers: one module a layer.
         path: canonical prefix of the layers' parameters, such as `model.layers.`.
     """
 
@@ -49,7 +47,7 @@ class DecoderLayers:
     path: str
 
     def layer_of(self, name: str) -> int | None:
-        """The layer that holds the parameter of this canonical name; None for what is outside all layers."""
+        """Index of the layer that holds this parameter (canonical name); None outside the layers."""
         return int(name[len(self.path) :].split(".", 1)[0]) if name.startswith(self.path) else None
 
 
@@ -57,7 +55,7 @@ def find_layers(model: nn.Module) -> DecoderLayers:
     """Finds the list of decoder layers by its length.
 
     Raises:
-        PACZeroError: the model has no such list (it is not a decoder that transformers builds the usual way).
+        PACZeroError: the model has no such list.
     """
     base = plain(model)
     count = base.config.get_text_config().num_hidden_layers
@@ -69,9 +67,9 @@ def find_layers(model: nn.Module) -> DecoderLayers:
 
 
 def first_trained_layer(model: nn.Module, trained: Sequence[str]) -> int:
-    """The lowest layer whose output a trained parameter can change; 0 where it sits below or outside the layers.
+    """The lowest layer whose output a trained parameter can change; 0 for parameters below or outside the layers.
 
-    Everything below it is the same in every step, so its output is computed once.
+    The output of the layers below it is the same in every step and computed once.
     """
     found = find_layers(model)
     above = _names_above(model)
@@ -85,7 +83,7 @@ def first_trained_layer(model: nn.Module, trained: Sequence[str]) -> int:
 
 
 def _names_above(model: nn.Module) -> set[str]:
-    """Parameters that only act after the last layer: the final norm and an output head of its own."""
+    """Parameters that are used only after the last layer: the final norm, and an output head that is not tied."""
     base, found = plain(model), find_layers(model)
     final = list(found.parent.named_children())
     after = [child for name, child in final[[name for name, _ in final].index(found.attribute) + 1 :]]

@@ -1,9 +1,6 @@
-"""Loads a model, decides which of its parameters train, and finds its decoder layers.
+"""Loads a model and its tokenizer from a hub id or a directory, in evaluation mode.
 
->>> model, tokenizer = load("HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32", device="cpu")  # doctest: +SKIP
->>> model, trained = attach(model, peft_config=LoraConfig(target_modules=["q_proj"]))              # doctest: +SKIP
-
-Names of trained parameters are canonical: those of the plain model, without what PEFT wraps around them.
+model, tokenizer = load("HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32", device="cpu")
 """
 
 import contextlib
@@ -48,23 +45,23 @@ def load(
         model: a hub id, a local directory, or a loaded model (used as it is).
         dtype: `float32`, `bfloat16` or `float16`; for a model that is loaded here.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        tokenizer: taken as it is where given.
-        engine: over which devices the model may be spread, and where frozen layers may wait.
-        keep: decoder layers whose own weights train, so they do not wait (negative indices count from the last).
+        tokenizer: used instead of loading one.
+        engine: the devices over which the model may be spread, and where frozen layers may be offloaded.
+        keep: decoder layers whose own weights train; they are not offloaded (negative indices count from the last).
 
     Raises:
-        PACZeroError: the model, its tokenizer or the device cannot be had, the model has an adapter already, or it
-            does not fit.
+        PACZeroError: the model, its tokenizer or the device is not available, the model has an adapter already, or
+            it does not fit.
     """
     target = pick_device(device)
     name = model if isinstance(model, str) else str(model.config._name_or_path)
     if isinstance(model, str):
-        _require_there(model)
+        _require_available(model)
         try:
             model = _from_pretrained(model, DTYPES[dtype], target, engine or EngineConfig(), keep)
-        except PACZeroError:  # what the settings ask of the device; the model itself may be fine
+        except PACZeroError:  # about the settings, not about the model
             raise
-        except UnpicklingError as error:  # torch opens pickles without running what is in them, and says at length why
+        except UnpicklingError as error:  # torch loads tensors only, and refuses other pickles in a long message
             raise PACZeroError(
                 f"model: the weights of {name!r} are a pickle that holds more than tensors, and it is not opened; "
                 "expected safetensors"
@@ -79,7 +76,7 @@ def load(
     elif engine is not None and (engine.offload, engine.devices) != ("none", "one") and not is_placed(model):
         raise PACZeroError(
             f"model: a loaded {type(model).__name__} was given with engine.offload {engine.offload!r} and "
-            f"engine.devices {engine.devices!r}; expected a directory or hub id, so that layers find places while "
+            f"engine.devices {engine.devices!r}; expected a directory or hub id, so that layers are placed while "
             "it is loaded"
         )
     if hasattr(model, "peft_config") or any(".base_layer." in part for part, _ in model.named_parameters()):
@@ -100,7 +97,7 @@ def load(
 def _from_pretrained(
     name: str, dtype: torch.dtype, device: torch.device, engine: EngineConfig, keep: Sequence[int]
 ) -> PreTrainedModel:
-    """Loads a model, each layer to its place; what waits on disk is not read, but for what no safetensors file has."""
+    """Loads a model, each layer to its device. Layers that are offloaded to disk are not read from safetensors."""
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
     if device.type != "cpu":
         options["device_map"] = {"": device}  # straight there, without a copy in the host's memory
@@ -114,7 +111,7 @@ def _from_pretrained(
     if places is None:
         return AutoModelForCausalLM.from_pretrained(name, **options)
     folder = tempfile.mkdtemp(prefix="paczero-")
-    with _no_note_of_meta():
+    with _without_offload_warning():
         options |= {"device_map": places, "offload_folder": folder}
         model = AutoModelForCausalLM.from_pretrained(name, **options)
     weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
@@ -122,8 +119,8 @@ def _from_pretrained(
 
 
 @contextlib.contextmanager
-def _no_note_of_meta() -> Iterator[None]:
-    """Keeps accelerate from saying on every start that layers wait, which was asked for."""
+def _without_offload_warning() -> Iterator[None]:
+    """Silences accelerate's warning that layers are offloaded, which was requested."""
     logger = logging.getLogger("accelerate.big_modeling")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -134,25 +131,24 @@ def _no_note_of_meta() -> Iterator[None]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether this is what the host's or the GPU's allocator says where there is no memory left."""
-    said = str(error)
+    """Whether the host's or the GPU's allocator raised this error because no memory is left."""
+    message = str(error)
     words = ("out of memory", "can't allocate memory", "Cannot allocate memory", "unable to mmap")
-    return isinstance(error, MemoryError) or any(word in said for word in words)
+    return isinstance(error, MemoryError) or any(word in message for word in words)
 
 
-def _require_there(model: str) -> None:
-    """One short question before transformers asks the hub for a minute: is this a directory, cached, or on the hub?"""
+def _require_available(model: str) -> None:
+    """Refuses a model that is no directory, not cached and not on the hub; transformers would retry for a minute."""
     if Path(model).is_dir() or constants.HF_HUB_OFFLINE:
         return
     try:
         if try_to_load_from_cache(model, "config.json") is None:
             HfApi().model_info(model, timeout=10)
-    # hub and network fail in dozens of ways, all of them the user's to know in one line
-    except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # hub and network fail in many ways; the user needs one line
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PACZeroError(
             f"model: there is no directory {model!r} in {str(Path.cwd())!r}, and no such model can be had from the hub "
-            f"({type(error).__name__}: {said}); expected a hub id or a directory that save_pretrained() wrote"
+            f"({type(error).__name__}: {reason}); expected a hub id or a directory that save_pretrained() wrote"
         ) from error
 
 
@@ -165,10 +161,10 @@ def _cannot_load(what: str, name: str, error: Exception) -> str:
 
 
 def pick_device(device: str) -> torch.device:
-    """The torch device of a setting; `auto` takes a GPU where there is one.
+    """The torch device of a setting; `auto` is a GPU where there is one.
 
     Raises:
-        PACZeroError: there is no such device here.
+        PACZeroError: this machine has no such device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -184,6 +180,6 @@ def pick_device(device: str) -> torch.device:
 def base_fingerprint(model: PreTrainedModel) -> str:
     """SHA-256 of the base model's weights (names, types, shapes, values); taken before an adapter is attached.
 
-    Tied weights count once. It is the same wherever the weights are; what waits on disk is read piece by piece.
+    Tied weights count once. The hash is the same on any device; offloaded weights are read one at a time.
     """
     return fingerprint_tensors(WholeState(model))

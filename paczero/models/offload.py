@@ -1,13 +1,12 @@
-"""Models larger than one device: layers laid over several of them, and frozen ones that wait on the CPU or on disk.
+"""Models larger than one device: layers spread over several devices, frozen ones offloaded to the CPU or to disk.
 
-What lies outside the decoder layers (embeddings, final norm, head) and what trains stays on a device. Of the other
-layers as many stay as fit, the last ones first: what lies below the first trained layer is needed only once. The rest
-wait, and accelerate's hooks bring in the weights of one module at a time, for as long as it runs; a safetensors file
-is read where it lies, so nothing is copied to disk.
+Everything outside the decoder layers (embeddings, final norm, head) and everything that trains stays on a device. Of
+the other layers as many stay as fit, the last ones first, because layers below the first trained one run only once.
+accelerate's hooks load the offloaded weights of one module at a time while it runs. A safetensors file is read in
+place and not copied.
 
->>> model = AutoModelForCausalLM.from_pretrained(name, device_map=device_map(...))           # doctest: +SKIP
->>> is_offloaded(model.model.layers[0].self_attn.q_proj)                                     # doctest: +SKIP
-True
+    model = AutoModelForCausalLM.from_pretrained(name, device_map=device_map(...))
+    is_offloaded(model.model.layers[0].self_attn.q_proj)                            # True
 """
 
 import os
@@ -24,26 +23,26 @@ from transformers import PreTrainedModel
 from paczero.config import EngineConfig
 from paczero.errors import PACZeroError
 
-# A device as transformers' device_map names it: the index of a GPU, "cpu", or "disk".
-Place = int | str
+# A device in transformers' device_map: the index of a GPU, "cpu", or "disk".
+Device = int | str
 
-_SHARE_FOR_WEIGHTS = 0.8  # of a device's free memory, where `max_memory` is left out; the rest is for activations
+_WEIGHTS_FRACTION = 0.8  # of a device's free memory, without `max_memory`; the rest is for activations
 
 
 def device_map(
     model: nn.Module, path: str, engine: EngineConfig, device: torch.device, keep: Collection[int]
-) -> dict[str, Place] | None:
-    """Where each module of a model goes, for transformers' `from_pretrained`; None where all of it fits on `device`.
+) -> dict[str, Device] | None:
+    """The device of each module, for transformers' `from_pretrained`; None where the model fits on `device`.
 
     Args:
-        model: the model on the meta device, with the types that it will have.
+        model: the model on the meta device, in its dtype.
         path: canonical prefix of its decoder layers' parameters, such as `model.layers.`.
-        engine: `devices`, `offload` and `max_memory` count.
-        device: what the run computes on; with `devices: all` the first of several.
-        keep: layers that must be on a device, since their own weights train.
+        engine: `devices`, `offload` and `max_memory` are used.
+        device: of the run; with `devices: all` the first of several.
+        keep: layers that must be on a device, because their own weights train.
 
     Raises:
-        PACZeroError: it does not fit; or weights of a run on the CPU would wait on the CPU.
+        PACZeroError: it does not fit; or a run on the CPU would offload to the CPU.
     """
     if engine.offload == "none" and engine.devices == "one":
         return None
@@ -52,77 +51,79 @@ def device_map(
             "engine.offload: 'cpu' was given, but the run computes on the CPU already; expected 'disk' or 'none'"
         )
     layers = [_bytes(layer.parameters()) for layer in model.get_submodule(path.rstrip(".")).children()]
-    rooms = _rooms(engine, device)
-    places = lay_out(layers, _bytes(model.parameters()) - sum(layers), rooms, waiting=engine.offload, keep=keep)
-    if set(places) == {next(iter(rooms))}:
+    capacities = _capacities(engine, device)
+    places = assign_layers(
+        layers, _bytes(model.parameters()) - sum(layers), capacities, offload=engine.offload, keep=keep
+    )
+    if set(places) == {next(iter(capacities))}:
         return None
-    around = dict.fromkeys(_outside(model, path.rstrip(".")), next(iter(rooms)))
+    around = dict.fromkeys(_outside(model, path.rstrip(".")), next(iter(capacities)))
     return around | {f"{path}{index}": place for index, place in enumerate(places)}
 
 
-def lay_out(
-    layers: Sequence[int], outside: int, rooms: Mapping[Place, int], *, waiting: str, keep: Collection[int] = ()
-) -> list[Place]:
-    """Where each layer goes: the last ones to the last device, and so on down; what is left over waits.
+def assign_layers(
+    layers: Sequence[int], outside: int, capacities: Mapping[Device, int], *, offload: str, keep: Collection[int] = ()
+) -> list[Device]:
+    """The device of each layer: the last layers on the last device, and so on down; the rest is offloaded.
 
     Args:
         layers: bytes of each.
-        outside: bytes of what lies outside the layers; it goes to the first device.
-        rooms: bytes that weights may take on each device, the one that computes first.
-        waiting: `cpu` or `disk`, where the rest waits; `none` if nothing may.
-        keep: layers that may not wait.
+        outside: bytes outside the layers; they go to the first device.
+        capacities: bytes for weights on each device; the first one is that of the run.
+        offload: `cpu` or `disk` for the rest; `none` if everything must fit.
+        keep: layers that may not be offloaded.
 
     Raises:
         PACZeroError: they do not fit.
     """
-    places: list[Place] = [waiting] * len(layers)
-    first, *_ = rooms
-    if sum(layers) + outside <= rooms[first]:
+    places: list[Device] = [offload] * len(layers)
+    first, *_ = capacities
+    if sum(layers) + outside <= capacities[first]:
         return [first] * len(layers)
-    left = dict(rooms)
+    left = dict(capacities)
     left[first] -= outside
-    if waiting != "none" and sum(layers) + outside > sum(rooms.values()):
-        left[first] -= max(layers)  # of those that wait, one at a time passes through
-    devices = list(reversed(rooms))
+    if offload != "none" and sum(layers) + outside > sum(capacities.values()):
+        left[first] -= max(layers)  # one offloaded layer at a time is loaded
+    devices = list(reversed(capacities))
     for index in sorted(range(len(layers)), key=lambda index: (index in keep, index), reverse=True):
         while devices and left[devices[0]] < layers[index]:
             devices.pop(0)
         if devices:
             places[index] = devices[0]
             left[devices[0]] -= layers[index]
-        elif waiting == "none" or index in keep:
-            raise PACZeroError(_does_not_fit(layers, outside, rooms, trained=index in keep))
+        elif offload == "none" or index in keep:
+            raise PACZeroError(_does_not_fit(layers, outside, capacities, trained=index in keep))
     if left[first] < 0:
-        raise PACZeroError(_does_not_fit(layers, outside, rooms, trained=False))
+        raise PACZeroError(_does_not_fit(layers, outside, capacities, trained=False))
     return places
 
 
-def _does_not_fit(layers: Sequence[int], outside: int, rooms: Mapping[Place, int], *, trained: bool) -> str:
-    rooms_said = ", ".join(f"{room / 1e9:.3g} GB on {place}" for place, room in rooms.items())
+def _does_not_fit(layers: Sequence[int], outside: int, capacities: Mapping[Device, int], *, trained: bool) -> str:
+    available = ", ".join(f"{capacity / 1e9:.3g} GB on {place}" for place, capacity in capacities.items())
     what = "what trains" if trained else "the weights"
     return (
-        f"engine.max_memory: {rooms_said} for {sum(layers) / 1e9:.3g} GB of layers and {outside / 1e9:.3g} GB outside "
+        f"engine.max_memory: {available} for {sum(layers) / 1e9:.3g} GB of layers and {outside / 1e9:.3g} GB outside "
         f"them, into which {what} must fit; let frozen layers wait (--engine.offload cpu or disk), train fewer, use "
         "more devices (--engine.devices all), or raise it"
     )
 
 
-def _rooms(engine: EngineConfig, device: torch.device) -> dict[Place, int]:
-    """Bytes for weights on each device that may be used, the one that computes first."""
+def _capacities(engine: EngineConfig, device: torch.device) -> dict[Device, int]:
+    """Bytes for weights on each device that may be used, that of the run first."""
     free = get_max_memory()
     free["cpu"] = min(free["cpu"], _left_in_container())
     if device.type == "cpu":
-        used: list[Place] = ["cpu"]
+        used: list[Device] = ["cpu"]
     elif engine.devices == "all":
         used = [place for place in free if isinstance(place, int)]
     else:
         used = [torch.cuda.current_device() if device.index is None else device.index]
     limit = engine.max_memory
-    return {place: int(free[place] * _SHARE_FOR_WEIGHTS) if limit is None else limit for place in used}
+    return {place: int(free[place] * _WEIGHTS_FRACTION) if limit is None else limit for place in used}
 
 
 def _left_in_container() -> int:
-    """Bytes that the limit of a container leaves; without one more than any machine has."""
+    """Bytes left below the memory limit of a container; 2^62 without a limit."""
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
     if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
         return max(0, int(most) - int(used.read_text()))
@@ -134,7 +135,7 @@ def _bytes(parameters: Iterable[nn.Parameter]) -> int:
 
 
 def _outside(model: nn.Module, path: str) -> list[str]:
-    """The largest modules that hold none of the layers."""
+    """The largest modules that contain no decoder layer."""
     names: list[str] = []
     module, prefix = model, ""
     for part in path.split("."):
@@ -143,16 +144,16 @@ def _outside(model: nn.Module, path: str) -> list[str]:
     return names
 
 
-# -- a model that was loaded so --------------------------------------------------------------------------------------
+# -- a model that was placed -----------------------------------------------------------------------------------------
 
 
 def is_placed(model: nn.Module) -> bool:
-    """Whether accelerate's hooks already say where the modules of a model compute; then it is not to be moved."""
+    """Whether accelerate's hooks place the modules of a model; then the model must not be moved."""
     return any(_hooks(module) for module in model.modules())
 
 
 def is_offloaded(module: nn.Module) -> bool:
-    """Whether weights of this module, or of one inside it, wait elsewhere and are here only while it runs."""
+    """Whether weights of this module, or of one inside it, are on its device only while it runs."""
     return any(hook.offload for part in module.modules() for hook in _hooks(part))
 
 
@@ -162,7 +163,7 @@ def _hooks(module: nn.Module) -> list[AlignDevicesHook]:
 
 
 def resident_bytes(model: nn.Module) -> int:
-    """Bytes that the weights take on devices at most: those that stay, and the largest module's that come and go."""
+    """Bytes of weights on devices at most: those that stay, and those of the largest offloaded module."""
     passing = [
         _bytes(module.parameters(recurse=False)) for module in model.modules() if any(h.offload for h in _hooks(module))
     ]
@@ -170,11 +171,11 @@ def resident_bytes(model: nn.Module) -> int:
 
 
 class WholeState(Mapping[str, Tensor]):
-    """A model's state by name, tied weights once. What waits elsewhere is fetched when asked for, and not kept.
+    """A model's state by name, tied weights once. Offloaded weights are loaded on access and not kept.
 
     Args:
-        model: its weights may be here or wait.
-        names: of weights that are tied, the name among these is taken; else the first.
+        model: placed or not.
+        names: preferred names of tied weights; the first name otherwise.
     """
 
     def __init__(self, model: nn.Module, names: Collection[str] = ()):
@@ -190,7 +191,7 @@ class WholeState(Mapping[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         tensor = self._state[name]
-        return _fetched(self._model, name) if tensor.is_meta else tensor
+        return _loaded(self._model, name) if tensor.is_meta else tensor
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._state)
@@ -199,7 +200,7 @@ class WholeState(Mapping[str, Tensor]):
         return len(self._state)
 
 
-def _fetched(model: nn.Module, name: str) -> Tensor:
+def _loaded(model: nn.Module, name: str) -> Tensor:
     owner, _, leaf = name.rpartition(".")
     module = model.get_submodule(owner)
     for hook in _hooks(module):
@@ -210,9 +211,9 @@ def _fetched(model: nn.Module, name: str) -> Tensor:
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> nn.Module:
-    """PEFT's model of an adapter that was saved, over a base model whose layers may wait.
+    """A saved adapter on a base model whose layers may be offloaded.
 
-    PEFT's own `from_pretrained` would lay the layers out anew and lose where their values are.
+    PEFT's own `from_pretrained` would place the layers again and lose the values of offloaded ones.
     """
     from peft import PeftConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
 
@@ -223,14 +224,13 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> nn.Module:
 
 
 def settle(attached: nn.Module) -> None:
-    """Puts trained parameters of a model whose layers wait where they are needed.
+    """Places the trained parameters of a model with offloaded layers.
 
-    PEFT puts a new adapter where the weight beside it is, and that is nowhere: it goes to the device that computes,
-    with values still to be given. The model's own weights, where they train, go into memory-mapped files if the CPU
-    computes, so that they need not fit into memory either.
+    PEFT creates an adapter on the meta device beside an offloaded weight: it moves to the hook's device, without
+    values. The model's own trained weights go into memory-mapped files on a CPU, so that they need not fit in memory.
 
     Raises:
-        PACZeroError: weights train that wait for a GPU.
+        PACZeroError: trained weights are offloaded from a GPU.
     """
     for module in attached.modules():
         adapters = getattr(module, "adapter_layer_names", ())
@@ -245,7 +245,7 @@ def settle(attached: nn.Module) -> None:
 
 
 def _unhook_if_here(model: nn.Module) -> None:
-    """Takes off hooks that have nothing left to do, since nothing waits and all is on one device."""
+    """Removes accelerate's hooks where nothing is offloaded and all weights are on one device."""
     hooks = [hook for module in model.modules() for hook in _hooks(module)]
     if hooks and not is_offloaded(model) and len({torch.device(h.execution_device) for h in hooks}) == 1:
         remove_hook_from_module(model, recurse=True)
@@ -254,7 +254,7 @@ def _unhook_if_here(model: nn.Module) -> None:
 
 
 def _map(module: nn.Module, name: str) -> None:
-    """Gives a module that waits on disk its own weights back, in files that are mapped and need no memory."""
+    """Gives a module that is offloaded to disk its own weights, in memory-mapped files."""
     waiting = [hook for hook in _hooks(module) if hook.offload]
     if not waiting or torch.device(waiting[0].execution_device).type != "cpu":
         raise PACZeroError(
@@ -271,11 +271,11 @@ def _map(module: nn.Module, name: str) -> None:
 
 
 def _in_file(value: Tensor) -> Tensor:
-    """A copy that lies in a mapped file of its own, which has no name any more and goes when the process ends."""
+    """A copy in a memory-mapped file without a name, which is removed when the process ends."""
     descriptor, path = tempfile.mkstemp(prefix="paczero-")
     try:
         size = value.numel() * value.element_size()
-        if hasattr(os, "posix_fallocate"):  # a full disk is refused here; met while writing it would kill the process
+        if hasattr(os, "posix_fallocate"):  # a full disk raises here; later it would kill the process
             os.posix_fallocate(descriptor, 0, size)
         else:
             os.ftruncate(descriptor, size)

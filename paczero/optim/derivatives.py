@@ -1,8 +1,6 @@
-"""Derivatives of every unit along a step's directions, from two passes over the pool each.
+"""Derivatives of every unit along a step's directions, from two passes over the pool for each direction.
 
->>> g, nonfinite = objective.derivatives(weights, step=0, directions=1)  # doctest: +SKIP
->>> g.shape                                                             # (N, K)  # doctest: +SKIP
-(600, 1)
+    objective.derivatives(weights, step=0, directions=1).values       # float64 (N, K)
 
 Paper: arXiv 2605.06505; the two-point estimate is that of MeZO (arXiv 2305.17333).
 """
@@ -22,11 +20,11 @@ Losses = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class ScoreSource(Protocol):
-    """What gives a set of records their scores with the weights as they stand: `Scorer`, or `Generator`.
+    """Scores a set of records with the current weights: `Scorer` or `Generator`.
 
     Attributes:
         records: R.
-        ranks: the processes that share the work.
+        group: the processes that share the work.
     """
 
     records: int
@@ -39,20 +37,20 @@ class ScoreSource(Protocol):
         """Output of the last layer at the end of each prompt, float32 (R, D)."""
 
     def check(self) -> None:
-        """Compares some scores with the model's own forward pass; raises PACZeroError where they differ."""
+        """Compares some results with the model's own forward pass; raises PACZeroError where they differ."""
 
     def partition(self) -> str:
-        """A hash of the micro-batches, on whose bounds the last bits of scores depend."""
+        """SHA-256 (hex) of the micro-batches; the last bits of scores depend on them."""
 
 
 @dataclass(frozen=True)
 class Derivatives:
-    """What one step measured.
+    """The measurements of one step.
 
     Attributes:
         values: derivative of each unit along each direction, in nats of loss per unit of direction (n, K).
-        nonfinite: how many record derivatives were not finite and count as 0.
-        unit_indices: which units the rows are, where the step used a part of the pool; None for all of them.
+        nonfinite: number of record derivatives that were not finite and count as 0.
+        unit_indices: the unit of each row, where the step used some units only; None for all units.
         loss: mean loss of the records over all points that were evaluated, nats.
     """
 
@@ -63,7 +61,7 @@ class Derivatives:
 
     @property
     def zero_derivatives(self) -> int:
-        """Directions along which every derivative is exactly 0; none where there were no units."""
+        """The number of directions along which every derivative is exactly 0; 0 where there were no units."""
         return int(np.count_nonzero(~self.values.any(axis=0))) if len(self.values) else 0
 
 
@@ -72,8 +70,8 @@ class Objective:
 
     Args:
         scorer: scores of the R records.
-        targets: the right candidate of each record (R,).
-        unit_of_record: whose record it is (R,), units counted from 0.
+        targets: index of the right candidate of each record (R,).
+        unit_of_record: index of the unit of each record (R,).
         losses: (scores (R, C), targets (R,)) -> losses (R,).
     """
 
@@ -87,27 +85,27 @@ class Objective:
     def derivatives(
         self, weights: PerturbedParameters, step: int, directions: int, unit_indices: np.ndarray | None = None
     ) -> Derivatives:
-        """Central differences (ℓ(θ + μz) − ℓ(θ − μz)) / 2μ; the weights stand as before when this returns.
+        """Central differences (ℓ(θ + μz) − ℓ(θ − μz)) / 2μ; restores the weights.
 
         Args:
-            weights: the trained weights; they know μ and the law of directions.
+            weights: the trained parameters, with μ and the law of directions.
             step: t, which names the directions.
             directions: K.
-            unit_indices: the units that this step uses; all where left out.
+            unit_indices: the units that this step uses, ascending; all by default.
         """
         wanted = np.ones(self.scorer.records, dtype=bool)
         if unit_indices is not None:
             wanted = np.isin(self.unit_of_record, unit_indices)
         columns, means = [], []
         for k in range(directions):
-            at: dict[int, np.ndarray] = {}
-            with contextlib.closing(weights.perturb(step, k)) as sides:
-                for side in sides:
+            losses: dict[int, np.ndarray] = {}
+            with contextlib.closing(weights.perturb(step, k)) as signs:
+                for sign in signs:
                     scores = self.scorer.scores(wanted if unit_indices is not None else None)
-                    at[side] = self.losses(scores, self.targets)[wanted]
+                    losses[sign] = self.losses(scores, self.targets)[wanted]
             with np.errstate(invalid="ignore"):  # Inf − Inf is counted as non-finite below
-                columns.append((at[+1] - at[-1]) / (2 * weights.mu))
-            means.append(float(np.mean((at[+1] + at[-1]) / 2)))
+                columns.append((losses[+1] - losses[-1]) / (2 * weights.mu))
+            means.append(float(np.mean((losses[+1] + losses[-1]) / 2)))
         owners, units = self.unit_of_record[wanted], self.units
         if unit_indices is not None:
             owners, units = np.searchsorted(unit_indices, owners), len(unit_indices)

@@ -1,4 +1,4 @@
-"""Random directions that nobody has to store: each element is a function of (seed, step, k, parameter name, index).
+"""Random directions that need no storage: each element is a function of (seed, step, k, parameter name, index).
 
 >>> law = direction_law("rademacher")
 >>> law.draw(seed=0, step=7, k=0, name="layer.weight", start=0, stop=4).shape
@@ -10,11 +10,11 @@ as 1, 2, 3* (SC 2011); its published test vectors are in the tests. A block of f
     key      the first 64 bits of SHA-256("purpose|seed|name"), so names and uses get streams of their own
     counter  (block, low word; block, high word; step; k)
 
-and gives 128 signs or 4 normal values, so that any piece of a direction can be made without the rest, and a piece is
-bit for bit the same however a direction is cut. Only integer operations and the float64 operations + − × ÷ are used,
-which IEEE 754 defines to the last bit (library logarithms, cosines and even square roots differ between processors, and
-with the place of an element in memory), so both laws give the same bits on any device and for any number of threads.
-Work goes in chunks that stay in the processor's cache.
+and gives 128 signs or 4 normal values. Any part of a direction can be made without the rest, and has the same bits
+however a direction is cut. Only integer operations and the float64 operations + − × ÷ are used, which IEEE 754 defines
+to the last bit, so both laws give the same bits on any device and for any number of threads. (Logarithms, cosines and
+square roots of libraries differ between processors, and with the alignment of an element in memory.) Chunks are small
+enough to stay in the processor's cache.
 """
 
 import functools
@@ -135,12 +135,12 @@ def _stream(
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Several parameters' directions as one tensor, each beginning where a block does.
+class FlatLayout:
+    """Several parameters' directions as one tensor, each starting at a block.
 
     Attributes:
         sizes: canonical name -> number of elements.
-        starts: canonical name -> where its elements begin.
+        starts: canonical name -> offset of its first element.
         elements: length of the tensor, gaps included.
         blocks: number of each block within its parameter's stream, int64 (B,).
         keys: the two words of each block's key, int64 (B,) each.
@@ -167,11 +167,11 @@ class DirectionLaw(ABC):
     @staticmethod
     @abstractmethod
     def spread(packed: Any, factor: float, out: Tensor) -> None:
-        """Write factor · z of packed blocks to out, float32 (B · per_block,); factor is a float32 value."""
+        """Writes factor · z of packed blocks to out, float32 (B · per_block,); factor is a float32 value."""
 
     @classmethod
     def fill(cls, words: Words, out: Tensor) -> None:
-        """Turn blocks, four int64 (B,) tensors of 32-bit words, into out, float32 (B · per_block,)."""
+        """Turns blocks, four int64 (B,) tensors of 32-bit words, into out, float32 (B · per_block,)."""
         cls.spread(cls.pack(words), 1.0, out)
 
     def draw(
@@ -192,9 +192,9 @@ class DirectionLaw(ABC):
             seed: the run's public seed.
             step, k: from 0, below 2^32.
             name: canonical name of the parameter.
-            start, stop: flat indices; the values do not depend on how a parameter is cut into such pieces.
+            start, stop: flat indices; the values do not depend on how a parameter is cut.
             device: where the values are made; the bits are the same on each.
-            purpose: keeps uses apart: "direction" for training, "pilot" for the pilot directions.
+            purpose: separates uses of a seed: "direction" for training, "pilot" for the pilot directions.
 
         Returns:
             float32 (stop - start,).
@@ -205,43 +205,23 @@ class DirectionLaw(ABC):
         key = stream_key(purpose, seed, name)
         return _stream(key, step, k, start, stop, torch.device(device), self.per_block, self.fill)
 
-    def draw_all(
-        self,
-        *,
-        seed: int,
-        step: int,
-        k: int,
-        sizes: Mapping[str, int],
-        device: torch.device | str = "cpu",
-        purpose: str = "direction",
-    ) -> dict[str, Tensor]:
-        """The whole direction of several parameters at once: what `draw` gives for [0, size) of each, bit for bit.
-
-        An adapter has hundreds of small matrices: one pass over all blocks is much faster than one a matrix.
+    def layout(
+        self, *, seed: int, sizes: Mapping[str, int], device: torch.device | str = "cpu", purpose: str = "direction"
+    ) -> FlatLayout:
+        """The offsets of several parameters' directions in one tensor, at any step.
 
         Args:
             sizes: canonical name -> number of elements. The rest as for `draw`.
-
-        Returns:
-            name -> float32 (size,), views of one tensor.
         """
-        layout = self.layout(seed=seed, sizes=sizes, device=device, purpose=purpose)
-        values = self.draw_laid(layout, step=step, k=k)
-        return {name: values[at : at + sizes[name]] for name, at in layout.starts.items()}
-
-    def layout(
-        self, *, seed: int, sizes: Mapping[str, int], device: torch.device | str = "cpu", purpose: str = "direction"
-    ) -> Layout:
-        """Where several parameters' directions lie in one tensor, at any step. Arguments as for `draw_all`."""
         counts = torch.tensor([-(-size // self.per_block) for size in sizes.values()], dtype=torch.int64)
         firsts = counts.cumsum(0) - counts
         blocks = torch.arange(int(counts.sum())) - firsts.repeat_interleave(counts)
         keys = torch.tensor([stream_key(purpose, seed, name) for name in sizes], dtype=torch.int64).view(-1, 2)
         k0, k1 = keys.repeat_interleave(counts, dim=0).T.contiguous().to(device)
         starts = dict(zip(sizes, (firsts * self.per_block).tolist(), strict=True))
-        return Layout(dict(sizes), starts, len(blocks) * self.per_block, blocks.to(device), (k0, k1))
+        return FlatLayout(dict(sizes), starts, len(blocks) * self.per_block, blocks.to(device), (k0, k1))
 
-    def draw_laid(self, layout: Layout, *, step: int, k: int, out: Tensor | None = None) -> Tensor:
+    def draw_flat(self, layout: FlatLayout, *, step: int, k: int, out: Tensor | None = None) -> Tensor:
         """Direction k of `step` for all parameters of a layout: float32 (layout.elements,), in `out` if given."""
         blocks, (k0, k1) = layout.blocks, layout.keys
         values = torch.empty(layout.elements, dtype=torch.float32, device=blocks.device) if out is None else out
@@ -288,12 +268,12 @@ def _bits32(value: float) -> int:
 
 
 def _signs_by_table(packed: np.ndarray, factor: float, out: Tensor) -> None:
-    """Copy eight signs a byte from a table: the fastest on a CPU."""
+    """Copies eight signs a byte from a table, the fastest way on a CPU."""
     np.take(_table(_bits32(factor)), packed.reshape(-1), axis=0, out=out.numpy().reshape(-1, 8), mode="clip")
 
 
 def _signs_by_shift(packed: Tensor, factor: float, out: Tensor) -> None:
-    """Move each bit to the sign bit of the factor: for devices where a table is slow. The same values."""
+    """Moves each bit to the sign bit of the factor, for devices where a table is slow; the same values."""
     shifts = torch.arange(31, -1, -1, dtype=torch.int32, device=out.device)
     bits = out.view(torch.int32).view(-1, 32)
     torch.bitwise_left_shift(packed.reshape(-1, 1), shifts, out=bits)

@@ -1,8 +1,7 @@
-"""A small trained set moved as one tensor: an adapter is hundreds of small matrices, and a call for each is what would
-take the time.
+"""A small trained set updated as one tensor: an adapter has hundreds of small matrices, and a call for each is slow.
 
-The arithmetic is that of `moves.py` on every element. Parameters stay where they are: they are gathered into one
-tensor, and what came out is put back, by one call for all of them.
+The arithmetic of every element is that of `chunked.py`. One call copies all parameters into one tensor, and one call
+copies the result back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +14,13 @@ from paczero.optim.directions import DirectionLaw
 
 
 class _Group:
-    """The parameters of one device and type.
+    """The parameters of one device and dtype.
 
     Attributes:
         parameters: in the order of names.
-        layout: where each lies in one tensor.
-        saved: a copy of them, of their type.
-        moved: float32; what a move makes.
+        layout: the offset of each in one tensor.
+        saved: a copy of them, of their dtype.
+        updated: float32; the result of an update.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], law: DirectionLaw, seed: int, purpose: str) -> None:
@@ -30,12 +29,12 @@ class _Group:
         sizes = {name: parameter.numel() for name, parameter in parameters.items()}
         self.layout = law.layout(seed=seed, sizes=sizes, device=device, purpose=purpose)
         self.saved = torch.zeros(self.layout.elements, dtype=dtype, device=device)
-        self.moved = torch.zeros(self.layout.elements, dtype=torch.float32, device=device)
-        self._saved_views, self._moved_views = self._views(self.saved), self._views(self.moved)
+        self.updated = torch.zeros(self.layout.elements, dtype=torch.float32, device=device)
+        self._saved_views, self._updated_views = self._views(self.saved), self._views(self.updated)
 
     def _views(self, tensor: Tensor) -> list[Tensor]:
-        places = zip(self.layout.starts.values(), self.layout.sizes.values(), self.parameters, strict=True)
-        return [tensor[start : start + size].view(parameter.shape) for start, size, parameter in places]
+        entries = zip(self.layout.starts.values(), self.layout.sizes.values(), self.parameters, strict=True)
+        return [tensor[start : start + size].view(parameter.shape) for start, size, parameter in entries]
 
     def save(self) -> None:
         torch._foreach_copy_(self._saved_views, self.parameters)
@@ -44,21 +43,21 @@ class _Group:
         torch._foreach_copy_(self.parameters, self._saved_views)
 
     def gather(self) -> None:
-        """Put the weights as they stand into `moved`."""
-        torch._foreach_copy_(self._moved_views, self.parameters)
+        """Copies the weights into `updated`."""
+        torch._foreach_copy_(self._updated_views, self.parameters)
 
-    def put(self) -> None:
-        """The weights become what is in `moved`, rounded to their type."""
-        torch._foreach_copy_(self.parameters, self._moved_views)
+    def scatter(self) -> None:
+        """Copies `updated` into the weights, rounded to their dtype."""
+        torch._foreach_copy_(self.parameters, self._updated_views)
 
 
 class FlatParameters:
-    """A trained set whose moves are one operation each.
+    """A small trained set, each update of which is one operation a group.
 
     Args:
         parameters: canonical name -> parameter, in the order of names.
         law, seed, purpose: of the directions.
-        keep: how many elements of directions may be kept from the first side of a step to its update.
+        keep: elements of directions that may be kept from the first perturbation of a step to its update.
     """
 
     def __init__(
@@ -72,19 +71,19 @@ class FlatParameters:
         self._elements = sum(group.layout.elements for group in self._groups)
         self._kept: dict[tuple[int, int], tuple[int, Any]] = {}
 
-    def fits(self) -> bool:
-        """Whether the parameters are still on the devices where they were."""
+    def on_same_devices(self) -> bool:
+        """Whether the parameters are on the devices of their copies."""
         return all(p.device == group.saved.device for group in self._groups for p in group.parameters)
 
     @torch.no_grad()
     def save(self) -> None:
-        """Keep a copy of the weights."""
+        """Keeps a copy of the weights."""
         for group in self._groups:
             group.save()
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put back the copy, bit for bit."""
+        """Puts back the copy, bit for bit."""
         for group in self._groups:
             group.restore()
 
@@ -93,12 +92,12 @@ class FlatParameters:
         """θ ← (the saved copy, or θ itself) + by · z; by is a float32 value."""
         for number, group in enumerate(self._groups):
             direction = self._direction(number, step, k)
-            if saved:  # no new memory: asking for some takes as long as the addition
-                torch.mul(direction, by, out=group.moved).add_(group.saved)
+            if saved:  # without a new tensor, whose allocation takes as long as the addition
+                torch.mul(direction, by, out=group.updated).add_(group.saved)
             else:
                 group.gather()
-                group.moved.add_(direction * by)
-            group.put()
+                group.updated.add_(direction * by)
+            group.scatter()
 
     @torch.no_grad()
     def update(self, step: int, factors: Sequence[float], scale: float) -> None:
@@ -108,16 +107,16 @@ class FlatParameters:
             for k, factor in enumerate(factors[1:], 1):
                 total.add_(self._direction(number, step, k) * factor)
             group.gather()
-            group.moved.add_(total.mul_(scale))
-            group.put()
+            group.updated.add_(total.mul_(scale))
+            group.scatter()
 
     def _direction(self, number: int, step: int, k: int) -> Tensor:
-        """z of a group; not to be written to, since it may be kept."""
+        """z of a group; read only, since it may be kept."""
         layout = self._groups[number].layout
         if (k + 1) * self._elements > self.keep:
-            return self.law.draw_laid(layout, step=step, k=k)
-        of_step, kept = self._kept.pop((k, number), (-1, None))  # gone should drawing be interrupted
+            return self.law.draw_flat(layout, step=step, k=k)
+        of_step, kept = self._kept.pop((k, number), (-1, None))  # removed first, in case drawing is interrupted
         if of_step != step:
-            kept = self.law.draw_laid(layout, step=step, k=k, out=kept)
+            kept = self.law.draw_flat(layout, step=step, k=k, out=kept)
         self._kept[k, number] = (step, kept)
         return kept

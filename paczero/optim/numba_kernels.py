@@ -1,7 +1,7 @@
-"""The kernels themselves; importing this needs numba (`kernels.py` decides whether it is used).
+"""The compiled kernels; importing this module needs numba (`kernels.py` decides whether they are used).
 
-A kernel does θ ← origin + scale · Σ_k f_k z_k on a stretch of one parameter, batch by batch, in the operations and the
-order of `directions.py` and `moves.py`. Words are uint64 throughout: numba would make a float of int64 with uint64.
+A kernel computes θ ← origin + scale · Σ_k f_k z_k on a chunk of one parameter, batch by batch, with the operations and
+in the order of `directions.py` and `chunked.py`. Words are uint64: numba turns int64 with uint64 into a float.
 """
 
 import math
@@ -55,14 +55,14 @@ _SIGN_BLOCKS = 32
 _NORMAL_BLOCKS = 256
 
 
-# numba's types are for those who write no types of their own.
+# numba's own annotations would make every decorated function untyped.
 _njit: Any = numba.njit
 
 _intrinsic: Any = intrinsic
 
 
 def _jit(function: Callable[..., Any]) -> Any:
-    """Compiled on first use; the code is cached where there is a place for it."""
+    """Compiles on first use; the code is cached where a cache directory can be written."""
     options = {"nogil": True, "error_model": "numpy", "fastmath": False}
     try:
         return _njit(cache=True, **options)(function)
@@ -88,17 +88,17 @@ def _make_words(words, first, count, key0, key1, step, k):  # type: ignore[no-un
 
 @_jit
 def _finish(out, origin, start, total, base, scale):  # type: ignore[no-untyped-def]
-    """out ← origin + scale · total where the batch, which begins at element `base`, meets the stretch."""
+    """out ← origin + scale · total where the batch, which begins at element `base`, overlaps the chunk."""
     low, high = max(start, base), min(start + len(out), base + len(total))
     count = high - low
-    place, at = out[low - start : high - start], total[low - base : high - base]
-    if out.ctypes.data == origin.ctypes.data:  # one array in the loop, or the compiler must fear that two overlap
+    target, added = out[low - start : high - start], total[low - base : high - base]
+    if out.ctypes.data == origin.ctypes.data:  # one array in the loop: the compiler must assume that two overlap
         for i in range(count):
-            place[i] += at[i] * scale
+            target[i] += added[i] * scale
     else:
         source = origin[low - start : high - start]
         for i in range(count):
-            place[i] = source[i] + at[i] * scale
+            target[i] = source[i] + added[i] * scale
 
 
 @_jit
@@ -125,7 +125,7 @@ def _rademacher(out, origin, start, key0, key1, step, ks, factors, scale, bits):
 
 
 def rademacher(*arguments: Any) -> None:
-    """(out, origin, start, key0, key1, step, ks, factors, scale): the move along signs."""
+    """(out, origin, start, key0, key1, step, ks, factors, scale): the update along signs."""
     _rademacher(*arguments, _BITS)
 
 
@@ -171,24 +171,24 @@ def _turned(word, quadrants):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _make_normals(values, place, words, angles, count, radii):  # type: ignore[no-untyped-def]
-    """Box–Muller: elements `place` and `place + 1` of each block into values (≥ 4 count,). One loop each: then it is
+def _make_normals(values, first, words, angles, count, radii):  # type: ignore[no-untyped-def]
+    """Box–Muller: elements `first` and `first + 1` of each block into values (≥ 4 count,). One loop each: then it is
     vectorised, which saves more than the sine and cosine that are computed twice."""
     for i in range(count):
         radii[i] = _radius(np.uint64(words[i]))
     for i in range(count):
         word = np.uint64(angles[i])
         across = _turned(word, _U0)
-        values[4 * i + place] = np.float32((-across if ((word >> _U30) + _U1) & _U2 else across) * radii[i])
+        values[4 * i + first] = np.float32((-across if ((word >> _U30) + _U1) & _U2 else across) * radii[i])
     for i in range(count):
         word = np.uint64(angles[i])
         up = _turned(word, _U1)
-        values[4 * i + place + 1] = np.float32((-up if (word >> _U30) & _U2 else up) * radii[i])
+        values[4 * i + first + 1] = np.float32((-up if (word >> _U30) & _U2 else up) * radii[i])
 
 
 @_jit
 def gaussian(out, origin, start, key0, key1, step, ks, factors, scale):  # type: ignore[no-untyped-def]
-    """The move along normal values."""
+    """The update along normal values."""
     words, radii = np.empty((4, _NORMAL_BLOCKS), np.uint32), np.empty(_NORMAL_BLOCKS)
     values, total = np.empty(_NORMAL_BLOCKS * 4, np.float32), np.empty(_NORMAL_BLOCKS * 4, np.float32)
     last = -(-(start + len(out)) // 4)

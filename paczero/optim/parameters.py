@@ -1,18 +1,18 @@
-"""The trained weights and everything that moves them: two sides a direction, one update a step, exact to the bit.
+"""The trained weights: perturbed twice a direction, updated once a step, exact to the bit.
 
->>> weights = PerturbedParameters(dict(model.named_parameters()), law=direction_law("rademacher"), seed=0, mu=1e-3)
->>> with contextlib.closing(weights.perturb(step=0, k=0)) as sides:
-...     losses = {side: loss(model) for side in sides}
->>> weights.update(step=0, rate=1e-3, y=[+1])
+    weights = PerturbedParameters(dict(model.named_parameters()), law=direction_law("rademacher"), seed=0, mu=1e-3)
+    with contextlib.closing(weights.perturb(step=0, k=0)) as signs:
+        losses = {sign: loss(model) for sign in signs}
+    weights.update(step=0, rate=1e-3, y=[+1])
 
-The arithmetic is part of the format, because whoever replays a transcript must get the same weights (arXiv 2605.06505
+The arithmetic is part of the transcript's format, because a replay must give the same weights (arXiv 2605.06505
 releases the bits only; the weights follow from them). Every intermediate is float32 and materialised, every operation
-is rounded by itself (no scaled or fused addition), and each result is rounded once to the weight's type:
+is rounded by itself (no scaled or fused addition), and each result is rounded once to the weight's dtype:
 
-    side      θ ± round32(round32(μ) · z)
-    update    θ − round32(round32(η/K) · Σ_k round32(round32(y_k) · z_k)), the sum in the order of k
+    perturbation  θ ± round32(round32(μ) · z)
+    update        θ − round32(round32(η/K) · Σ_k round32(round32(y_k) · z_k)), the sum in the order of k
 
-Large sets are moved piece by piece (`moves.py`), small ones, such as adapters, as one tensor (`together.py`).
+Large sets are updated chunk by chunk (`chunked.py`), small ones, such as adapters, as one tensor (`flat.py`).
 """
 
 import contextlib
@@ -27,14 +27,13 @@ from torch import Tensor, nn
 
 from paczero.errors import PACZeroError
 from paczero.optim import kernels
-from paczero.optim.chunked import PIECE, AxpyUpdate, Work, apply, by_torch, pieces
+from paczero.optim.chunked import CHUNK, ChunkedParameters, torch_kernel
 from paczero.optim.directions import DirectionLaw
 from paczero.optim.flat import FlatParameters
 
-# Up to so many elements a set is moved as one tensor, its directions kept from the sides to the update (32 MiB).
-# Whoever asks for `restore: arithmetic` wants no buffer beyond that of a piece, and a compiled kernel makes directions
-# anew in less time than it takes to read them.
-_TOGETHER = {"copy": 2**23, "arithmetic": PIECE}
+# Up to so many elements a set is updated as one tensor, and its directions are kept from the perturbations to the
+# update (32 MiB). `restore: arithmetic` is chosen to save memory, so its buffers are no longer than a chunk.
+_FLAT_LIMIT = {"copy": 2**23, "arithmetic": CHUNK}
 
 _HASH_BYTES = 2**24
 
@@ -91,11 +90,11 @@ class PerturbedParameters:
         parameters: canonical name -> parameter, float32, float16 or bfloat16, contiguous, none given twice.
         law: of the directions.
         seed: the public seed.
-        mu: μ, half the distance between the two sides, in units of weight.
-        restore: `copy` keeps a second copy of the weights and puts back exactly what was there; `arithmetic` keeps
-            none and moves by +μz, −2μz, +μz, whose rounding drifts, deterministically.
-        purpose: keeps uses of one seed apart ("direction" for training, "pilot" for pilot directions).
-        kernel: `auto` compiles the moves of large sets where numba is installed, `off` never; the bits are the same.
+        mu: μ, half the distance between the two perturbations, in units of weight.
+        restore: `copy` keeps a second copy of the weights and restores it exactly; `arithmetic` keeps none and adds
+            +μz, −2μz, +μz, so the weights drift by rounding, deterministically.
+        purpose: separates uses of one seed ("direction" for training, "pilot" for pilot directions).
+        kernel: `auto` compiles the updates of large sets where numba is installed, `off` never; the bits are the same.
 
     Raises:
         PACZeroError: a parameter of another type, not contiguous or tied to another; μ not positive; restore unknown.
@@ -121,33 +120,30 @@ class PerturbedParameters:
         self.parameters = _checked(parameters)
         self.law, self.seed, self.mu, self.restore, self.purpose = law, seed, mu, restore, purpose
         self.elements = sum(parameter.numel() for parameter in self.parameters.values())
-        self._saved: dict[str, Tensor] = {}
-        self._set: FlatParameters | None = None
+        self._storage: FlatParameters | ChunkedParameters | None = None
         self.kernel = kernel
 
     def layout(self) -> list[list]:
-        """[name, type, shape] of each parameter in the order of names, as the transcript's header holds it."""
+        """[name, dtype, shape] of each parameter in the order of names, as the transcript's header holds it."""
         return [[name, str(p.dtype).removeprefix("torch."), list(p.shape)] for name, p in self.parameters.items()]
 
     def perturb(self, step: int, k: int) -> Generator[int, None, None]:
-        """Yield +1, then −1, while the weights stand at θ + side · μ · z; afterwards they are restored.
+        """Yields +1, then −1, while the weights are θ + sign · μ · z; restores the weights afterwards.
 
         Wrap it in contextlib.closing: then the weights are restored at once where the body raises or stops early
-        (`copy`: bit for bit; `arithmetic`: by the moves that are left, so to where `skip` leads). An interrupt
-        within an arithmetic move itself cannot be undone; build the weights again by replay.
+        (`copy`: bit for bit; `arithmetic`: by the additions that are left, to the same weights as `skip`). An
+        interrupt within an arithmetic addition cannot be undone; build the weights again by replay.
         """
-        if self.restore == "copy":
-            return self._copied_sides(step, k)
-        return self._moved_sides(step, k)
+        return self._perturb_copy(step, k) if self.restore == "copy" else self._perturb_in_place(step, k)
 
     def skip(self, step: int, k: int) -> None:
-        """Do to the weights what `sides` does in all, without an evaluation: nothing for `copy`, drift otherwise."""
+        """What `perturb` does to the weights, without an evaluation: nothing for `copy`, drift for `arithmetic`."""
         if self.restore == "arithmetic":
-            for _ in self._moved_sides(step, k):
+            for _ in self._perturb_in_place(step, k):
                 pass
 
     def update(self, step: int, rate: float, y: Sequence[float]) -> None:
-        """θ ← θ − (η/K) Σ_k y_k z_k, rounded as the module says.
+        """θ ← θ − (η/K) Σ_k y_k z_k, rounded as described above.
 
         Args:
             step: t, from 0.
@@ -163,16 +159,11 @@ class PerturbedParameters:
         rate32 = round32(rate / len(factors))
         if not math.isfinite(rate32):
             raise PACZeroError(f"rate: {rate!r} was given; expected a finite number")
-        together = self._together()
-        if rate32 == 0:  # a product of 0 would still turn −0.0 into +0.0
-            return
-        if together is not None:
-            together.update(step, factors, -rate32)
-        else:
-            self._move(step, range(len(factors)), factors, -rate32)
+        if rate32 != 0:  # adding a product of 0 would turn −0.0 into +0.0
+            self._stored().update(step, factors, -rate32)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over names, types, shapes and bytes: any changed bit changes it, the device does not."""
+        """SHA-256 (hex) over names, dtypes, shapes and bytes; the same on any device."""
         return fingerprint_tensors(self.parameters)
 
     def snapshot(self) -> dict[str, Tensor]:
@@ -180,7 +171,7 @@ class PerturbedParameters:
         return {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
 
     def load(self, snapshot: Mapping[str, Tensor]) -> None:
-        """Set the weights to a snapshot. Raises PACZeroError where names, shapes or types differ; then none is set."""
+        """Sets the weights to a snapshot. Raises PACZeroError, and sets none, where names, shapes or dtypes differ."""
         for name in sorted(self.parameters.keys() ^ snapshot.keys()):
             where = "the weights" if name in self.parameters else "the snapshot"
             raise PACZeroError(f"snapshot: {name} is in {where} only; expected the same names in both")
@@ -193,82 +184,52 @@ class PerturbedParameters:
         for name, p in self.parameters.items():
             p.detach().copy_(snapshot[name])
 
-    @property
-    def _work(self) -> Work:
-        """How pieces move; asked when the first does, since what compiles takes its time to load."""
-        return kernels.select_kernel(self.law, self.kernel)
+    def _stored(self) -> FlatParameters | ChunkedParameters:
+        """What updates the parameters; made at the first update, since importing compiled kernels takes time."""
+        if self._storage is None or not self._storage.on_same_devices():
+            kernel, limit = kernels.select_kernel(self.law, self.kernel), _FLAT_LIMIT[self.restore]
+            # A compiled kernel makes the directions of a large set in less time than it takes to read them.
+            if self.elements > limit or (self.elements > CHUNK and kernel is not torch_kernel):
+                self._storage = ChunkedParameters(
+                    self.parameters, law=self.law, seed=self.seed, purpose=self.purpose, kernel=kernel
+                )
+            else:
+                self._storage = FlatParameters(
+                    self.parameters, law=self.law, seed=self.seed, purpose=self.purpose, keep=limit
+                )
+        return self._storage
 
-    def _together(self) -> FlatParameters | None:
-        """The set as one tensor, where it is small."""
-        keep = _TOGETHER[self.restore]
-        if self.elements > keep or (self.elements > PIECE and self._work is not by_torch):
-            return None
-        if self._set is None or not self._set.fits():
-            self._set = FlatParameters(self.parameters, law=self.law, seed=self.seed, purpose=self.purpose, keep=keep)
-        return self._set
-
-    def _move(
-        self, step: int, ks: Sequence[int], factors: Sequence[float], scale: float, *, saved: bool = False
-    ) -> None:
-        move = AxpyUpdate(self.law, self.seed, self.purpose, step, ks, factors, scale)
-        apply(move, list(pieces(self.parameters, self._saved if saved else None)), self._work)
-
-    def _shift(self, step: int, k: int, by: float, *, saved: bool) -> None:
-        """θ ← (the saved copy, or θ itself) + by · z; by is a float32 value."""
-        together = self._together()
-        if together is not None:
-            together.shift(step, k, by, saved=saved)
-        else:
-            self._move(step, [k], [by], 1.0, saved=saved)
-
-    def _save(self) -> None:
-        together = self._together()
-        if together is not None:
-            together.save()
-            return
-        for name, parameter in self.parameters.items():
-            if name not in self._saved or self._saved[name].device != parameter.device:
-                self._saved[name] = torch.empty_like(parameter, requires_grad=False)
-            self._saved[name].copy_(parameter.detach())
-
-    def _restore(self) -> None:
-        together = self._together()
-        if together is not None:
-            together.restore()
-            return
-        for name, parameter in self.parameters.items():
-            parameter.detach().copy_(self._saved[name])
-
-    def _copied_sides(self, step: int, k: int) -> Generator[int, None, None]:
-        self._save()
+    def _perturb_copy(self, step: int, k: int) -> Generator[int, None, None]:
+        stored = self._stored()
+        stored.save()
         try:
-            for side in (1, -1):
-                self._shift(step, k, side * round32(self.mu), saved=True)
-                yield side
+            for sign in (1, -1):
+                stored.shift(step, k, sign * round32(self.mu), saved=True)
+                yield sign
         finally:
-            self._restore()
+            stored.restore()
 
-    def _moved_sides(self, step: int, k: int) -> Generator[int, None, None]:
-        mu = round32(self.mu)
-        moves = iter((mu, -2 * mu, mu))
-        self._shift(step, k, next(moves), saved=False)
+    def _perturb_in_place(self, step: int, k: int) -> Generator[int, None, None]:
+        stored, mu = self._stored(), round32(self.mu)
+        shifts = iter((mu, -2 * mu, mu))
+        stored.shift(step, k, next(shifts), saved=False)
         try:
             yield 1
-            self._shift(step, k, next(moves), saved=False)
+            stored.shift(step, k, next(shifts), saved=False)
             yield -1
         finally:
-            for by in moves:
-                self._shift(step, k, by, saved=False)
+            for by in shifts:
+                stored.shift(step, k, by, saved=False)
 
 
 class WeightEMA:
-    """The exponential average of the iterates, in float32 (post-processing of released bits: it costs no privacy).
+    """The exponential moving average of the iterates, in float32. It is post-processing and costs no privacy.
 
-    After n updates it is Σ_i e^(n−i) θ_i / Σ_i e^(n−i), i = 1..n, so the weights before the first update have no part
-    in it: a ← a + (θ − a)/c with c ← e·c + 1.
+    After n updates it is Σ_i e^(n−i) θ_i / Σ_i e^(n−i), i = 1..n, without the weights before the first update:
+    a ← a + (θ − a)/c with c ← e·c + 1.
 
     Args:
-        weights: what is averaged.
+        weights: the trained parameters.
         decay: e in [0, 1); 0 keeps the last iterate.
     """
 
@@ -280,21 +241,21 @@ class WeightEMA:
         self._average: dict[str, Tensor] = {}
 
     def observe(self) -> None:
-        """Take the weights as they are after an update into the average."""
+        """Adds the weights after an update to the average."""
         self._mass = self.decay * self._mass + 1
-        share = round32(1 / self._mass)
+        step_size = round32(1 / self._mass)
         for name, parameter in self.weights.parameters.items():
             value = parameter.detach()
-            if share == 1:  # the first, or no decay: exactly the weights
+            if step_size == 1:  # the first, or no decay: exactly the weights
                 self._average[name] = value.to(torch.float32, copy=True)
                 continue
             average = self._average[name].view(-1)
-            for start in range(0, value.numel(), PIECE):
-                piece = average[start : start + PIECE]
-                piece.add_((value.view(-1)[start : start + PIECE].float() - piece).mul_(share))
+            for start in range(0, value.numel(), CHUNK):
+                chunk = average[start : start + CHUNK]
+                chunk.add_((value.view(-1)[start : start + CHUNK].float() - chunk).mul_(step_size))
 
     def snapshot(self) -> dict[str, Tensor]:
-        """The average on the CPU, rounded once to each weight's type; before any update the weights themselves."""
+        """The average on the CPU, rounded once to each weight's dtype; before any update the weights themselves."""
         if not self._average:
             return self.weights.snapshot()
         parameters = self.weights.parameters
@@ -302,7 +263,7 @@ class WeightEMA:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """The weights are the average within the block (for evaluation), and restored bit for bit after it."""
+        """Within the block the weights are the average, for evaluation; they are restored bit for bit after it."""
         before = self.weights.snapshot()
         self.weights.load(self.snapshot())
         try:

@@ -1,13 +1,12 @@
-"""What a run's moves lose to the rounding of the weights' type, before budget is spent on steps that train nothing.
+"""Refuses runs whose updates would mostly round away in the weights' dtype.
 
->>> RoundingModel(weights).lost_fraction(1e-7, normal=True)     # float16 weights of size 0.02  # doctest: +SKIP
-1.0
+    RoundingModel(weights).lost_fraction(1e-7, normal=True)     # 1.0 for float16 weights of size 0.02
 
 A step moves each weight by η/K · Σ_k y_k z_k. Where y is ±1 that is ±η for one Rademacher direction, and else (about) a
-normal number of size η/√K, for the directions are independent whatever the bits are. A number that is less than half
-of the distance to the weight's neighbour moves nothing; a larger one moves by whole distances. What counts is how much
-of a step survives along its direction, E[z · moved(ηz)] / η: that much, to first order, of what it does to the loss.
-Normal moves survive well below the distance, because the rare large ones move too far by what the others lose.
+normal number of size η/√K, because the directions are independent of the bits. A number that is less than half of the
+distance to the next representable weight changes nothing; a larger one changes the weight by whole distances. The part
+of a step that survives along its direction is E[z · moved(ηz)] / η; to first order that is also the part of its effect
+on the loss. Normal updates survive well below the distance, because rare large ones move too far by what others lose.
 """
 
 import bisect
@@ -21,7 +20,7 @@ from scipy.optimize import brentq
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
 from paczero.mechanism.registry import spec_of
-from paczero.optim.chunked import pieces
+from paczero.optim.chunked import chunks
 from paczero.optim.parameters import PerturbedParameters, round32
 
 _MOST = 0.5  # of a step, or of the steps: a run that loses more trains next to nothing
@@ -39,43 +38,42 @@ _FINE, _COARSEST = 0.5, 9.0
 
 
 class RoundingModel:
-    """How finely the non-zero weights can be moved.
+    """The distances between representable numbers at the non-zero weights.
 
-    Weights of zero are left out: whatever size a step has moves them, and an adapter starts with half of its weights at
-    zero.
+    Zero weights are left out: a step of any size changes them, and half of an adapter's weights start at zero.
 
     Args:
-        weights: read once, in pieces.
+        weights: read once, in chunks.
 
     Attributes:
-        halves: half the distance from a weight to its neighbour away from zero -> share of the weights, in [0, 1].
+        halves: half the distance from a weight to its neighbour away from zero -> fraction of the weights, in [0, 1].
     """
 
     def __init__(self, weights: PerturbedParameters) -> None:
         counts: Counter[float] = Counter()
-        for piece in pieces(weights.parameters, size=2**16):
-            value = piece.out.float()
+        for chunk in chunks(weights.parameters, size=2**16):
+            value = chunk.out.float()
             exponents = torch.frexp(value[value != 0]).exponent + _EXPONENTS
-            type_ = torch.finfo(piece.out.dtype)
+            type_ = torch.finfo(chunk.out.dtype)
             for at, count in enumerate(torch.bincount(exponents, minlength=1).tolist()):
                 if count:  # value = m · 2^exponent with m in [1/2, 1)
                     counts[max(2.0 ** (at - _EXPONENTS - 1), type_.tiny) * type_.eps / 2] += count
         self.halves = {half: count / counts.total() for half, count in sorted(counts.items())}
 
     def lost_fraction(self, size: float, *, normal: bool) -> float:
-        """The share, in [0, 1], of a move that does not survive rounding, by weights.
+        """The fraction, in [0, 1], of an update that does not survive rounding, averaged over the weights.
 
         Args:
-            size: the move's root mean square, 0 or more.
+            size: the update's root mean square, 0 or more.
             normal: whether its elements are normal numbers; ±size otherwise.
         """
         if round32(size) == 0:
             return 1.0
-        survives = _of_normal if normal else _of_signs
-        return sum(share * (1 - survives(half / size)) for half, share in self.halves.items())
+        survives = _surviving_normal if normal else _surviving_sign
+        return sum(fraction * (1 - survives(half / size)) for half, fraction in self.halves.items())
 
 
-def _of_normal(half: float) -> float:
+def _surviving_normal(half: float) -> float:
     """E[z · moved(z)], at most 1, for z ~ N(0, 1) and half a distance of that size.
 
     moved(z) grows by 2·half at each odd multiple of half, and E[|z|; |z| > a] is 2 φ(a).
@@ -86,30 +84,30 @@ def _of_normal(half: float) -> float:
     return min(1.0, 4 * half * total / math.sqrt(2 * math.pi))
 
 
-def _of_signs(half: float) -> float:
-    """The same for z = ±1. A weight that one of the two leaves where it is could only ever drift the other way."""
+def _surviving_sign(half: float) -> float:
+    """The same for z = ±1."""
     return float(half < 1)
 
 
 def check_update_precision(weights: PerturbedParameters, args: PACZeroConfig) -> list[str]:
-    """Refuses a run whose steps would mostly round to nothing (they would cost budget and train nothing).
+    """Refuses a run whose steps would mostly round away: they would cost budget and train nothing.
 
-    What real numbers move is known only when they are released, so that with them it is said and not refused.
+    A mechanism that releases real numbers is warned and not refused, since its step sizes are not known before.
 
     Returns:
-        What should be known of a smaller loss, a sentence each.
+        Warnings about smaller losses, a sentence each.
 
     Raises:
-        PACZeroError: μ, the first step or most of the schedule's steps would lose most of what they are.
+        PACZeroError: half or more of μ, of the first step, or of most steps would round away.
     """
     if args.force:
         return []
-    grain, signs = RoundingModel(weights), weights.law.name == "rademacher"
+    rounding, signs = RoundingModel(weights), weights.law.name == "rademacher"
 
     def step_lost(rate: float) -> float:
-        return grain.lost_fraction(rate / math.sqrt(args.directions), normal=args.directions > 1 or not signs)
+        return rounding.lost_fraction(rate / math.sqrt(args.directions), normal=args.directions > 1 or not signs)
 
-    lost = grain.lost_fraction(args.mu, normal=not signs)
+    lost = rounding.lost_fraction(args.mu, normal=not signs)
     if lost > _MOST:
         raise PACZeroError(
             f"mu: {args.mu:g} rounds away by {lost:.0%} in the type of the trained weights; expected half of it or "
@@ -141,16 +139,16 @@ def check_update_precision(weights: PerturbedParameters, args: PACZeroConfig) ->
 
 
 def _end_of_schedule(args: PACZeroConfig, step_lost: Callable[[float], float]) -> list[str]:
-    """Which of the last steps are too small, in a sentence."""
-    # Rates never rise, so what is lost is the end of the schedule.
+    """A warning about the last steps, where they are too small."""
+    # Rates never rise, so the steps that round away are at the end.
     reached = bisect.bisect_left(range(args.max_steps), True, key=lambda t: step_lost(args.learning_rate_at(t)) > _MOST)
     tail = args.max_steps - reached
     if tail == 0:
         return []
-    said = (
+    message = (
         f"with the schedule {args.lr_scheduler_type!r} the last {tail:,} of {args.max_steps:,} steps are so small that "
         "they round away by half or more in the type of the trained weights"
     )
     if tail > _MOST * args.max_steps:
-        raise PACZeroError(f"learning_rate: {said}; expected most steps to train. {_CURE}")
-    return [f"Precision: {said}; they cost what other steps cost."]
+        raise PACZeroError(f"learning_rate: {message}; expected most steps to train. {_CURE}")
+    return [f"Precision: {message}; they cost what other steps cost."]

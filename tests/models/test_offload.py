@@ -40,7 +40,7 @@ def test_no_device_takes_more_than_it_may(
     keep = {index for index in keep if index < len(layers)}
     named: dict[offload.Place, int] = dict(enumerate(rooms))
     try:
-        places = offload.lay_out(layers, outside, named, waiting=waiting, keep=keep)
+        places = offload.assign_layers(layers, outside, named, offload=waiting, keep=keep)
     except PACZeroError as error:
         assert "engine.max_memory" in str(error) and "\n" not in str(error)
         assert sum(layers) + outside > rooms[0]
@@ -54,10 +54,10 @@ def test_no_device_takes_more_than_it_may(
 
 
 def test_the_last_layers_stay_and_the_first_wait() -> None:
-    assert offload.lay_out([10] * 5, 5, {0: 35}, waiting="cpu") == ["cpu", "cpu", "cpu", 0, 0]
-    assert offload.lay_out([10] * 5, 5, {0: 35}, waiting="cpu", keep={0}) == [0, "cpu", "cpu", "cpu", 0]
-    assert offload.lay_out([10] * 5, 5, {0: 35, 1: 20}, waiting="none") == [0, 0, 0, 1, 1]
-    assert offload.lay_out([10] * 5, 5, {0: 55, 1: 20}, waiting="none") == [0] * 5
+    assert offload.assign_layers([10] * 5, 5, {0: 35}, offload="cpu") == ["cpu", "cpu", "cpu", 0, 0]
+    assert offload.assign_layers([10] * 5, 5, {0: 35}, offload="cpu", keep={0}) == [0, "cpu", "cpu", "cpu", 0]
+    assert offload.assign_layers([10] * 5, 5, {0: 35, 1: 20}, offload="none") == [0, 0, 0, 1, 1]
+    assert offload.assign_layers([10] * 5, 5, {0: 55, 1: 20}, offload="none") == [0] * 5
 
 
 # -- a model whose layers wait ---------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from paczero.optim import chunked as moves
-from paczero.optim import parameters as updates
+from paczero.optim import chunked
+from paczero.optim import parameters as parameters_module
 from paczero.optim.directions import RADEMACHER
 from paczero.optim.parameters import PerturbedParameters
 
@@ -22,9 +22,9 @@ from ..small_weights import LAWS, RESTORES, make, same_bits
 def test_neither_threads_nor_pieces_nor_the_way_matter(restore, law, monkeypatch):
     def run(threads, piece, spread, together):
         torch.set_num_threads(threads)
-        monkeypatch.setattr(moves, "PIECE", piece)
-        monkeypatch.setattr(moves, "_CPU_SPREAD", spread)
-        monkeypatch.setattr(updates, "_TOGETHER", {restore: together})
+        monkeypatch.setattr(chunked, "CHUNK", piece)
+        monkeypatch.setattr(chunked, "_CPU_BUFFER", spread)
+        monkeypatch.setattr(parameters_module, "_FLAT_LIMIT", {restore: together})
         big = {"w": nn.Parameter(torch.linspace(-1, 1, 90_000).view(300, 300).clone())}
         weights = PerturbedParameters(big, law=law, seed=0, mu=1e-2, restore=restore, kernel="off")
         for step in range(2):
@@ -52,8 +52,8 @@ def test_neither_threads_nor_pieces_nor_the_way_matter(restore, law, monkeypatch
 
 def test_small_trained_sets_draw_each_direction_once(monkeypatch):
     calls = []
-    draw = RADEMACHER.draw_laid
-    monkeypatch.setattr(RADEMACHER, "draw_laid", lambda *given, **at: calls.append(at["step"]) or draw(*given, **at))
+    draw = RADEMACHER.draw_flat
+    monkeypatch.setattr(RADEMACHER, "draw_flat", lambda *given, **at: calls.append(at["step"]) or draw(*given, **at))
     weights = make()
     for step in range(2):
         for _ in weights.perturb(step, 0):
@@ -66,11 +66,11 @@ def test_directions_are_kept_up_to_a_limit_only(monkeypatch):
     weights = make()
     padded = RADEMACHER.layout(seed=0, sizes={n: p.numel() for n, p in weights.parameters.items()}).elements
     assert padded == 384 + 128 + 128 + 128  # each parameter begins a block
-    monkeypatch.setattr(updates, "_TOGETHER", {"copy": 2 * padded})
+    monkeypatch.setattr(parameters_module, "_FLAT_LIMIT", {"copy": 2 * padded})
     weights.update(0, 1e-3, [1])
     for k in range(4):
         next(weights.perturb(1, k))
-    assert [k for k, _ in weights._set._kept] == [0, 1]
+    assert [k for k, _ in weights._storage._kept] == [0, 1]
 
 
 def test_parameters_that_got_other_memory_are_still_the_ones_that_move():
@@ -91,7 +91,7 @@ import torch
 from torch import nn
 from paczero.optim.directions import direction_law
 from paczero.optim.precision import RoundingModel
-from paczero.optim.parameters import Weights
+from paczero.optim.parameters import PerturbedParameters
 
 def held(field):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -100,15 +100,15 @@ def held(field):
 law, kernel, elements = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 def moved(weights):
-    for _ in weights.sides(0, 0):
+    for _ in weights.perturb(0, 0):
         pass
     weights.update(0, 1e-3, [1, -1])
     weights.fingerprint()
     RoundingModel(weights)
 
 settings = {"law": direction_law(law), "seed": 0, "mu": 1e-3, "restore": "arithmetic", "kernel": kernel}
-moved(Weights({"small": nn.Parameter(torch.zeros(2**20 + 1))}, **settings))  # whatever is made once
-weights = Weights({"large": nn.Parameter(torch.zeros(elements))}, **settings)
+moved(PerturbedParameters({"small": nn.Parameter(torch.zeros(2**20 + 1))}, **settings))  # whatever is made once
+weights = PerturbedParameters({"large": nn.Parameter(torch.zeros(elements))}, **settings)
 before = held("VmRSS")
 moved(weights)
 print(held("VmHWM") - before)

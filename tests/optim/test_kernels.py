@@ -12,9 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paczero.optim import chunked as moves
-from paczero.optim import kernels
-from paczero.optim.chunked import AxpyUpdate, ParameterChunk, by_torch
+from paczero.optim import chunked, kernels
+from paczero.optim.chunked import AxpyUpdate, ParameterChunk, torch_kernel
 from paczero.optim.directions import GAUSSIAN, RADEMACHER, DirectionLaw
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +32,7 @@ def both(law, weights, start, *, in_place, **given_):
     """The same move by torch and by the kernel."""
     move = AxpyUpdate(law, seed=7, purpose="direction", **given_)
     results = []
-    for work in (by_torch, kernels.select_kernel(law, "auto")):
+    for work in (torch_kernel, kernels.select_kernel(law, "auto")):
         out = weights.clone() if in_place else torch.empty_like(weights)
         work(move, [ParameterChunk("layer.weight", start, out, out if in_place else weights)])
         results.append(bits(out))
@@ -87,18 +86,18 @@ def test_a_million_values_have_the_same_bits_and_nothing_is_fused(law):
 @NEEDS_NUMBA
 @LAWS
 def test_threads_do_not_matter(law, monkeypatch):
-    monkeypatch.setattr(moves, "PIECE", 10_000)
+    monkeypatch.setattr(chunked, "CHUNK", 10_000)
     weights, prints, threads = torch.randn(100_001), set(), torch.get_num_threads()
     move = AxpyUpdate(law, 1, "direction", 0, [0, 1], [1.0, -1.0], -0.25)
     try:
         for count, work in (
-            (1, by_torch),
+            (1, torch_kernel),
             (1, kernels.select_kernel(law, "auto")),
             (4, kernels.select_kernel(law, "auto")),
         ):
             torch.set_num_threads(count)
             given_ = {"w": weights.clone()}
-            moves.apply(move, list(moves.pieces(given_)), work)
+            chunked.apply_update(move, list(chunked.chunks(given_)), work)
             prints.add(given_["w"].numpy().tobytes())
     finally:
         torch.set_num_threads(threads)
@@ -106,17 +105,17 @@ def test_threads_do_not_matter(law, monkeypatch):
 
 
 def test_off_is_plain_torch():
-    assert kernels.select_kernel(RADEMACHER, "off") is by_torch
+    assert kernels.select_kernel(RADEMACHER, "off") is torch_kernel
 
 
-def test_a_law_without_a_kernel_is_done_by_torch():
+def test_a_law_without_a_kernel_is_done_torch_kernel():
     class Other(DirectionLaw):
         name, per_block = "other", 4
 
         pack = staticmethod(GAUSSIAN.pack)
         spread = staticmethod(GAUSSIAN.spread)
 
-    assert kernels.select_kernel(Other(), "auto") is by_torch
+    assert kernels.select_kernel(Other(), "auto") is torch_kernel
 
 
 def run(code, **environment):
@@ -141,7 +140,7 @@ from paczero.optim import kernels
 from paczero.optim.directions import RADEMACHER
 print(kernels.select_kernel(RADEMACHER, "auto").__name__, "numba" in sys.modules, kernels.describe())
 """
-    assert run(code) == f"by_torch False {kernels.ABSENT}"
+    assert run(code) == f"torch_kernel False {kernels.ABSENT}"
 
 
 def test_a_numba_that_does_not_work_is_no_reason_not_to_train(tmp_path):
@@ -152,7 +151,7 @@ from paczero.optim.directions import RADEMACHER
 print(kernels.select_kernel(RADEMACHER, "auto").__name__, kernels.describe())
 """
     told = run(code, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
-    assert told.startswith("by_torch plain torch; numba is installed but does not work here (ImportError: needs")
+    assert told.startswith("torch_kernel plain torch; numba is installed but does not work here (ImportError: needs")
     assert "\n" not in told
 
 

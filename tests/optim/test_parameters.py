@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from paczero.errors import PACZeroError
-from paczero.optim import chunked as moves
-from paczero.optim import parameters as updates
+from paczero.optim import chunked
+from paczero.optim import parameters as parameters_module
 from paczero.optim.directions import RADEMACHER
 from paczero.optim.parameters import PerturbedParameters, WeightEMA, fingerprint_tensors
 
@@ -67,8 +67,8 @@ class Slow:
 @WAYS
 @pytest.mark.parametrize("y", [(1,), (-1,), (1, -1), (0.123456789, -7.5e-3, 31.0)])
 def test_update_is_the_slow_one(dtype, law, y, limits, monkeypatch):
-    monkeypatch.setattr(updates, "_TOGETHER", limits)
-    monkeypatch.setattr(moves, "PIECE", 128)
+    monkeypatch.setattr(parameters_module, "_FLAT_LIMIT", limits)
+    monkeypatch.setattr(chunked, "CHUNK", 128)
     weights = make(dtype, law=law)
     slow = Slow(weights)
     for step in range(3):
@@ -82,8 +82,8 @@ def test_update_is_the_slow_one(dtype, law, y, limits, monkeypatch):
 @RESTORES
 @WAYS
 def test_sides_are_the_slow_ones(dtype, law, restore, limits, monkeypatch):
-    monkeypatch.setattr(updates, "_TOGETHER", limits)
-    monkeypatch.setattr(moves, "PIECE", 256)
+    monkeypatch.setattr(parameters_module, "_FLAT_LIMIT", limits)
+    monkeypatch.setattr(chunked, "CHUNK", 256)
     weights = make(dtype, law=law, restore=restore, mu=1.7e-3)
     slow, mu = Slow(weights), F32(1.7e-3)
     for step, k in ((0, 0), (0, 1), (1, 0)):
@@ -104,7 +104,7 @@ def test_sides_are_the_slow_ones(dtype, law, restore, limits, monkeypatch):
 @pytest.mark.parametrize("how", ["raise", "break"])
 @WAYS
 def test_weights_are_restored_when_the_body_ends_early(dtype, restore, stop_at, how, limits, monkeypatch):
-    monkeypatch.setattr(updates, "_TOGETHER", limits)
+    monkeypatch.setattr(parameters_module, "_FLAT_LIMIT", limits)
     weights, passed = make(dtype, restore=restore), make(dtype, restore=restore)
     before = weights.snapshot()
     with contextlib.suppress(KeyboardInterrupt), contextlib.closing(weights.perturb(5, 0)) as sides:
@@ -121,7 +121,7 @@ def test_weights_are_restored_when_the_body_ends_early(dtype, restore, stop_at, 
 
 @WAYS
 def test_an_interrupted_move_is_undone_by_the_copy(limits, monkeypatch):
-    monkeypatch.setattr(updates, "_TOGETHER", limits)
+    monkeypatch.setattr(parameters_module, "_FLAT_LIMIT", limits)
     weights = make()
     before = weights.snapshot()
     sides = weights.perturb(0, 0)
@@ -131,7 +131,7 @@ def test_an_interrupted_move_is_undone_by_the_copy(limits, monkeypatch):
         weights.parameters["a.weight"].detach().zero_()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(weights, "_shift", interrupted)
+    monkeypatch.setattr(weights._stored(), "shift", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(sides)
     assert same_bits(weights.snapshot(), before)
@@ -140,7 +140,7 @@ def test_an_interrupted_move_is_undone_by_the_copy(limits, monkeypatch):
 @DTYPES
 @WAYS
 def test_a_step_of_rate_zero_changes_no_bit(dtype, limits, monkeypatch):
-    monkeypatch.setattr(updates, "_TOGETHER", limits)
+    monkeypatch.setattr(parameters_module, "_FLAT_LIMIT", limits)
     weights = make(dtype)
     before = weights.snapshot()
     for rate in (0.0, 1e-60):

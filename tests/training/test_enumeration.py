@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from paczero.mechanism.base import Release
 from paczero.mechanism.journal import Journal
@@ -26,7 +26,7 @@ from paczero.mechanism.posterior import Posterior
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import Transcript
 from paczero.optim.derivatives import Objective
-from paczero.optim.directions import Rademacher
+from paczero.optim.directions import RADEMACHER
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
 from paczero.training.loop import Loop, Schedule
 from paczero.training.state import RunState
@@ -48,22 +48,6 @@ from ..enumeration import (
 
 UNITS, WIDTH, MU = 7, 4, 0.05
 Flips = Collection[tuple[int, int]]
-
-
-class Remembered(Rademacher):
-    """The real directions, each made once: thousands of runs ask for the same few."""
-
-    def __init__(self) -> None:
-        self.made: dict[tuple[Any, ...], dict[str, Tensor]] = {}
-
-    def draw_all(self, *, seed: int, step: int, k: int, sizes: Any, **rest: Any) -> dict[str, Tensor]:
-        key = (seed, step, k, tuple(sizes.items()), *rest.items())
-        if key not in self.made:
-            self.made[key] = super().draw_all(seed=seed, step=step, k=k, sizes=sizes, **rest)
-        return self.made[key]
-
-
-LAW = Remembered()
 
 
 class Network:
@@ -106,7 +90,7 @@ class Run:
     def trainer(self, place: Path, secret: Path, flipped: Flips, coins: type[Forced] = Forced) -> Loop:
         """A new process's trainer, as it were: on the journal that is there, or on a new one."""
         parameters = {"weight": nn.Parameter(torch.zeros(WIDTH)), "shift": nn.Parameter(torch.zeros(1))}
-        weights = PerturbedParameters(parameters, law=LAW, seed=self.seed, mu=MU, restore="copy")
+        weights = PerturbedParameters(parameters, law=RADEMACHER, seed=self.seed, mu=MU, restore="copy")
         network = Network(parameters, self.seed)
         path, header = place / "journal.jsonl", {"seed": self.seed}
         journal = Journal.open(path, header) if path.exists() else Journal.create(path, header)
