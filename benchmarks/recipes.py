@@ -38,7 +38,7 @@ from paczero.cli.parser import parser_for_train
 from paczero.cli.preflight import seconds as with_evaluations
 from paczero.cli.training import build_job
 from paczero.config_io import RunSettings, recipes, settings_from
-from paczero.engine.generation import WIDER
+from paczero.engine.generation import BATCH_FACTOR
 from paczero.experiments.sweep import plan, read_sweep
 from paczero.optim.chunked import AxpyUpdate, chunks, torch_kernel
 from paczero.optim.directions import direction_law
@@ -154,7 +154,7 @@ def estimate(settings: RunSettings, gpu: Gpu, lengths: Lengths) -> Estimate:
         positions = records * tokens
         # Causal attention meets half of the positions before, in two products.
         operations = positions * 2 * (model.layered + model.layers * model.width * tokens)
-        batches = math.ceil(positions / (args.batch_tokens * (WIDER if generating else 1)))
+        batches = math.ceil(positions / (args.batch_tokens * (BATCH_FACTOR if generating else 1)))
         spent = max(operations / (gpu.operations * gpu.used), batches * model.layers * gpu.launch)
         read = max(HALF * model.parameters / (gpu.bytes * gpu.moved), model.layers * gpu.launch)
         return spent + (batches * lengths.generated * read if generating else 0)
@@ -170,7 +170,7 @@ def estimate(settings: RunSettings, gpu: Gpu, lengths: Lengths) -> Estimate:
         seconds += moves * model.parameters * bytes_a_move(args.direction_law) / (gpu.bytes * gpu.moved)
     memory = HALF * model.parameters + 8 * trained + args.batch_tokens * 12 * model.width * HALF
     if generates:
-        memory += WIDER * args.batch_tokens * 2 * model.width * model.layers * HALF
+        memory += BATCH_FACTOR * args.batch_tokens * 2 * model.width * model.layers * HALF
     return Estimate(passes * share, seconds / 3600, memory)
 
 

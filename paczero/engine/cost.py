@@ -1,7 +1,6 @@
-"""What a run will take, said before it starts: tokens, time and memory.
+"""Estimates a run before it starts: tokens, time and memory.
 
->>> estimate(model, batches, tree, first_layer=29, elements=15360, args=args).step_seconds  # doctest: +SKIP
-0.41
+estimate(model, batches, tree, first_layer=29, elements=15360, args=args).step_seconds     # 0.41
 """
 
 import time
@@ -24,21 +23,21 @@ from paczero.models.offload import resident_bytes
 
 @dataclass(frozen=True)
 class Cost:
-    """An estimate, from one timed micro-batch of middling length.
+    """An estimate from one timed micro-batch of median length.
 
     Attributes:
-        parameters: of the model.
-        trained: how many of them train.
+        parameters: number of parameters of the model.
+        trained: number of trained parameters.
         trained_layers: decoder layers that each step runs.
         layers: decoder layers of the model.
         tokens: token positions of one pass over the pool, padding included.
-        padding: share of them that is padding, 0 to 1.
-        passes: passes over the pool in all (two a direction and step, and the pilot directions).
-        cache_seconds: to compute what lies below the first trained layer, once.
+        padding: fraction of them that is padding, 0 to 1.
+        passes: passes over the pool (two a direction and step, and the pilot directions).
+        cache_seconds: to compute the layers below the first trained one, once.
         step_seconds: one step.
         seconds: the whole run without dev evaluations.
         memory: bytes of weights, copies and cached states on the device.
-        paths: the fast paths that are taken, and what each of them does here.
+        paths: the fast paths in use -> what each does here.
     """
 
     parameters: int
@@ -55,7 +54,7 @@ class Cost:
     paths: dict[str, str]
 
     def shared(self, processes: int, batches: int) -> "Cost":
-        """The cost of each of several processes that share so many micro-batches."""
+        """The cost of each of several processes that share the micro-batches."""
         if processes == 1:
             return self
         busy = min(processes, batches)
@@ -72,7 +71,7 @@ class Cost:
 def estimate(
     model: nn.Module,
     batches: list[MicroBatch],
-    continuations: Completions,
+    completions: Completions,
     *,
     first_layer: int,
     elements: int,
@@ -83,21 +82,21 @@ def estimate(
 
     Args:
         model: with its adapter attached.
-        batches, continuations: the pool's.
+        batches, completions: the pool's.
         first_layer: the lowest layer that trains.
-        elements: how many parameters train.
+        elements: number of trained parameters.
         args: the run's settings.
-        generator: of the pool, where each pass generates.
+        generator: of the pool, for a task whose passes generate.
     """
     middle = batches[len(batches) // 2]
     probe = replace(middle, records=np.arange(len(middle.records)))
     positions = sum(batch.positions for batch in batches)
-    share = positions / probe.positions
+    batch_count = positions / probe.positions  # in units of the timed micro-batch
     started = time.perf_counter()
     scorer = Scorer(
         model,
         [probe],
-        continuations.of(middle.records),
+        completions.of(middle.records),
         first_layer=first_layer,
         cache=HiddenCache(2**62, None),
         engine=args.engine,
@@ -108,16 +107,16 @@ def estimate(
     once, paths = _seconds_of_a_pass(scorer), scorer.paths()
     if generator is not None:
         seconds, paths["generation"] = _seconds_of_generating(generator)
-        once = seconds / share
+        once = seconds / batch_count
     directions = args.directions
     pool_share = 1.0 if args.units_per_step is None else args.units_per_step / sum(len(b.records) for b in batches)
-    step = 2 * directions * once * share * min(1.0, pool_share) * (args.mechanism.sampling_prob or 1.0)
+    step = 2 * directions * once * batch_count * min(1.0, pool_share) * (args.mechanism.sampling_prob or 1.0)
     measured = args.mechanism.family == "balanced" and spec_of(args.mechanism.name).candidates
     pilots = args.mechanism.pilots if measured else 0
     base = plain(model)
     parameters = sum(p.numel() for p in base.parameters())
     size = 4 if base is not model else DTYPES[args.dtype].itemsize  # an adapter trains in float32
-    # One to restore from, and where a run began or its best step, which is kept in the host's memory.
+    # A copy to restore from; on a CPU also the initial weights or those of the best step, kept in host memory.
     copies = (args.restore == "copy") + (next(base.parameters()).device.type == "cpu")
     layers = len(find_layers(model).layers)
     return Cost(
@@ -128,19 +127,19 @@ def estimate(
         tokens=positions,
         padding=1 - sum(batch.tokens for batch in batches) / positions,
         passes=2 * directions * args.max_steps + 2 * pilots,
-        cache_seconds=built * share,
+        cache_seconds=built * batch_count,
         step_seconds=step,
-        seconds=built * share + step * args.max_steps + 2 * pilots * once * share,
+        seconds=built * batch_count + step * args.max_steps + 2 * pilots * once * batch_count,
         memory=resident_bytes(base)
         + scorer.merged_bytes
         + elements * size * copies
-        + min(round(kept * share), args.cache_bytes),
+        + min(round(kept * batch_count), args.cache_bytes),
         paths=paths,
     )
 
 
 def _seconds_of_a_pass(scorer: Scorer) -> float:
-    """Of the scorer's rows; where many more would go through the last layer together, of as many, per row."""
+    """Seconds of one pass over the scorer's rows, measured with as many rows as a large pool has in a pass."""
     times = scorer.fill_up()
     scorer.scores()  # the first call also allocates
     started = time.perf_counter()
@@ -149,11 +148,14 @@ def _seconds_of_a_pass(scorer: Scorer) -> float:
 
 
 def _seconds_of_generating(generator: Generator) -> tuple[float, str]:
-    """Of all records, from one batch as the untuned model ends it; and what that was, in words."""
+    """Seconds of generating for all records, from one batch of the untuned model; and a description."""
     generator.sample()  # the first call also allocates
     started = time.perf_counter()
     positions, tokens = generator.sample()
     seconds = (time.perf_counter() - started) * generator.positions / positions
     each = tokens / len(generator.batches[len(generator.batches) // 2])
-    most = generator.ending.most
-    return seconds, f"greedy, {each:.1f} tokens a record as the untuned model ends ({most} at most, which takes longer)"
+    limit = generator.ending.max_tokens
+    return (
+        seconds,
+        f"greedy, {each:.1f} tokens a record as the untuned model ends ({limit} at most, which takes longer)",
+    )

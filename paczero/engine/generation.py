@@ -1,12 +1,11 @@
 """Greedy generation for a set of records: the same tokens as `model.generate`, many records at a time.
 
 Records of about the same length go through the model together, padded on the left. Keys and values are kept, so each
-further token costs one position a record; a record that has ended leaves its batch. What all prompts begin with is
+further token costs one position a record; a record that has ended leaves its batch. A prefix that all prompts share is
 computed once a call.
 
->>> generator = Generator(model, [[5, 6], [7]], Ending(50, frozenset({0}), lambda ids: 9 in ids))  # doctest: +SKIP
->>> generator.generate()                                                                          # doctest: +SKIP
-[[3, 9], [4, 4, 9]]
+    generator = Generator(model, [[5, 6], [7]], StopCondition(50, frozenset({0}), lambda ids: 9 in ids))
+    generator.generate()                                                    # [[3, 9], [4, 4, 9]]
 """
 
 import copy
@@ -29,37 +28,37 @@ from paczero.engine.self_check import check_generation
 from paczero.errors import PACZeroError
 from paczero.models.layers import plain
 
-# A decoding step reads all weights for one position a record, so more records go together than in a forward pass: this
-# many times `batch_tokens` positions of prompts.
-WIDER = 8
+# A decoding step reads all weights for one position a record, so a batch holds more records than in a forward pass:
+# this many times `batch_tokens` positions of prompts.
+BATCH_FACTOR = 8
 
-SHORT_PREFIX = 16  # tokens that all prompts begin with, below which sharing them is not worth a copy of their keys
+SHORT_PREFIX = 16  # shared prefixes below so many tokens are not worth a copy of their keys
 
 
 @dataclass(frozen=True)
-class Ending:
+class StopCondition:
     """When a record's generation ends.
 
     Attributes:
-        most: tokens at most.
-        tokens: an end-of-text token, any of these; it is not part of the result.
-        reached: (tokens so far) -> whether the stop text is there; the token that brought it is part of the result.
+        max_tokens: tokens at most.
+        eos_tokens: end-of-text tokens; they are not part of the result.
+        reached: (tokens so far) -> whether they contain the stop text; its last token is part of the result.
     """
 
-    most: int
-    tokens: frozenset[int]
+    max_tokens: int
+    eos_tokens: frozenset[int]
     reached: Callable[[list[int]], bool]
 
 
 @dataclass
 class _Rows:
-    """Rows under way: what goes into the model next, and what it has seen.
+    """Rows of a batch that is being generated.
 
     Attributes:
-        ids: tokens that come next (B, W).
-        mask: which positions, those that were seen before included, are no filling (B, S).
-        positions: of `ids`, counted without filling (B, W).
-        cache: keys and values of what was seen.
+        ids: the next input tokens (B, W).
+        mask: 1 at positions that are no padding, earlier ones included (B, S).
+        positions: of `ids`, without padding (B, W).
+        cache: keys and values of the earlier positions.
     """
 
     ids: Tensor
@@ -68,7 +67,7 @@ class _Rows:
     cache: DynamicCache
 
     def follow(self, tokens: Tensor, kept: list[int]) -> None:
-        """The next token of the rows that are kept (b,)."""
+        """Continues the kept rows with their next tokens (b,)."""
         if len(kept) < len(self.ids):
             rows = torch.tensor(kept, device=self.ids.device)
             self.cache.batch_select_indices(rows)
@@ -79,28 +78,28 @@ class _Rows:
 
 
 class Generator:
-    """One set of records under one model; each call generates with the weights as they stand.
+    """Generates for one set of records under one model; each call uses the current weights.
 
-    Its `scores` judge what was generated, so that an objective takes it in the place of a `Scorer`.
+    Its `scores` are those of the generated text, so an objective can use it instead of a `Scorer`.
 
     Args:
         model: a transformers causal decoder, plain or wrapped by PEFT, in evaluation mode.
         prompts: R token sequences.
         ending: when a record ends.
-        judge: (record, generated tokens) -> its score; without one `scores` is refused.
-        batch_tokens: positions of a forward pass; `WIDER` times as many prompt positions go together.
-        ranks: the processes that share the work; every one of them gets all results.
-        engine: which fast paths may be used.
-        progress: called with (records generated for, records in all) after every batch of this process.
+        metric: (record, generated tokens) -> score; `scores` needs it.
+        batch_tokens: positions of a forward pass; a batch holds `BATCH_FACTOR` times as many prompt positions.
+        group: the processes that share the work; each gets all results.
+        engine: the fast paths that may be used.
+        progress: called with (records done, total) after every batch of this process.
     """
 
     def __init__(
         self,
         model: nn.Module,
         prompts: Sequence[Sequence[int]],
-        ending: Ending,
+        ending: StopCondition,
         *,
-        judge: Callable[[int, list[int]], float] | None = None,
+        metric: Callable[[int, list[int]], float] | None = None,
         batch_tokens: int = 512,
         group: ProcessGroup = SINGLE_PROCESS,
         engine: EngineConfig | None = None,
@@ -108,54 +107,54 @@ class Generator:
     ):
         self.model = plain(model)
         self.engine = engine or EngineConfig()
-        self.prompts, self.ending, self.judge, self.group = [list(prompt) for prompt in prompts], ending, judge, group
+        self.prompts, self.ending, self.metric, self.group = [list(prompt) for prompt in prompts], ending, metric, group
         self.progress = progress
         self.records = len(prompts)
         self.device = next(self.model.parameters()).device
         shared = common_prefix(self.prompts) if self.engine.prefix else 0
         self.prefix = shared if shared >= SHORT_PREFIX else 0
-        self.batches = _batches([len(prompt) - self.prefix for prompt in self.prompts], WIDER * batch_tokens)
+        self.batches = _batches([len(prompt) - self.prefix for prompt in self.prompts], BATCH_FACTOR * batch_tokens)
         costs = [len(batch) * max(len(self.prompts[record]) for record in batch) for batch in self.batches]
-        self._mine = [self.batches[index] for index in group.shard(costs)]
+        self._shard = [self.batches[index] for index in group.shard(costs)]
         positions = sum(map(len, self.prompts))
         self._mergeable = find_mergeable(self.model, positions=positions) if self.engine.merge else []
         self._takes = set(signature(type(self.model).forward).parameters)
-        # Newer transformers call it by another name, and warn of the old one.
+        # Newer transformers renamed it, and warn about the old name.
         self._cache = "cache" if "cache" in self._takes else "past_key_values"
 
-    # -- what callers ask for ------------------------------------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------------------------------------
 
     def generate(self, wanted: np.ndarray | None = None) -> list[list[int]]:
-        """Greedy tokens of every record, without the end-of-text token; of those that are not `wanted` (R,) none."""
-        out = np.full((self.records, self.ending.most), -1, dtype=np.int64)
+        """Greedy tokens of every record, without the end-of-text token; none for records that are not `wanted` (R,)."""
+        out = np.full((self.records, self.ending.max_tokens), -1, dtype=np.int64)
         for record, tokens in self._generated(wanted).items():
             out[record, : len(tokens)] = tokens
         whole = self.group.sum(out + 1) - 1
         return [[int(token) for token in row if token >= 0] for row in whole]
 
     def scores(self, wanted: np.ndarray | None = None) -> np.ndarray:
-        """What the judge says of each record's generated tokens, float64 (R, 1); of those not `wanted` 0."""
-        if self.judge is None:
-            raise PACZeroError("generation: no judge was given; expected one that scores what is generated")
+        """The metric of each record's generated tokens, float64 (R, 1); 0 for records that are not `wanted` (R,)."""
+        if self.metric is None:
+            raise PACZeroError("generation: no metric was given; expected one that scores what is generated")
         out = np.zeros((self.records, 1))
         for record, tokens in self._generated(wanted).items():
-            out[record] = self.judge(record, tokens)
+            out[record] = self.metric(record, tokens)
         return self.group.sum(out)
 
     @torch.inference_mode()
     def features(self) -> np.ndarray:
-        """Output of the last layer at the end of each prompt, after the final norm: float32 (R, D)."""
+        """Output of the final norm at the last token of each prompt: float32 (R, D)."""
         out = np.zeros((self.records, self.model.config.get_text_config().hidden_size), dtype=np.float32)
         with merging(self._mergeable):
             shared = self._shared()
-            for batch in self._mine:
+            for batch in self._shard:
                 rows = self._rows(batch, shared)
                 hidden = self.model.base_model(**self._inputs(rows)).last_hidden_state[:, -1]
                 out[batch] = hidden.float().cpu().numpy()
         return self.group.sum(out)
 
     def partition(self) -> str:
-        """A hash of the batches, on whose bounds the last bits of logits depend."""
+        """SHA-256 (hex) of the batches; the last bits of logits depend on them."""
         digest = hashlib.sha256()
         for batch in self.batches:
             for record in batch:
@@ -170,7 +169,7 @@ class Generator:
 
     @property
     def merged_bytes(self) -> int:
-        """What the sums of matrices and adapters take, in bytes."""
+        """Bytes of the matrices that adapters are merged into."""
         return sum(layer.linear.weight.nbytes for layer in self._mergeable)
 
     def check(self) -> None:
@@ -182,7 +181,7 @@ class Generator:
                 check_generation(self.model, self.prompts[record], generated[record])
 
     def sample(self) -> tuple[int, int]:
-        """Generates for one batch of middling length, here alone: how many prompt positions and tokens that were."""
+        """Generates for one batch of median length, on this rank only; returns its prompt positions and new tokens."""
         batch = self.batches[len(self.batches) // 2]
         with torch.inference_mode(), merging(self._mergeable):
             found = self._run(batch, self._shared())
@@ -193,11 +192,11 @@ class Generator:
 
     @torch.inference_mode()
     def _generated(self, wanted: np.ndarray | None) -> dict[int, list[int]]:
-        """The tokens of those records of this rank that are wanted."""
+        """The tokens of the wanted records of this rank."""
         found: dict[int, list[int]] = {}
         with merging(self._mergeable):
             shared = self._shared()
-            parts = [batch if wanted is None else batch[wanted[batch]] for batch in self._mine]
+            parts = [batch if wanted is None else batch[wanted[batch]] for batch in self._shard]
             for chosen in filter(len, parts):
                 found |= self._run(chosen, shared)
                 if self.progress is not None:
@@ -206,24 +205,24 @@ class Generator:
 
     def _run(self, batch: np.ndarray, shared: DynamicCache | None) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {int(record): [] for record in batch}
-        rows, going = self._rows(batch, shared), list(found)
-        for _ in range(self.ending.most):
+        rows, active = self._rows(batch, shared), list(found)
+        for _ in range(self.ending.max_tokens):
             best = self._logits(rows).argmax(dim=-1)
             kept = []
-            for place, (record, token) in enumerate(zip(going, best.tolist(), strict=True)):
-                if token in self.ending.tokens:
+            for row, (record, token) in enumerate(zip(active, best.tolist(), strict=True)):
+                if token in self.ending.eos_tokens:
                     continue
                 found[record].append(token)
-                if len(found[record]) < self.ending.most and not self.ending.reached(found[record]):
-                    kept.append(place)
+                if len(found[record]) < self.ending.max_tokens and not self.ending.reached(found[record]):
+                    kept.append(row)
             if not kept:
                 break
-            going = [going[place] for place in kept]
+            active = [active[row] for row in kept]
             rows.follow(best[torch.tensor(kept, device=best.device)], kept)
         return found
 
     def _shared(self) -> DynamicCache | None:
-        """Keys and values of what all prompts begin with, with the weights as they stand."""
+        """Keys and values of the shared prefix, with the current weights."""
         if not self.prefix:
             return None
         cache = DynamicCache(config=self.model.config)
@@ -232,7 +231,7 @@ class Generator:
         return cache
 
     def _rows(self, batch: np.ndarray, shared: DynamicCache | None) -> _Rows:
-        """The prompts of a batch behind what they share, padded on the left."""
+        """The prompts of a batch behind the shared prefix, padded on the left."""
         own = [self.prompts[record][self.prefix :] for record in batch]
         width = max(map(len, own))
         ids, real = np.zeros((len(own), width), dtype=np.int64), np.zeros((len(own), width), dtype=np.int64)
@@ -256,13 +255,13 @@ class Generator:
         return inputs
 
     def _logits(self, rows: _Rows) -> Tensor:
-        """Of the next token (B, V), in float32 as `model.generate` compares them."""
+        """Logits of the next token (B, V), in float32 as in `model.generate`."""
         only = {"logits_to_keep": 1} if "logits_to_keep" in self._takes else {}
         return self.model(**self._inputs(rows), **only).logits[:, -1].float()
 
 
 def _batches(lengths: Sequence[int], limit: int) -> list[np.ndarray]:
-    """Records in ascending order of length, as many together as fit into `limit` positions with their padding."""
+    """Batches of records in ascending order of length, each of at most `limit` positions with padding."""
     order = np.argsort(np.array(lengths), kind="stable")
     batches: list[list[int]] = []
     for record in order.tolist():

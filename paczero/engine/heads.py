@@ -1,7 +1,7 @@
-"""From the model's output to a score for each continuation: its mean token log-probability.
+"""Scores of completions from the model's output: the mean token log-probability of each.
 
-What is computed is what is read: where label words have one token, the rows of those words alone; where they have more,
-or a record has an answer of its own, the whole vocabulary, since its normaliser no longer cancels.
+For label words of one token only the logits of these words are computed. Longer words, and answers that differ between
+records, need the whole vocabulary, because its normaliser does not cancel.
 """
 
 from typing import Protocol
@@ -14,27 +14,27 @@ from transformers import PreTrainedModel
 from paczero.data.batching import MicroBatch
 from paczero.data.completions import CandidateTree, Completions, PerRecordCompletions
 
-CHUNK = 2**24  # logits that are held at a time where a record's own tokens are read, 64 MiB
+CHUNK = 2**24  # logits that are held at a time for answers: 64 MiB
 
 
 class Head(Protocol):
-    """Scores what follows each record of a micro-batch."""
+    """Scores the completions of the records of a micro-batch."""
 
     def scores(self, hidden: Tensor, batch: MicroBatch) -> Tensor:
         """Output of the last layer at all read positions of the rows (n, D) -> (B, C)."""
 
 
-def head_of(model: PreTrainedModel, continuations: Completions) -> Head:
-    """The head that reads these continuations."""
-    if isinstance(continuations, CandidateTree):
-        return CandidateHead(model, continuations)
-    if isinstance(continuations, PerRecordCompletions):
-        return AnswerHead(model, continuations)
-    raise TypeError(f"continuations: a {type(continuations).__name__} was given; expected one of records.continuations")
+def head_of(model: PreTrainedModel, completions: Completions) -> Head:
+    """The head for these completions."""
+    if isinstance(completions, CandidateTree):
+        return CandidateHead(model, completions)
+    if isinstance(completions, PerRecordCompletions):
+        return AnswerHead(model, completions)
+    raise TypeError(f"completions: a {type(completions).__name__} was given; expected one of data.completions")
 
 
 class CandidateHead:
-    """For the candidates that all records share: scores up to a constant per record.
+    """Candidates that all records share: scores up to a constant per record.
 
     Args:
         model: a transformers causal decoder.
@@ -48,17 +48,15 @@ class CandidateHead:
 
     def scores(self, hidden: Tensor, batch: MicroBatch) -> Tensor:
         hidden = hidden.view(len(batch.records), -1, hidden.shape[-1])  # (B, P, D)
-        if len(self.tree) == 0:  # one token each: what all candidates share cancels in their softmax
+        if len(self.tree) == 0:  # one token each: the normaliser cancels in their softmax
             return self.logits(hidden[:, 0], self._first_tokens)
         logs = self.logits(hidden).log_softmax(dim=-1)  # (B, P, V)
-        columns = [
-            torch.stack([logs[:, place, token] for place, token in path]).mean(dim=0) for path in self.tree.terms
-        ]
+        columns = [torch.stack([logs[:, node, token] for node, token in path]).mean(dim=0) for path in self.tree.terms]
         return torch.stack(columns, dim=1)
 
 
 class AnswerHead:
-    """For an answer of each record's own: its mean token log-probability, one column.
+    """An answer for each record: its mean token log-probability, one column.
 
     Args:
         model: a transformers causal decoder.
@@ -75,7 +73,7 @@ class AnswerHead:
         rows = max(1, CHUNK // self.logits.vocabulary)
         logs = torch.cat([self._logs(hidden[a : a + rows], tokens[a : a + rows]) for a in range(0, len(tokens), rows)])
         starts = batch.starts
-        sums = np.add.reduceat(logs.double().cpu().numpy(), starts[:-1])  # in order, on any device
+        sums = np.add.reduceat(logs.double().cpu().numpy(), starts[:-1])  # in the same order on any device
         return torch.from_numpy(sums / np.diff(starts))[:, None]
 
     def _logs(self, hidden: Tensor, tokens: Tensor) -> Tensor:
@@ -88,7 +86,7 @@ class Logits:
     """The output head of a model.
 
     Attributes:
-        vocabulary: V, how many logits a position has.
+        vocabulary: V, the number of logits at a position.
     """
 
     def __init__(self, model: PreTrainedModel):
@@ -97,9 +95,9 @@ class Logits:
         self.vocabulary = int(model.config.get_text_config().vocab_size)
 
     def __call__(self, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Logits of these tokens, all where left out, in float32 whatever the model's type.
+        """Logits of some tokens (all by default), in float32 for any dtype of the model.
 
-        A half-precision logit of 20 comes in steps of 0.01 or 0.1, in which no derivative can be seen.
+        A half-precision logit of 20 is rounded to steps of 0.01 or 0.1, which would hide the derivatives.
         """
         module = self.module
         if type(module) is not nn.Linear or module.weight.device.type == "meta":
@@ -111,7 +109,7 @@ class Logits:
         return self._scaled(nn.functional.linear(hidden.float(), weight.float(), bias))
 
     def _scaled(self, logits: Tensor) -> Tensor:
-        """What some families do between head and softmax."""
+        """Scaling and capping of logits, in families that have it."""
         config = self.config
         logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1)
         cap = getattr(config, "final_logit_softcapping", None)

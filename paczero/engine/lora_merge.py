@@ -1,14 +1,14 @@
-"""An adapter added to the weights beside it, so that a pass runs one product instead of three and two additions.
+"""Adapters merged into the weights beside them for a pass: one product instead of three and two additions.
 
     x Wᵀ + s · (x Aᵀ) Bᵀ  =  x (W + s · B A)ᵀ
 
-W itself is never touched: the sum lies in a buffer, and a plain linear layer that holds the buffer stands in for the
-adapted one for the length of a pass. In float32 the two sides of the equation differ by rounding only; in half
-precision W would swallow the adapter, so there nothing is merged.
+W is not changed: the sum lies in a buffer, and a plain linear layer with this buffer replaces the adapted layer during
+a pass. In float32 the two sides of the equation differ by rounding only. In half precision the adapter would round
+away, so nothing is merged.
 
->>> merged = find_mergeable(model, positions=1700)      # doctest: +SKIP
->>> with merging(merged):                               # doctest: +SKIP
-...     model(input_ids)
+    merged = find_mergeable(model, positions=1700)
+    with merging(merged):
+        model(input_ids)
 """
 
 import contextlib
@@ -24,20 +24,20 @@ from paczero.engine.frozen_modules import ModuleSlot, replaced
 
 @dataclass
 class Mergeable:
-    """An adapted linear layer and what stands in for it.
+    """An adapted linear layer and its replacement.
 
     Attributes:
-        site: where it hangs.
-        linear: a linear layer that shares the bias and has a weight of its own.
+        slot: the place of the adapted layer.
+        linear: a linear layer with the same bias and a weight of its own.
     """
 
-    site: ModuleSlot
+    slot: ModuleSlot
     linear: nn.Linear
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Computes W + s · B A from the adapter as it stands."""
-        adapted: Any = self.site.module
+        """Computes W + s · B A from the current adapter."""
+        adapted: Any = self.slot.module
         [name] = adapted.active_adapters
         up, down = adapted.lora_B[name].weight, adapted.lora_A[name].weight
         torch.addmm(
@@ -53,7 +53,7 @@ def find_mergeable(
     Args:
         model: a transformers model whose linear layers PEFT may have wrapped.
         positions: token positions of a pass over all records; building W + s · B A must cost less than running them.
-        skip: asked of each base layer; True leaves its adapter beside it.
+        skip: (base layer) -> whether to leave its adapter unmerged.
     """
     found = []
     for parent in model.modules():
@@ -71,7 +71,7 @@ def find_mergeable(
 
 
 def _simple(adapted: Any) -> bool:
-    """Whether the layer is plain LoRA of a plain float32 linear layer that is here."""
+    """Whether this is plain LoRA of a plain float32 linear layer that is not offloaded."""
     base = adapted.base_layer
     active = list(getattr(adapted, "active_adapters", ()))
     if type(base) is not nn.Linear or len(active) != 1 or active[0] not in getattr(adapted, "lora_A", {}):
@@ -92,8 +92,8 @@ def _simple(adapted: Any) -> bool:
 
 @contextlib.contextmanager
 def merging(layers: list[Mergeable]) -> Iterator[None]:
-    """Puts merged layers in the adapted ones' places, with the adapters as they stand on entering."""
+    """Replaces adapted layers by merged ones, with the adapters' values on entry."""
     for layer in layers:
         layer.refresh()
-    with replaced([layer.site for layer in layers], [layer.linear for layer in layers]):
+    with replaced([layer.slot for layer in layers], [layer.linear for layer in layers]):
         yield

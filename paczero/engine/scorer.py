@@ -40,16 +40,16 @@ from paczero.engine.hidden_cache import HiddenCache
 from paczero.engine.last_layer import CachedAttention, find_narrowing, gather, narrowed
 from paczero.engine.lora_merge import find_mergeable, merging
 from paczero.engine.packing import (
-    KEPT_ROWS,
-    Layout,
-    flat,
-    grouped,
-    joined,
+    LAST_LAYER_ROWS,
+    PackedLayout,
+    group_batches,
     layout_of,
+    merge_batches,
     packed,
     packed_inputs,
     packed_reads,
-    part_of,
+    select_rows,
+    unpadded,
 )
 from paczero.engine.self_check import check_scores
 from paczero.models.layers import find_layers, plain
@@ -70,7 +70,7 @@ class ModelInputs:
     batch: MicroBatch
     inputs: dict[str, torch.Tensor | None]
     reads: torch.Tensor
-    layout: Layout | None
+    layout: PackedLayout | None
 
 
 class Scorer:
@@ -115,10 +115,10 @@ class Scorer:
         # Where nothing in attention trains, its output is cached, at the read positions only.
         only_last = self.cache is not None and self.first_layer == len(self.found.layers) - 1
         self._attention_cached = only_last and narrowing is not None and narrowing.attention_frozen
-        groups = grouped(batches) if self._attention_cached else [[batch] for batch in batches]
+        groups = group_batches(batches) if self._attention_cached else [[batch] for batch in batches]
         shard = group.shard([sum(batch.positions for batch in members) for members in groups])
         self._members = [groups[index] for index in shard]
-        self._passes = [joined(members) if self._attention_cached else members[0] for members in self._members]
+        self._passes = [merge_batches(members) if self._attention_cached else members[0] for members in self._members]
         self._constant: list[ModuleSlot] = []
         self._attention = (
             CachedAttention(narrowing.projection) if narrowing is not None and self._attention_cached else None
@@ -189,9 +189,9 @@ class Scorer:
         Returns:
             How many times the rows are repeated; 1 where a pass holds one micro-batch.
         """
-        times = KEPT_ROWS // int(self.batches[0].starts[-1]) if self._attention_cached else 1
+        times = LAST_LAYER_ROWS // int(self.batches[0].starts[-1]) if self._attention_cached else 1
         if times > 1 and self.cache is not None:
-            self._passes = [joined(self.batches * times)]
+            self._passes = [merge_batches(self.batches * times)]
             along = int(self._passes[0].packed)
             self.cache.states = [[torch.cat([state] * times, dim=along) for state in self.cache.states[0]]]
         return max(times, 1)
@@ -249,7 +249,7 @@ class Scorer:
                 chosen = batch
                 if rows is not None and len(rows) < len(batch.records):
                     chosen = batch.take(rows)
-                    states = [part_of(state, batch, rows) for state in states]
+                    states = [select_rows(state, batch, rows) for state in states]
                 for replacement, state in zip(replacements, states, strict=True):
                     replacement.output = state.to(self.device)  # states beyond the limit lie in host memory
                 yield chosen, self._run(self._prepared(chosen))
@@ -257,11 +257,11 @@ class Scorer:
     def _run(self, prepared: ModelInputs) -> torch.Tensor:
         with packed(self.model, prepared.layout):
             if self._narrowing is None:
-                return flat(gather(self._decode(prepared.inputs), prepared.reads), prepared.batch)
+                return unpadded(gather(self._decode(prepared.inputs), prepared.reads), prepared.batch)
             if self._attention_cached:
-                return flat(self._decode(prepared.inputs), prepared.batch)
+                return unpadded(self._decode(prepared.inputs), prepared.batch)
             with narrowed(self.found.layers[-1], self._narrowing, prepared.reads):
-                return flat(self._decode(prepared.inputs), prepared.batch)
+                return unpadded(self._decode(prepared.inputs), prepared.batch)
 
     def _decode(self, inputs: dict[str, torch.Tensor | None]) -> torch.Tensor:
         return self.model.base_model(**inputs, use_cache=False).last_hidden_state
@@ -306,7 +306,7 @@ class Scorer:
                 prepared = self._prepared(batch)
                 with self._recording(first, prepared) as states:
                     self._run_below(prepared)
-                parts.append([flat(state, batch) for state in states] if self._attention_cached else states)
+                parts.append([unpadded(state, batch) for state in states] if self._attention_cached else states)
                 done += 1
                 if progress is not None:
                     progress(done, total)

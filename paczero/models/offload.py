@@ -9,7 +9,6 @@ place and not copied.
     is_offloaded(model.model.layers[0].self_attn.q_proj)                            # True
 """
 
-import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -272,15 +271,8 @@ def _map(module: nn.Module, name: str) -> None:
 
 def _in_file(value: Tensor) -> Tensor:
     """A copy in a memory-mapped file without a name, which is removed when the process ends."""
-    descriptor, path = tempfile.mkstemp(prefix="paczero-")
-    try:
-        size = value.numel() * value.element_size()
-        if hasattr(os, "posix_fallocate"):  # a full disk raises here; later it would kill the process
-            os.posix_fallocate(descriptor, 0, size)
-        else:
-            os.ftruncate(descriptor, size)
-        copy = torch.from_file(path, shared=True, size=value.numel(), dtype=value.dtype)
-    finally:
-        os.close(descriptor)
-        Path(path).unlink()
-    return copy.view(value.shape).copy_(value)
+    with tempfile.NamedTemporaryFile(prefix="paczero-") as file:
+        file.write(value.contiguous().view(-1).view(torch.uint8).numpy().data)
+        file.flush()
+        copy = torch.from_file(file.name, shared=True, size=value.numel(), dtype=value.dtype)
+    return copy.view(value.shape)

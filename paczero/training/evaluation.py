@@ -19,7 +19,7 @@ from paczero.data.metrics import f1, median_threshold
 from paczero.data.tasks.base import Predictions
 from paczero.data.tasks.question_answering import generated, has_stopped
 from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
-from paczero.engine.generation import Ending, Generator
+from paczero.engine.generation import Generator, StopCondition
 from paczero.engine.scorer import Scorer
 from paczero.models.layers import plain
 from paczero.training.factory import make_scorer
@@ -122,8 +122,10 @@ def make_generator(
     return Generator(
         model,
         records.encoded.prompts,
-        Ending(task.max_new_tokens, end_tokens(model, tokenizer), partial(has_stopped, tokenizer, stop=task.stop)),
-        judge=judge,
+        StopCondition(
+            task.max_new_tokens, end_tokens(model, tokenizer), partial(has_stopped, tokenizer, stop=task.stop)
+        ),
+        metric=judge,
         batch_tokens=args.batch_tokens,
         group=group,
         engine=args.engine,

@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
-from paczero.engine.generation import Ending, Generator
+from paczero.engine.generation import Generator, StopCondition
 
 PROMPTS = [
     np.random.default_rng(length).integers(2, 40, size=length).tolist() for length in (9, 1, 4, 17, 4, 12, 2, 30, 7, 5)
 ]
 COMMON = list(range(2, 22))
-ENDING = Ending(12, frozenset({7, 9}), lambda ids: 5 in ids or 11 in ids)
+ENDING = StopCondition(12, frozenset({7, 9}), lambda ids: 5 in ids or 11 in ids)
 
 
 class Stopped(StoppingCriteria):
@@ -29,14 +29,14 @@ def by_itself(model: PreTrainedModel, prompt: list[int]) -> list[int]:
     out = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
-        max_new_tokens=ENDING.most,
+        max_new_tokens=ENDING.max_tokens,
         do_sample=False,
-        eos_token_id=sorted(ENDING.tokens),
+        eos_token_id=sorted(ENDING.eos_tokens),
         pad_token_id=0,
         stopping_criteria=StoppingCriteriaList([Stopped(len(prompt))]),
     )
     tokens = out[0, len(prompt) :].tolist()
-    return tokens[:-1] if tokens and tokens[-1] in ENDING.tokens else tokens
+    return tokens[:-1] if tokens and tokens[-1] in ENDING.eos_tokens else tokens
 
 
 @pytest.mark.parametrize("common", [[], COMMON], ids=["nothing shared", "a prefix shared"])
@@ -49,7 +49,7 @@ def test_the_tokens_of_generate(decoder: Callable[..., PreTrainedModel], family:
         model,
         prompts,
         ENDING,
-        judge=lambda record, ids: float(len(ids)),
+        metric=lambda record, ids: float(len(ids)),
         batch_tokens=8,
         progress=lambda done, of: heard.append((done, of)),
     )
