@@ -195,17 +195,6 @@ def check_place(run: RunDirectory) -> None:
         raise PACZeroError(f"output_dir: {str(run.root)!r} cannot be made: {str(above)!r} takes no new directory")
 
 
-def served_threshold(release: Path) -> float:
-    """Where the served binary decision lies, as a difference of scores; a release folder by itself says it.
-
-    Raises:
-        IntegrityError: its statement is missing, unreadable or was changed.
-    """
-    from paczero.release import statement
-
-    return float(statement.read(release / statement.NAME)["threshold"])
-
-
 def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> float:
     """Trains and returns the seconds; a run that was killed after its release only gets its weights back."""
     if not resume or not trainer.group.broadcast_from_main(lambda: run.finished):

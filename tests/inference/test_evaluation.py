@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from paczero.cli.training import served_threshold
-from paczero.inference import evaluate
+from paczero.inference import evaluate, find_target
 
 
 def summary_of(run):
@@ -49,7 +48,7 @@ def test_the_base_model_scores_as_before(metrics, finished_once, tiny_dev_csv):
 
 def test_the_threshold_is_the_released_one(metrics, refused, finished, finished_once):
     stated = json.loads((finished / "release" / "privacy.json").read_text())["threshold"]
-    assert stated != 0 and served_threshold(finished_once / "release") == stated
+    assert stated != 0 and find_target(finished_once / "release").threshold == stated
     assert f"more than {stated}" in (finished / "release" / "README.md").read_text()
     (finished / "private" / "diagnostics.jsonl").unlink()  # a release folder lacks it
     assert metrics(finished)["threshold"] == stated

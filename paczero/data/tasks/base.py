@@ -7,7 +7,7 @@
 The trainer knows none of them; `paczero.data.tasks.registry.task_of` gives the one that the settings name.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,15 +59,6 @@ class Encoded:
     def single_token(self) -> bool:
         """Whether every candidate is one token, so that the rows of a few tokens decide."""
         return self.answers is None and all(len(candidate) == 1 for candidate in self.candidates)
-
-    def part(self, records: slice) -> "Encoded":
-        """Some of the records."""
-        return replace(
-            self,
-            prompts=self.prompts[records],
-            targets=self.targets[records],
-            answers=None if self.answers is None else self.answers[records],
-        )
 
     @cached_property
     def continuations(self) -> Completions:
