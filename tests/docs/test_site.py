@@ -94,10 +94,12 @@ def test_links_within_lead_somewhere(site: Path, pages: dict[str, Links]) -> Non
 def test_the_public_names_are_on_the_api_pages(site: Path) -> None:
     import paczero
     import paczero.audit
+    import paczero.data
+    import paczero.inference
     import paczero.mechanism
 
     text = "".join(path.read_text(encoding="utf-8") for path in (site / "api").glob("*.html"))
     assert "<blockquote" not in text, "an example that is not shown as code"
     headed = set(re.findall(r'id="paczero\.[\w.]*?(\w+)"', text))
-    for module in (paczero, paczero.mechanism, paczero.audit):
+    for module in (paczero, paczero.mechanism, paczero.audit, paczero.data, paczero.inference):
         assert not set(module.__all__) - headed, module.__name__
