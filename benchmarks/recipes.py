@@ -32,12 +32,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
 
-from paczero.cli.commands.sweep import parser as parser_for_sweep
 from paczero.cli.console import Live
 from paczero.cli.parser import parser_for_train
 from paczero.cli.preflight import seconds as with_evaluations
 from paczero.cli.training import build_job
-from paczero.config_io import RunSettings, recipes, settings_from
+from paczero.config_io import RunSettings, build_settings, recipes
 from paczero.engine.generation import BATCH_FACTOR
 from paczero.experiments.sweep import plan, read_sweep
 from paczero.optim.chunked import AxpyUpdate, chunks, torch_kernel
@@ -197,7 +196,7 @@ def recipe_table(gpu: Gpu, lengths: Lengths) -> str:
     for name, path in recipes().items():
         if not name.startswith("paper/"):
             continue
-        settings = settings_from(parser_for_train().parse_args(["--config", name]))
+        settings = build_settings(parser_for_train().parse_args(["--config", name]).settings)
         args, found, (figure, mezo) = settings.args, estimate(settings, gpu, lengths), said(path)
         clip = "none" if args.mechanism.clip is None else f"{args.mechanism.clip:g}"
         cells = [
@@ -223,7 +222,7 @@ def sweep_table(gpu: Gpu, lengths: Lengths) -> str:
     for name, path in recipes(sweeps=True).items():
         if not name.startswith("paper/"):
             continue
-        planned = plan(read_sweep(parser_for_sweep().parse_args([name])))
+        planned = plan(read_sweep(name, {}))
         hours = sum(estimate(item.settings, gpu, lengths).hours for item in planned)
         what = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").partition(". ")[0].rstrip(".")
         lines.append(f"| [{path.stem}]({name}.yaml) | {what} | {len(planned)} | {_hours(hours)} |")
@@ -241,7 +240,7 @@ def twin_table(files: dict[str, Path]) -> str:
         if not name.startswith("small/") or task not in files:
             continue
         data = ["--data.train", str(files[task]), "--data.test", "null", "--data.test_records", "null"]
-        settings = settings_from(parser_for_train().parse_args(["--config", name, *data]))
+        settings = build_settings(parser_for_train().parse_args(["--config", name, *data]).settings)
         args = replace(settings.args, output_dir="runs/not-begun")
         with Live() as live:
             trainer = build_job(replace(settings, args=args), live=live).trainer

@@ -1,4 +1,4 @@
-"""Every setting of a run, as frozen dataclasses that refuse what cannot work.
+"""Every setting of a run, as frozen dataclasses that refuse values that cannot work.
 
 The fields are the keys of a recipe and, with dots, the flags of `paczero train`:
 
@@ -8,10 +8,13 @@ The fields are the keys of a recipe and, with dots, the flags of `paczero train`
 Paper: arXiv 2605.06505. The defaults are those of its SST-2 recipes where it states one.
 """
 
+import functools
+import importlib.util
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from paczero.errors import PACZeroError
 from paczero.mechanism.registry import spec_of
@@ -22,6 +25,121 @@ FREE_SETTINGS = frozenset({"output_dir", "report_to", "cache_bytes", "cache_dir"
 # Those of them that a run which goes on takes anew.
 RESUMABLE_SETTINGS = FREE_SETTINGS - {"output_dir", "force"}
 MAXIMUM_SUBSETS = 2**16  # more would need gigabytes, and agree on next to nothing
+TRACKERS = ("tensorboard", "trackio", "wandb")
+
+
+class Renamed(str):
+    """The name that a setting has now."""
+
+    __slots__ = ()
+
+
+# Names that are no settings here: our own former names, which this version still understands, and settings of
+# transformers and TRL without a counterpart, each with the reason.
+OTHER_NAMES: dict[str, str] = {
+    "steps": Renamed("max_steps"),
+    "schedule": Renamed("lr_scheduler_type"),
+    "select": Renamed("metric_for_best_model"),
+    "average": Renamed("ema_decay"),
+    "mechanism.sampling": Renamed("mechanism.sampling_prob"),
+    "num_train_epochs": "each step already passes over the whole pool; set max_steps",
+    **dict.fromkeys(
+        ("per_device_train_batch_size", "per_gpu_train_batch_size", "auto_find_batch_size"),
+        "each step uses the whole pool, and its privacy rests on that; batch_tokens sets the size of a micro-batch",
+    ),
+    "per_device_eval_batch_size": "batch_tokens sets the size of a micro-batch, in training and evaluation",
+    "gradient_accumulation_steps": "each step adds up all micro-batches of the pool; batch_tokens sets their size",
+    "gradient_checkpointing": "there is no backward pass, so no activations are kept",
+    "weight_decay": "an update is the released value times a public direction, and nothing else moves the weights",
+    **dict.fromkeys(
+        ("warmup_steps", "warmup_ratio", "lr_scheduler_kwargs"),
+        "the learning rate falls linearly or stays constant; set lr_scheduler_type",
+    ),
+    "max_grad_norm": "there is no gradient to clip; mechanism.clip bounds the derivative of each unit",
+    **dict.fromkeys(
+        ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon"),
+        "there is one optimizer, which follows random directions by forward passes; leave it out",
+    ),
+    "fp16": "set dtype to float16",
+    "bf16": "set dtype to bfloat16",
+    **dict.fromkeys(
+        ("logging_steps", "logging_strategy", "logging_first_step"), "every step is recorded; leave it out"
+    ),
+    "logging_dir": "logs lie in output_dir; leave it out",
+    **dict.fromkeys(
+        ("save_steps", "save_strategy", "save_total_limit", "save_only_model"),
+        "every step is kept in the journal, and a run resumes at any of them; leave it out",
+    ),
+    **dict.fromkeys(
+        ("eval_strategy", "evaluation_strategy", "do_train", "do_eval"),
+        "a run trains, and evaluates every eval_steps where it has a dev set; leave it out",
+    ),
+    **dict.fromkeys(
+        ("load_best_model_at_end", "greater_is_better"),
+        "metric_for_best_model alone decides which step is served; null serves the last one",
+    ),
+    "overwrite_output_dir": "a run never writes over another one; name a new output_dir",
+    "resume_from_checkpoint": "it is an argument of PACZeroTrainer.train; on the command line use --resume RUN",
+    "data_seed": "seed also draws the records",
+    **dict.fromkeys(("use_cpu", "no_cuda"), "set device to cpu"),
+    "run_name": "a run is named by its output_dir",
+}
+
+
+class FormerNameWarning(FutureWarning):
+    """A setting was given by a former name, which the next version will not understand."""
+
+
+def current_name(key: str) -> str:
+    """The name that a setting has now.
+
+    >>> current_name("learning_rate")
+    'learning_rate'
+
+    Args:
+        key: as it was given, dotted.
+
+    Raises:
+        PACZeroError: the name belongs to a setting of transformers or TRL that has no counterpart here.
+    """
+    meaning = OTHER_NAMES.get(key)
+    if meaning is None:
+        return key
+    if not isinstance(meaning, Renamed):
+        raise PACZeroError(f"{key}: it was given, and is no setting of PACZero: {meaning}")
+    text = f"{key} is now called {meaning}; the next version knows that name alone"
+    warnings.warn(text, FormerNameWarning, stacklevel=3)
+    return str(meaning)
+
+
+def current_value(key: str, value: Any) -> Any:
+    """The value that a setting has now where it was given by its former name `key`."""
+    return None if key == "select" and value == "last" else value
+
+
+Settings = TypeVar("Settings", bound=type)
+
+
+def _with_other_names(prefix: str = "") -> Callable[[Settings], Settings]:
+    """A class decorator: keyword arguments of `OTHER_NAMES` are renamed, with a warning, or refused with the reason."""
+
+    def decorate(cls: Settings) -> Settings:
+        init = cls.__init__  # type: ignore[misc]
+
+        @functools.wraps(init)
+        def understanding(self: Any, *args: Any, **settings: Any) -> None:
+            for name in [name for name in settings if prefix + name in OTHER_NAMES]:
+                value = settings.pop(name)
+                now = current_name(prefix + name).removeprefix(prefix)
+                if now in settings:
+                    raise PACZeroError(f"{prefix}{name}: it was given together with {prefix}{now}; leave it out")
+                settings[now] = current_value(prefix + name, value)
+            init(self, *args, **settings)
+
+        cls.__init__ = understanding  # type: ignore[misc]
+        return cls
+
+    return decorate
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -52,6 +170,7 @@ def learning_rate_at(schedule: str, learning_rate: float, steps: int, step: int)
     raise PACZeroError(f"schedule: {schedule!r} was given; expected 'linear' or 'constant'")
 
 
+@_with_other_names("mechanism.")
 @dataclass(frozen=True)
 class MechanismConfig:
     """How one bit a direction is released.
@@ -224,6 +343,18 @@ def _default(settings: type, name: str) -> Any:
     return found.default if found.default_factory is MISSING else found.default_factory()
 
 
+def _trackers(given: Sequence[str]) -> list[str]:
+    """The trackers by name; of `all` those that are installed."""
+    names = [given] if isinstance(given, str) else list(given or ())
+    if names == ["none"]:
+        return []
+    if names == ["all"]:
+        return [name for name in TRACKERS if importlib.util.find_spec(name) is not None]
+    unknown = sorted(set(names) - set(TRACKERS))
+    _require(not unknown, "report_to", unknown, f"any of {', '.join(TRACKERS)}, or all, or none")
+    return names
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """How the same derivatives are computed: fast paths, each of which can be switched off, and where the work is done.
@@ -267,6 +398,7 @@ class EngineConfig:
                 )
 
 
+@_with_other_names()
 @dataclass(frozen=True)
 class PACZeroConfig:
     """A run: where it goes, what is released, how far each step moves.
@@ -301,7 +433,8 @@ class PACZeroConfig:
             other runs on the same records; they are the records' text in another form. `private/`, and only until the
             run is finished, where left out.
         engine: fast paths and where the work is done; they change how long a run takes, not what it computes.
-        report_to: any of `tensorboard`, `trackio`, `wandb`; they are sent public figures only.
+        report_to: one or more of `tensorboard`, `trackio`, `wandb`, `all` that are installed, or `none`; they receive
+            public metrics only.
         force: go on where a warning would stop the run (a budget of ln 2 or more, weights that round away).
     """
 
@@ -329,7 +462,7 @@ class PACZeroConfig:
     cache_bytes: int = 2 * 1024**3
     cache_dir: str | None = None
     engine: EngineConfig = field(default_factory=EngineConfig)
-    report_to: list[str] = field(default_factory=list)
+    report_to: Sequence[str] = ()
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -364,8 +497,7 @@ class PACZeroConfig:
             name = self.mechanism.name
             _require(self.directions == 1, "directions", self.directions, f"1 with {name}; `dp-aggzo` takes more")
         self._check_kind()
-        unknown = set(self.report_to) - {"tensorboard", "trackio", "wandb"}
-        _require(not unknown, "report_to", sorted(unknown), "any of tensorboard, trackio, wandb")
+        object.__setattr__(self, "report_to", _trackers(self.report_to))
         budget = self.mechanism.budget
         if budget is not None and budget >= math.log(2) and not self.force:
             raise PACZeroError(

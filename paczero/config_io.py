@@ -1,43 +1,33 @@
-"""The settings of a run: from a YAML file and flags to frozen dataclasses, and back to a file.
+"""Settings in files: YAML to frozen dataclasses and back, bases, recipes. It needs no argument parser.
 
->>> parser = parser_for_train()
->>> settings_from(parser.parse_args(["--model", "m", "--data.train", "pool.csv", "--max_steps", "64"])).args.max_steps
-64
+>>> settings = read_settings({"max_steps": "300", "mechanism": {"name": "mi", "budget": "0.33"}})
+>>> settings
+{'max_steps': 300, 'mechanism.name': 'mi', 'mechanism.budget': 0.33}
+>>> build_settings(settings | {"model": "m", "data.train": "pool.csv"}).args.mechanism.budget
+0.33
 
-Flags win over the config file, the file over the defaults, in whatever order they are given.
-
-Reads the YAML of settings so that what is written is what is meant.
-
->>> read_yaml("labels: {0: terrible, no: great}", is_text=lambda key: key.startswith("labels."))
-{'labels': {'0': 'terrible', 'no': 'great'}}
-
-Plain YAML would make 0 a number, `no` a boolean and `1e-3` a text. Here keys are always the text as written, settings
-that are texts stay as written too, and `1e-3` is a number. The safe subset of YAML only.
-
-Finds the recipes that come with the package, in a checkout as in an installed wheel.
-
->>> recipe("demo").name
-'demo.yaml'
+Settings that were given are a flat mapping from dotted key to value, so that one set lies over another by `merge`. YAML
+files and flags give texts; the type of each setting says what a text means: `no` stays a text where a text is due.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import re
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import yaml
-from jsonargparse import Namespace
 
 import paczero
-from paczero.config import PACZeroConfig
+from paczero.config import PACZeroConfig, current_name, current_value
 from paczero.errors import PACZeroError
 from paczero.utils.io import write_whole
-
-_YAML_WIDTH = 110
 
 
 @dataclass(frozen=True)
@@ -45,15 +35,16 @@ class DataConfig:
     """Where the records come from: csv, tsv, jsonl or parquet files, or hub names `name[:config][@split]`.
 
     Attributes:
-        train: the pool, whose records are protected.
-        dev: records disjoint from the pool, on which a step is chosen; these are not protected.
-        test: records that are only scored, once, at the end.
-        train_records: how many of `train` are the pool, drawn by the run's seed; all where left out.
+        train: the pool, whose records are protected; a file (csv, tsv, jsonl, parquet) or a dataset of the hub,
+            `name[:config][@split]`.
+        dev: records to evaluate on while training, which are not in the pool; they are not protected.
+        test: records to score once, at the end.
+        train_records: how many records of `train` are the pool, drawn by the run's seed; all where left out.
         dev_records: how many records the dev set has, drawn from `dev`, or from what the pool leaves of `train`; all of
             `dev` where left out.
         test_records: how many of `test` are scored at most, drawn by the run's seed; without `test`, how many are drawn
             from what pool and dev set leave of `train`. All of `test` where left out.
-        shots: k: the pool is k records of each label instead of `train_records`.
+        shots: k; the pool is k records of each label, instead of `train_records`.
     """
 
     train: str | None = None
@@ -77,14 +68,14 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """All that `paczero train` is told, as it stands in RUN/config.yaml.
+    """All settings of `paczero train`, as they stand in RUN/config.yaml.
 
     Attributes:
-        model: a model directory, or the id of one on the hub.
+        model: a model's directory, or its id on the hub.
         data: where the records come from.
-        peft: the keys of a PEFT configuration, such as {peft_type: LORA, r: 8, target_modules: [q_proj, v_proj]};
-            full tuning where null.
-        args: everything else.
+        peft: the keys of a PEFT configuration, such as {peft_type: LORA, r: 8, target_modules: [q_proj, v_proj]}; full
+            tuning where left out.
+        args: all other settings.
     """
 
     model: str
@@ -93,16 +84,291 @@ class RunSettings:
     args: PACZeroConfig = field(default_factory=PACZeroConfig)
 
 
-def settings_from(namespace: Namespace, *, pool: bool = True) -> RunSettings:
-    """The settings that were parsed, validated.
+Settings = dict[str, Any]  # dotted key -> value; a single key of a free mapping (`peft.r`) until it is merged
+
+
+def _types(cls: Any, prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(cls).items():
+        result |= _types(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else {prefix + name: kind}
+    return result
+
+
+SETTING_TYPES: dict[str, Any] = {
+    "model": str,
+    **_types(DataConfig, "data."),
+    "peft": dict[str, Any] | None,
+    **_types(PACZeroConfig),
+}
+GROUPS = frozenset(key.rpartition(".")[0] for key in SETTING_TYPES if "." in key)
+MAPPINGS = frozenset({"peft", "task.labels"})  # settings that are mappings with keys of the user's own
+
+
+def type_of(key: str) -> Any:
+    """The type of a setting or of a single key of a free mapping; None where there is no such setting."""
+    mapping = _mapping_of(key)
+    return SETTING_TYPES.get(key) if mapping is None else (Any if mapping == "peft" else str)
+
+
+def _mapping_of(key: str) -> str | None:
+    return next((mapping for mapping in MAPPINGS if key.startswith(f"{mapping}.")), None)
+
+
+# -- from texts to typed values ----------------------------------------------------------------------------------------
+
+
+class Plain(str):
+    """A text without quotes, as in `max_steps: 300`: it may stand for a number, a truth value or null."""
+
+    __slots__ = ()
+
+
+_NULL = ("", "~", "null", "Null", "NULL")
+_TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", re.ASCII)
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+
+
+def expected(kind: Any) -> str:
+    """A type in words.
+
+    >>> expected(int | None)
+    'a whole number or null'
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return f"one of {', '.join(arguments)}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(expected, arguments))
+    if origin in (list, Sequence):
+        return "a list of texts such as '[a, b]'" if arguments == (str,) else "a list of whole numbers such as '[1, 2]'"
+    texts = " of texts" if str in arguments and Any not in arguments else ""
+    return _WORDS.get(kind, f"a mapping{texts} such as '{{key: value}}'")
+
+
+def convert(key: str, value: Any, kind: Any) -> Any:
+    """A value as its type.
+
+    >>> convert("task.labels", {"0": "terrible", "1": "great"}, dict[str, str])
+    {'0': 'terrible', '1': 'great'}
+
+    Raises:
+        PACZeroError: it cannot be of that type.
+    """
+    try:
+        return _converted(value, kind)
+    except ValueError as error:
+        shown = "null" if _is_null(value) else repr(value)
+        raise PACZeroError(f"{key}: {shown} was given; expected {expected(kind)}") from error
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, Plain) and value in _NULL)
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    """As `convert`; raises ValueError."""
+    origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if kind is Any:
+        return _untyped(value)
+    if origin in (typing.Union, types.UnionType):
+        if type(None) in arguments and _is_null(value):
+            return None
+        [kind] = [part for part in arguments if part is not type(None)]
+        return _converted(value, kind)
+    if origin in (list, Sequence):
+        items = value if isinstance(value, list | tuple) else [value]
+        return [_converted(item, arguments[0]) for item in items]
+    if isinstance(value, Mapping) and origin in (dict, Mapping):
+        words = arguments[1] is str  # `null` is a word, too
+        return {
+            str(name): str(item) if words and isinstance(item, str) else _converted(item, arguments[1])
+            for name, item in value.items()
+        }
+    if isinstance(value, str):
+        return _of_text(value, kind, arguments)
+    if type(value) is kind or (kind is float and type(value) is int):
+        return kind(value)
+    raise ValueError
+
+
+def _of_text(text: str, kind: Any, words: Sequence[str]) -> Any:
+    if text in words or (kind is str and not _is_null(text)):
+        return str(text)
+    if kind is bool and text.lower() in _TRUTH:
+        return _TRUTH[text.lower()]
+    if kind is int and _INTEGER.fullmatch(text):
+        return int(text)
+    if kind is float and _FLOAT.fullmatch(text):
+        return float(re.sub(r"\.(?=[a-z])", "", text.lower()))
+    raise ValueError
+
+
+def _untyped(value: Any) -> Any:
+    """A value whose type nobody states: what a text without quotes looks like."""
+    if isinstance(value, Mapping):
+        return {str(name): _untyped(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_untyped(item) for item in value]
+    if not isinstance(value, Plain):
+        return value
+    for kind in (type(None) | int, bool, float):
+        with contextlib.suppress(ValueError):
+            return _converted(value, kind)
+    return str(value)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean …?` for a misspelt name, also where only its group is missing; or where to look."""
+    names = list(known)
+    bare = name.lstrip("-")
+    inner = [candidate for candidate in names if candidate.lstrip("-").rpartition(".")[2] == bare]
+    near = inner or difflib.get_close_matches(name, names, n=2, cutoff=0.7)
+    return f"; did you mean {' or '.join(near)}?" if near else "; -h lists those there are"
+
+
+def read_settings(tree: Mapping[str, Any], prefix: str = "") -> Settings:
+    """The settings in a tree of texts, such as a YAML file gives, each as its type.
 
     Args:
+        tree: keys may be nested, dotted or both.
+        prefix: of all keys, such as `mechanism.`.
+
+    Raises:
+        PACZeroError: no such setting, given twice, or a value that is not of its type.
+    """
+    settings: Settings = {}
+    for name, given in tree.items():
+        key, value = current_name(prefix + name), current_value(prefix + name, given)
+        kind = type_of(key)
+        if kind is not None:
+            found = {key: convert(key, value, kind)}
+        elif key not in GROUPS:
+            raise PACZeroError(f"{key} is no setting{did_you_mean(key, [*SETTING_TYPES, *GROUPS])}")
+        elif isinstance(value, Mapping):
+            found = read_settings(value, f"{key}.")
+        elif _is_null(value):
+            found = {}
+        else:
+            raise PACZeroError(f"{key}: {value!r} was given; expected {expected(dict)} of its settings")
+        if twice := sorted(found.keys() & settings.keys()):
+            raise PACZeroError(f"{twice[0]} is given twice; leave one out")
+        settings |= found
+    return settings
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Settings:
+    """Both sets of settings; those of `above` win, and single keys of a free mapping change that key alone.
+
+    >>> merge({"peft": {"r": 8, "lora_alpha": 16}}, {"peft.r": 4})
+    {'peft': {'r': 4, 'lora_alpha': 16}}
+    """
+    result = dict(below)
+    for key in sorted(above, key=lambda key: _mapping_of(key) is not None):
+        mapping = _mapping_of(key)
+        if mapping is None:
+            result[key] = above[key]
+        else:
+            result[mapping] = {**(result.get(mapping) or {}), key.removeprefix(f"{mapping}."): above[key]}
+    return result
+
+
+# -- YAML --------------------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.BaseLoader):
+    """Gives every scalar as a text: `Plain` without quotes, `str` with quotes. A key given twice is refused."""
+
+    def construct_scalar(self, node: Any) -> str:
+        text = str(super().construct_scalar(node))
+        return Plain(text) if node.style is None else text
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be one word or text", key.start_mark)
+            if key.value in names:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            names.add(key.value)
+        return {str(name): value for name, value in super().construct_mapping(node, deep).items()}
+
+
+def read_yaml(text: str) -> Any:
+    """Parses one YAML document, every scalar as a text; an empty document is an empty mapping.
+
+    Raises:
+        PACZeroError: it is not YAML, or a key is given twice.
+    """
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise PACZeroError(f"not YAML{line}: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise PACZeroError(f"not YAML: {' '.join(str(error).split())}") from error
+    return {} if content is None else content
+
+
+def read_file(
+    name: str | Path, *, aside: Collection[str] = (), above: Sequence[Path] = ()
+) -> tuple[Settings, Settings]:
+    """The settings of a YAML file or recipe over those of its bases, and what lies aside of them.
+
+    A file may name others as `base`, one or a list, by paths from its own directory. Later ones win over earlier ones,
+    the file wins over all.
+
+    Args:
+        name: the path of a file, or the name of a recipe.
+        aside: keys of the file that are no settings.
+        above: files that name this one as a base.
+
+    Raises:
+        PACZeroError: a file cannot be read, or something in it is no setting.
+    """
+    path = Path(name)
+    if not above and not path.exists():
+        path = {**recipes(), **(recipes(sweeps=True) if aside else {})}.get(str(name), path)
+    try:
+        if path.resolve() in above:
+            raise PACZeroError("base: the file is its own base; expected one that does not lead back to it")
+        own = read_yaml(path.read_text(encoding="utf-8"))
+        if not isinstance(own, dict):
+            raise PACZeroError(f"a {type(own).__name__} was given; expected settings, one `key: value` a line")
+        settings: Settings = {}
+        for base in convert("base", own.pop("base", []), list[str]):
+            below, _ = read_file(path.parent / base, above=(*above, path.resolve()))
+            settings = merge(settings, below)
+        rest = {key: own.pop(key) for key in aside if key in own}
+        return merge(settings, read_settings(own)), rest
+    except OSError as error:
+        known = like(str(name), recipes(sweeps=bool(aside)))
+        raise PACZeroError(
+            f"{'base' if above else 'config'}: {str(name)!r} cannot be read ({error.strerror}); expected a YAML file "
+            + ("beside the one that names it" if above else f"or a recipe ({known})")
+        ) from error
+    except UnicodeDecodeError as error:
+        raise PACZeroError(f"config: {str(name)!r} is not UTF-8 at byte {error.start}; expected YAML") from error
+    except PACZeroError as error:
+        raise PACZeroError(f"{name}: {error}") from error
+
+
+# -- whole runs --------------------------------------------------------------------------------------------------------
+
+
+def build_settings(given: Mapping[str, Any], *, pool: bool = True) -> RunSettings:
+    """The settings of a run, checked.
+
+    Args:
+        given: dotted key -> value; all others have their defaults.
         pool: whether a pool must be named.
 
     Raises:
-        PACZeroError: no model or no pool was named, or a value that cannot work, in one line.
+        PACZeroError: no model or no pool is named, or a value cannot work.
     """
-    tree = dict(namespace.settings)
+    tree = nested(given)
     model, data, peft = tree.pop("model", None), _build(DataConfig, tree.pop("data", {})), tree.pop("peft", None)
     args = _build(PACZeroConfig, tree)
     if not model:
@@ -113,17 +379,51 @@ def settings_from(namespace: Namespace, *, pool: bool = True) -> RunSettings:
     return settings
 
 
+def _build(cls: type, tree: Mapping[str, Any]) -> Any:
+    """The dataclass of nested values; what is missing has its default."""
+    hints = typing.get_type_hints(cls)
+    return cls(**{k: _build(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in tree.items()})
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by dotted keys as nested mappings.
+
+    >>> nested({"max_steps": 3, "mechanism.name": "mi"})
+    {'max_steps': 3, 'mechanism': {'name': 'mi'}}
+    """
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        group, _, name = key.rpartition(".")
+        (tree.setdefault(group, {}) if group else tree)[name] = value
+    return tree
+
+
+def flatten(settings: RunSettings) -> Settings:
+    """Every setting of a run by its dotted key."""
+    outside = ("model", "data", "peft")
+    keys = {key: key if key.partition(".")[0] in outside else f"args.{key}" for key in SETTING_TYPES}
+    return {key: attrgetter(path)(settings) for key, path in keys.items()}
+
+
 def require_pool(settings: RunSettings) -> None:
     """Raises PACZeroError where no pool is named, as in the config.yaml of a run that was given a dataset in Python."""
     if not settings.data.train:
         raise PACZeroError("data.train: none was given; expected the pool's file or hub name; add --data.train")
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts such as `1e5`, which are numbers here."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
 def dump_settings(settings: RunSettings) -> str:
-    """The settings as YAML, every one stated; `load_settings` reads the same ones from it."""
-    tree = {"model": settings.model, "data": dataclasses.asdict(settings.data), "peft": settings.peft}
-    tree |= _plain(settings.args)
-    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=_YAML_WIDTH)
+    """All settings as YAML; `load_settings` reads the same ones from it."""
+    tree = nested(
+        {key: dict(value) if key in MAPPINGS and value else value for key, value in flatten(settings).items()}
+    )
+    text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     return f"# All settings of a run; `paczero train --config THIS_FILE --output_dir DIR` runs it again.\n{text}"
 
 
@@ -133,161 +433,19 @@ def save_settings(settings: RunSettings, path: Path) -> None:
 
 
 def load_settings(path: Path) -> RunSettings:
-    """Reads a file of settings, such as RUN/config.yaml; one of a run begun in Python may name no pool.
+    """Reads a file of settings, such as RUN/config.yaml; that of a run begun in Python may name no pool.
 
     Raises:
-        PACZeroError: no such file, or something in it that is no setting or cannot work.
+        PACZeroError: no such file, or something in it is no setting or cannot work.
     """
-    from paczero.cli.parser import settings_parser
-
-    return settings_from(settings_parser("train", "").parse_args([f"--config={path.absolute()}"]), pool=False)
+    return build_settings(read_file(path.absolute())[0], pool=False)
 
 
-def setting_types() -> dict[str, Any]:
-    """The type of every setting by its dotted key, in the order of the help."""
-    return {"model": str, **_types(DataConfig, "data."), "peft": dict | None, **_types(PACZeroConfig, "")}
-
-
-def _types(cls: type, prefix: str) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for name, kind in typing.get_type_hints(cls).items():
-        result |= _types(kind, f"{prefix}{name}.") if _is_settings(kind) else {prefix + name: kind}
-    return result
-
-
-def _is_settings(kind: Any) -> TypeGuard[type]:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
-
-
-def _build(cls: type, tree: Mapping[str, Any]) -> Any:
-    """The dataclass of nested values; what is missing takes its default."""
-    hints = typing.get_type_hints(cls)
-    return cls(**{k: _build(hints[k], v) if _is_settings(hints[k]) else v for k, v in tree.items()})
-
-
-def _plain(value: Any) -> Any:
-    """Dataclasses and mappings as plain dicts, for YAML."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2's floats: `1e-3` needs no dot."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-_LARGEST = 4 * 1024**2  # bytes of one file
-
-_MOST = 100_000  # values of one file
-
-_NULL = "tag:yaml.org,2002:null"
-
-
-def read_settings_file(path: Path) -> str:
-    """The text of a file of settings; a device that never ends is left after the most that settings can be.
-
-    Raises:
-        OSError: it cannot be read.
-        UnicodeDecodeError: it is not UTF-8.
-        PACZeroError: it is longer than any settings.
-    """
-    with open(path, "rb") as stream:
-        data = stream.read(_LARGEST + 1)
-    if len(data) > _LARGEST:
-        raise PACZeroError(f"{str(path)!r} is longer than {_LARGEST:,} bytes; no settings are")
-    return data.decode("utf-8")
-
-
-def _nowhere(key: str) -> bool:
-    return False
-
-
-def read_yaml(text: str, *, is_text: Callable[[str], bool], keep_null: Callable[[str], bool] = _nowhere) -> Any:
-    """Parses one YAML document; an empty one is an empty mapping.
-
-    Args:
-        text: the document.
-        is_text: whether the setting of that dotted key is a text, taken as written (`no` stays `no`).
-        keep_null: whether even `null` is a text there (a label's word may be "null").
-
-    Raises:
-        PACZeroError: not YAML, a key given twice, a key that is no scalar, or a node that contains itself.
-    """
-    loader: _Loader | None = None
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        return {} if node is None else _Reader(loader, is_text, keep_null).value(node, "", ())
-    except RecursionError as error:
-        raise PACZeroError("not the YAML of settings: it is nested too deeply") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f" in line {mark.line + 1}" if mark else ""
-        raise PACZeroError(f"not YAML{place}: {error.problem or error.context}") from error
-    except yaml.YAMLError as error:
-        raise PACZeroError(f"not YAML: {' '.join(str(error).split())}") from error
-    finally:
-        if loader is not None:
-            loader.dispose()
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Turns nodes into values; `key` is a node's dotted key, `above` the identities of the nodes around it.
-
-    Nodes are counted as they are read: aliases of aliases may stand for billions of them in a few lines.
-    """
-
-    loader: _Loader
-    is_text: Callable[[str], bool]
-    keep_null: Callable[[str], bool]
-    seen: list[int] = field(default_factory=lambda: [0])
-
-    def value(self, node: yaml.Node, key: str, above: tuple[int, ...]) -> Any:
-        self.seen[0] += 1
-        if self.seen[0] > _MOST:
-            raise PACZeroError(f"line {node.start_mark.line + 1}: more than {_MOST:,} values, which no settings have")
-        if id(node) in above:
-            raise PACZeroError(f"line {node.start_mark.line + 1}: {key} contains itself")
-        above = (*above, id(node))
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, key, above)
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, key, above) for item in node.value]
-        if self.is_text(key) and (node.tag != _NULL or self.keep_null(key)):
-            return node.value
-        try:
-            return self.loader.construct_object(node)
-        except ValueError as error:  # a date such as 2024-99-99
-            raise PACZeroError(f"line {node.start_mark.line + 1}: {key}: {error}") from error
-
-    def _mapping(self, node: yaml.MappingNode, key: str, above: tuple[int, ...]) -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise PACZeroError(f"line {line}: a key must be one word or text")
-            name = key_node.value
-            if name in result:
-                raise PACZeroError(f"line {line}: {name!r} is given twice")
-            result[name] = self.value(value_node, f"{key}.{name}" if key else name, above)
-        return result
-
+# -- recipes -----------------------------------------------------------------------------------------------------------
 
 _PACKAGE = Path(paczero.__file__).parent
-
-# A wheel carries them inside the package; a checkout has them beside it.
-_PLACES = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")
-
-# What is in these is no recipe by itself: parts for `base:`, and files for `paczero sweep`.
-_PARTS = frozenset({"base", "tasks", "sweeps"})
-
+_PLACES = (_PACKAGE / "recipes", _PACKAGE.parent / "recipes")  # of an installed wheel, of a checkout
+_PARTS = frozenset({"base", "tasks", "sweeps"})  # folders without recipes: bases, and files for `paczero sweep`
 _SHOWN = 4  # recipes that a message names
 
 
@@ -297,16 +455,13 @@ def recipes(*, sweeps: bool = False) -> dict[str, Path]:
     Args:
         sweeps: the files for `paczero sweep` instead.
     """
-    for place in _PLACES:
-        if place.is_dir():
-            found = {path.relative_to(place).with_suffix("").as_posix(): path for path in sorted(place.rglob("*.yaml"))}
-            return {name: path for name, path in found.items() if _belongs(path.relative_to(place), sweeps)}
-    return {}
-
-
-def _belongs(path: Path, sweeps: bool) -> bool:
-    folders = set(path.parts[:-1])
-    return "sweeps" in folders if sweeps else not folders & _PARTS
+    folder = next((place for place in _PLACES if place.is_dir()), None)
+    found = [] if folder is None else [path.relative_to(folder) for path in sorted(folder.rglob("*.yaml"))]
+    return {
+        path.with_suffix("").as_posix(): folder / path
+        for path in found
+        if folder is not None and ("sweeps" in path.parts if sweeps else not _PARTS & set(path.parts[:-1]))
+    }
 
 
 def recipe(name: str) -> Path:
@@ -322,7 +477,7 @@ def recipe(name: str) -> Path:
 
 
 def like(name: str, known: Mapping[str, Path]) -> str:
-    """For a message: the recipe whose name is close to what was given, else some of them and how many there are."""
+    """For a message: the recipe with the closest name, or some of them and how many there are."""
     near = difflib.get_close_matches(name, known, n=1)
     if near or not known:
         return near[0] if near else "there are none"

@@ -1,6 +1,9 @@
-"""The command `paczero`: finds the subcommand, and says in one line what went wrong.
+"""The command `paczero`: finds the subcommand, and reports an error in one line.
 
->>> main(["doctor"])   # returns the exit code: 0 fine, 1 something disagrees, 2 unusable input, 130 interrupted
+Exit codes: 0 fine, 1 something disagrees, 2 the input cannot be used, 130 interrupted.
+
+>>> main(["--version"])
+paczero 0.1.0
 0
 """
 
@@ -9,15 +12,17 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Protocol, cast
-
-from jsonargparse import Namespace
+import warnings
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, cast
 
 import paczero
-from paczero.cli.console import complain
+from paczero.cli.console import complain, warn
 from paczero.cli.launcher import check_launchable, results_once, speaks
-from paczero.cli.parser import CommandParser, did_you_mean
+from paczero.cli.parser import CommandParser
+from paczero.config import FormerNameWarning
+from paczero.config_io import did_you_mean
 from paczero.distributed.base import RemoteRankError
 from paczero.errors import PACZeroError
 
@@ -63,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with results_once():
+        with results_once(), _former_names_shown():
             return _dispatch(arguments)
     except RemoteRankError as error:
         return error.exit_code
@@ -84,6 +89,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _complain(message)
         return PACZeroError.exit_code
+
+
+@contextlib.contextmanager
+def _former_names_shown() -> Iterator[None]:
+    """Prints the warning about a setting's former name as one line of ours, once for each name."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+        if not issubclass(category, FormerNameWarning):
+            others(message, category, *rest, **more)
+        elif str(message) not in shown and speaks():
+            shown.add(str(message))
+            warn(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", FormerNameWarning)
+        others, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def _complain(message: str) -> None:

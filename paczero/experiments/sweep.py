@@ -5,42 +5,45 @@
 """
 
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
-
-from paczero.cli.parser import SettingsParser, settings_parser
 from paczero.config import FREE_SETTINGS, RESUMABLE_SETTINGS
-from paczero.config_io import RunSettings, like, load_settings, read_settings_file, recipes, settings_from
+from paczero.config_io import (
+    RunSettings,
+    Settings,
+    build_settings,
+    convert,
+    flatten,
+    load_settings,
+    merge,
+    read_file,
+    read_settings,
+)
 from paczero.errors import PACZeroError
 from paczero.run_directory import RunDirectory, is_held
 
-ASIDE = frozenset({"cells", "grid", "seeds", "jobs"})
-
-_TAKEN = frozenset({"cache", "results"})  # names beside the cells
+_KEYS = ("cells", "grid", "seeds", "jobs")  # of a sweep's file, beside the settings
+_RESERVED = frozenset({"cache", "results"})  # names beside the cells' directories
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as it was asked for.
+    """A sweep as its file and flags describe it.
 
     Attributes:
-        path: its file.
-        flags: settings that hold for all runs, as flags.
-        cells: name -> overrides, dotted key to value.
+        settings: of all runs, by dotted key.
+        cells: name -> settings of that cell alone.
         seeds: of every cell.
         jobs: runs at once.
         root: where the cells' directories lie.
     """
 
-    path: Path
-    flags: tuple[str, ...]
-    cells: Mapping[str, Mapping[str, Any]]
+    settings: Settings
+    cells: Mapping[str, Settings]
     seeds: Sequence[int]
     jobs: int
     root: Path
@@ -68,7 +71,7 @@ class Planned:
 
     @property
     def directory(self) -> Path:
-        return self.root / self.cell / f"seed-{self.seed}"
+        return run_directory(self.root, self.cell, self.seed)
 
     @property
     def log(self) -> Path:
@@ -79,54 +82,32 @@ class Planned:
         return self.root / self.cell / f"seed-{self.seed}.yaml"
 
 
-def reader() -> SettingsParser:
-    """Reads a sweep's file: the settings of a run, and the sweep's own keys aside."""
-    made = settings_parser("train", "")
-    made.aside = ASIDE
-    return made
+def read_sweep(name: str, flags: Mapping[str, Any]) -> Sweep:
+    """The sweep of a file.
 
-
-def read_sweep(namespace: Namespace) -> Sweep:
-    """The sweep of a parsed command line.
+    Args:
+        name: the path of the file, or the name of a recipe.
+        flags: settings for all runs, over those of the file.
 
     Raises:
-        PACZeroError: no such file, or one of its own keys holds what cannot be.
+        PACZeroError: no such file, something in it is no setting, or flags and cells set the same key.
     """
-    known, path = recipes(sweeps=True), Path(namespace.file)
-    if not path.exists() and namespace.file in known:
-        path = known[namespace.file]
-    try:
-        content = reader().read_overrides(read_settings_file(path))
-    except (OSError, UnicodeDecodeError) as error:
+    settings, own = read_file(name, aside=_KEYS)
+    cells = _cells(own)
+    for key in sorted(flags.keys() & {key for cell in cells.values() for key in cell}):
         raise PACZeroError(
-            f"sweep: {namespace.file!r} cannot be read; expected a YAML file or one of {like(namespace.file, known)}"
-        ) from error
-    if not isinstance(content, dict):
-        raise PACZeroError(
-            f"{namespace.file}: a {type(content).__name__} was given; expected settings, and cells or a grid"
+            f"--{key}: {flags[key]!r} was given; flags hold for all runs, and cells or grid of {name!r} set it "
+            "themselves; change it there"
         )
-    given = _flat(namespace.settings)
-    cells = _cells(content)
-    for key in sorted(given.keys() & {key for overrides in cells.values() for key in overrides}):
-        raise PACZeroError(
-            f"--{key}: {given[key]!r} was given; flags hold for all runs, and cells or grid of {namespace.file!r} set "
-            "it themselves; change it there"
-        )
-    if "seed" in given and "seeds" in content:
-        raise PACZeroError(f"--seed: {given['seed']} was given, and {namespace.file!r} has seeds; change them there")
-    root = namespace.settings.get("output_dir") or content.get("output_dir")
-    if not root:
-        raise PACZeroError(f"output_dir: {namespace.file!r} names none; expected where the runs shall lie; add it")
-    if not isinstance(root, str):
-        raise PACZeroError(f"output_dir: {root!r} was given in {namespace.file!r}; expected one directory's name")
-    return Sweep(
-        path,
-        tuple(as_flags(given)),
-        cells,
-        _list(content, "seeds", namespace.settings.get("seed", content.get("seed", 0)), int),
-        _list(content, "jobs", 1, int)[0],
-        Path(root),
-    )
+    if "seed" in flags and "seeds" in own:
+        raise PACZeroError(f"--seed: {flags['seed']} was given, and {name!r} has seeds; change them there")
+    settings = merge(settings, flags)
+    if "output_dir" not in settings:
+        raise PACZeroError(f"output_dir: {name!r} names none; expected where the runs shall lie; add it")
+    seeds = convert("seeds", own.get("seeds", settings.get("seed", 0)), list[int])
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise PACZeroError(f"seeds: {seeds} was given; expected different whole numbers")
+    return Sweep(settings, cells, seeds, convert("jobs", own.get("jobs", 1), int), Path(settings["output_dir"]))
 
 
 def plan(sweep: Sweep, *, only: Sequence[str] | None = None) -> list[Planned]:
@@ -135,32 +116,32 @@ def plan(sweep: Sweep, *, only: Sequence[str] | None = None) -> list[Planned]:
     Raises:
         PACZeroError: settings that cannot work, with the cell's name; a cell in `only` that does not exist.
     """
-    for asked in only or ():
-        if not any(_is_of(name, asked) for name in sweep.cells):
-            raise PACZeroError(f"--only: {asked!r} was given; expected one of {', '.join(sweep.cells)}")
-    cells = {
-        name: value for name, value in sweep.cells.items() if not only or any(_is_of(name, asked) for asked in only)
-    }
-    settings = reader()
-    return [_planned(settings, sweep, name, cells[name], seed) for seed in sweep.seeds for name in cells]
+    for requested in only or ():
+        if not any(_is_of(name, requested) for name in sweep.cells):
+            raise PACZeroError(f"--only: {requested!r} was given; expected one of {', '.join(sweep.cells)}")
+    names = [name for name in sweep.cells if not only or any(_is_of(name, requested) for requested in only)]
+    return [_planned(sweep, name, seed) for seed in sweep.seeds for name in names]
 
 
-def _planned(parser: SettingsParser, sweep: Sweep, cell: str, overrides: Mapping[str, Any], seed: int) -> Planned:
-    cache = str(sweep.root / "cache")  # hidden states that all cells share; private like all of a run but release/
+def _planned(sweep: Sweep, cell: str, seed: int) -> Planned:
+    settings = merge(sweep.settings, sweep.cells[cell])
+    if settings.get("cache_dir") is None:  # hidden states that all cells share; private like all of a run but release/
+        settings["cache_dir"] = str(sweep.root / "cache")
+    directory = run_directory(sweep.root, cell, seed)
     try:
-        given = parser.parse_args([f"--config={sweep.path}", *as_flags(overrides), *sweep.flags, f"--seed={seed}"])
-        settings = settings_from(given)
+        return Planned(cell, seed, build_settings(settings | {"seed": seed, "output_dir": str(directory)}), sweep.root)
     except PACZeroError as error:
         raise PACZeroError(f"cell {cell!r}: {error}") from error
-    item = Planned(cell, seed, settings, sweep.root)
-    place = settings.args.cache_dir or cache
-    args = replace(settings.args, output_dir=str(item.directory), cache_dir=place)
-    return replace(item, settings=replace(settings, args=args))
 
 
-def _is_of(name: str, asked: str) -> bool:
-    """Whether a cell is the one that was asked for, or one of its grid."""
-    return name == asked or name.startswith(f"{asked},")
+def run_directory(root: Path, cell: str, seed: int) -> Path:
+    """Where the run of a cell with a seed lies."""
+    return root / cell / f"seed-{seed}"
+
+
+def _is_of(name: str, requested: str) -> bool:
+    """Whether a cell is the requested one, or one of its grid."""
+    return name == requested or name.startswith(f"{requested},")
 
 
 def state_of(item: Planned) -> str:
@@ -190,19 +171,19 @@ def condition_of(item: Planned) -> str:
     return "failed" if state == "new" and item.log.exists() else state
 
 
-def _computed(settings: RunSettings) -> dict[str, Any]:
+def _computed(settings: RunSettings) -> Settings:
     """The settings that say what a run computes."""
-    whole = asdict(settings)
-    return whole | {"args": {name: value for name, value in whole["args"].items() if name not in FREE_SETTINGS}}
+    return {key: value for key, value in flatten(settings).items() if key.partition(".")[0] not in FREE_SETTINGS}
 
 
-def given_anew(item: Planned) -> dict[str, Any]:
-    """What an interrupted run goes on with that differs from how it was begun, dotted key to value."""
-    begun, asked = (
-        _flat({name: value for name, value in asdict(settings.args).items() if name in RESUMABLE_SETTINGS})
-        for settings in (load_settings(RunDirectory(item.directory).config), item.settings)
-    )
-    return {key: value for key, value in asked.items() if value != begun[key]}
+def given_anew(item: Planned) -> Settings:
+    """The settings with which an interrupted run goes on and that differ from those that it began with."""
+    begun = flatten(load_settings(RunDirectory(item.directory).config))
+    return {
+        key: value
+        for key, value in flatten(item.settings).items()
+        if key.partition(".")[0] in RESUMABLE_SETTINGS and value != begun[key]
+    }
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -211,59 +192,42 @@ def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
         yield dict(zip(grid, values, strict=True))
 
 
-def as_flags(overrides: Mapping[str, Any]) -> list[str]:
-    """Settings as flags of `paczero train`."""
-    return [
-        f"--{key}={value if isinstance(value, str) else json.dumps(value, default=str)}"
-        for key, value in overrides.items()
-    ]
-
-
-def _cells(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    named, grid = content.get("cells") or {"": {}}, content.get("grid") or {}
+def _cells(own: Mapping[str, Any]) -> dict[str, Settings]:
+    """Every cell of a sweep's file with each point of its grid."""
+    named, grid = own.get("cells") or {"": {}}, own.get("grid") or {}
     if not isinstance(grid, dict) or [] in grid.values():
         raise PACZeroError(f"grid: {grid!r} was given; expected settings, each with the values that it takes")
-    grid = {key: value if isinstance(value, list) else [value] for key, value in grid.items()}
     if not isinstance(named, dict) or not all(isinstance(value or {}, dict) for value in named.values()):
         raise PACZeroError("cells: expected a name for each, and under it its settings")
-    cells: dict[str, dict[str, Any]] = {}
+    axes = {key: values if isinstance(values, list) else [values] for key, values in grid.items()}
+    cells: dict[str, Settings] = {}
     for name, overrides in named.items():
-        for point in points(grid):
-            said = [name] if name else []
-            said += [f"{key.rpartition('.')[2]}={_word(value)}" for key, value in point.items()]
-            called = ",".join(said) or "all"
-            if not re.fullmatch(r"[\w.,=+-]+", called) or called.startswith("."):
-                raise PACZeroError(f"cells: {called!r} was given; expected a name of letters, digits and . , = + - _")
-            if called in _TAKEN:
-                raise PACZeroError(f"cells: {called!r} was given, which lies beside the cells; expected another name")
-            if called in cells:
-                raise PACZeroError(f"cells: two of them would be called {called!r}; expected different ones; name them")
-            cells[called] = _flat(overrides or {}) | point
-            if wrong := cells[called].keys() & {"seed", "output_dir"}:
-                raise PACZeroError(
-                    f"cell {called!r}: it sets {', '.join(sorted(wrong))}; expected `seeds` and `output_dir` of the "
-                    "whole sweep"
-                )
+        for point in points(axes):
+            parts = [name] if name else []
+            parts += [f"{key.rpartition('.')[2]}={_word(value)}" for key, value in point.items()]
+            cell = ",".join(parts) or "all"
+            try:
+                settings = read_settings(overrides or {}) | read_settings(point)
+            except PACZeroError as error:
+                raise PACZeroError(f"cell {cell!r}: {error}") from error
+            _check_cell(cell, cells, settings)
+            cells[cell] = settings
     return cells
 
 
+def _check_cell(cell: str, known: Mapping[str, Any], settings: Settings) -> None:
+    if not re.fullmatch(r"[\w.,=+-]+", cell) or cell.startswith("."):
+        raise PACZeroError(f"cells: {cell!r} was given; expected a name of letters, digits and . , = + - _")
+    if cell in _RESERVED:
+        raise PACZeroError(f"cells: {cell!r} was given, which lies beside the cells; expected another name")
+    if cell in known:
+        raise PACZeroError(f"cells: two of them would be called {cell!r}; expected different ones; name them")
+    if wrong := settings.keys() & {"seed", "output_dir"}:
+        raise PACZeroError(
+            f"cell {cell!r}: it sets {', '.join(sorted(wrong))}; expected `seeds` and `output_dir` of the whole sweep"
+        )
+
+
 def _word(value: Any) -> str:
-    return re.sub(r"[^\w.+-]+", "_", str(value))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted keys; `peft` and the labels are values."""
-    result: dict[str, Any] = {}
-    for name, value in tree.items():
-        key = prefix + name
-        whole = not isinstance(value, dict) or key in ("peft", "task.labels")
-        result |= {key: value} if whole else _flat(value, f"{key}.")
-    return result
-
-
-def _list(content: Mapping[str, Any], key: str, default: Any, kind: type) -> list[Any]:
-    value = content.get(key, default)
-    listed = value if isinstance(value, list) else [value]
-    if not listed or not all(type(item) is kind for item in listed) or len(set(listed)) < len(listed):
-        raise PACZeroError(f"{key}: {value!r} was given; expected different whole numbers")
-    return listed
+    """A value in the name of a cell: `1e-3` and `0.001` have one name."""
+    return re.sub(r"[^\w.+-]+", "_", str(convert("grid", value, Any)))

@@ -2,15 +2,17 @@
 
 import ctypes
 import fcntl
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from paczero.config_io import save_settings
-from paczero.experiments.sweep import Planned, as_flags, given_anew, state_of
+from paczero.experiments.sweep import Planned, given_anew, state_of
 
 _WAIT = 0.2  # seconds between two looks
 
@@ -82,6 +84,15 @@ class Workers:
                 process.kill()
                 process.wait()
         self._running.clear()
+
+
+def as_flags(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as flags of `paczero train`.
+
+    >>> as_flags({"device": "cpu", "report_to": ["wandb"]})
+    ['--device=cpu', '--report_to=["wandb"]']
+    """
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
 
 
 def _ending_with_us() -> Callable[[], None] | None:

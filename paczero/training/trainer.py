@@ -218,7 +218,7 @@ class PACZeroTrainer:
                 a new run there.
 
         Raises:
-            PACZeroError: the directory is in use, not empty, or holds no run to resume.
+            PACZeroError: the directory is in use, not empty, or holds no run to resume; or another path was given.
             IntegrityError: what is in it does not belong to this pool, model and settings, or was changed.
         """
         resume = bool(resume_from_checkpoint)

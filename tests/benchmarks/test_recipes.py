@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from paczero.cli.parser import parser_for_train
-from paczero.config_io import recipes, settings_from
+from paczero.config_io import build_settings, recipes
 
 README = Path(__file__).parents[2] / "recipes" / "README.md"
 
@@ -19,7 +19,7 @@ def costs(script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def settings(name: str, *more: str):
-    return settings_from(parser_for_train().parse_args(["--config", f"paper/{name}", *more]))
+    return build_settings(parser_for_train().parse_args(["--config", f"paper/{name}", *more]).settings)
 
 
 def test_the_readme_s_tables_are_the_program_s(costs: ModuleType) -> None:

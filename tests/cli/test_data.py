@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from paczero.cli.parser import settings_parser
-from paczero.config_io import load_settings, settings_from
+from paczero.config_io import build_settings, load_settings
 from paczero.data.splits import read_splits
 from paczero.report.summary import write_decisions
 from paczero.run_directory import RunDirectory
@@ -64,7 +64,7 @@ def test_a_stranger_s_text_is_no_formula(tmp_path):
 
 def test_a_recipe_s_test_set_can_be_left_out(drawing):
     """Drawn from what pool and dev set leave; or none at all."""
-    without = settings_from(settings_parser("train", "").parse_args(drawing("--data.test", "null")[1:]))
+    without = build_settings(settings_parser("train", "").parse_args(drawing("--data.test", "null")[1:]).settings)
     splits = read_splits(without.data, without.args.task, seed=without.args.seed)
     assert [len(part or ()) for part in (splits.train, splits.dev, splits.test)] == [40, 8, 12]
     texts = [row["text"] for part in (splits.train, splits.dev, splits.test) for row in part or ()]

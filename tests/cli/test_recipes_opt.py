@@ -16,7 +16,7 @@ from paczero.cli.commands.sweep import parser as parser_for_sweep
 from paczero.cli.console import Live
 from paczero.cli.parser import parser_for_train
 from paczero.cli.training import build_job
-from paczero.config_io import RunSettings, recipes, settings_from
+from paczero.config_io import RunSettings, build_settings, recipes
 from paczero.experiments.sweep import plan, read_sweep
 from paczero.release import plots as figures
 from paczero.training.trainer import PACZeroTrainer
@@ -142,7 +142,7 @@ def goes_through(paczero, monkeypatch, given, run) -> list[dict]:
 def test_a_recipe_trains_is_interrupted_resumed_and_replayed(name, opt, paczero, tmp_path, monkeypatch):
     given = ("--config", name, *opt(task_of(name)), *LOUD[task_of(name)], "--dtype", "float32")
     header, *steps = goes_through(paczero, monkeypatch, given, tmp_path / "run")
-    args = settings_from(parser_for_train().parse_args(["--config", name])).args
+    args = build_settings(parser_for_train().parse_args(["--config", name]).settings).args
     assert (header["mechanism"]["name"], header["direction_law"]) == (args.mechanism.name, "gaussian")
     assert [(line["t"], len(line["y"])) for line in steps] == [(t, args.directions) for t in range(3)]
     assert any(y for line in steps for y in line["y"])
@@ -159,7 +159,7 @@ def test_a_recipe_runs_in_its_own_float16(tuning, opt, paczero, tmp_path, monkey
 @pytest.mark.parametrize("name", PAPER)
 def test_a_recipe_starts_with_its_own_settings(name, opt, begun):
     """In float16 and for all of its steps, with weights as large as those of a trained model."""
-    settings = settings_from(parser_for_train().parse_args(["--config", name, *opt(task_of(name))]))
+    settings = build_settings(parser_for_train().parse_args(["--config", name, *opt(task_of(name))]).settings)
     trainer = begun(settings)
     assert trainer.args.dtype == "float16" and trainer.args.max_steps >= 1000
     small = trainer.args.learning_rate / trainer.args.directions**0.5 < 4e-6  # of float16 weights of size 0.02

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from paczero.cli.parser import settings_parser
-from paczero.config_io import settings_from
+from paczero.config_io import build_settings
 
 TASKS = Path(__file__).parents[2] / "recipes" / "tasks"
 # Of each task, what a record with each label says; every text carries the record's number.
@@ -62,4 +62,4 @@ def test_a_table_of_this_shape_trains_and_is_scored(paczero, tiny_model_dir, tmp
 
 def labels_of(path):
     parsed = settings_parser("train", "").parse_args([f"--config={path}", "--model=x"])
-    return list(settings_from(parsed).args.task.labels)
+    return list(build_settings(parsed.settings).args.task.labels)

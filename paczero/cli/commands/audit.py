@@ -6,10 +6,9 @@ $ paczero audit runs/first --parts exact,controls
 
 import json
 import webbrowser
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jsonargparse import Namespace
 
 from paczero.cli.console import Live, keep_quiet
 from paczero.cli.parser import CommandParser, command_parser

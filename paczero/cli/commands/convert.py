@@ -3,9 +3,8 @@
 $ paczero convert SmolLM2-135M-Instruct.Q4_1.gguf models/smollm2
 """
 
+from argparse import Namespace
 from pathlib import Path
-
-from jsonargparse import Namespace
 
 from paczero.cli.parser import CommandParser, command_parser
 

@@ -4,10 +4,9 @@ $ paczero demo
 """
 
 import json
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
-
-from jsonargparse import Namespace
 
 from paczero.cli.console import Live
 from paczero.cli.parser import CommandParser, command_parser

@@ -10,17 +10,16 @@ import os
 import platform
 import shutil
 import time
+from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from jsonargparse import Namespace
 
 from paczero.cli.console import Live
 from paczero.cli.parser import CommandParser, settings_parser
 from paczero.cli.preflight import engine_lines, memory_line, run_lines, seconds, steps_line, wrapped
 from paczero.cli.training import build_job, check_place, within_memory
-from paczero.config_io import RunSettings, settings_from
+from paczero.config_io import RunSettings, build_settings
 from paczero.errors import PACZeroError
 from paczero.run_directory import RunDirectory
 from paczero.utils.formatting import duration, size
@@ -55,7 +54,7 @@ def parser() -> CommandParser:
 
 
 def run(namespace: Namespace) -> int:
-    settings = settings_from(namespace) if namespace.given else None  # refuses before anything is measured
+    settings = build_settings(namespace.settings) if namespace.settings else None  # refuses before anything is measured
     machine = machine_facts()
     needed = None if settings is None else run_facts(settings)  # refuses before anything is printed
     print(_table("This machine", machine), flush=True)

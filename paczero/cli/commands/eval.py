@@ -7,15 +7,13 @@ $ paczero eval runs/first --text "A film to see twice." --text "I left early."
 
 import json
 import math
-from dataclasses import fields
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
-
 from paczero.cli.console import Live, keep_quiet, shown, warn
-from paczero.cli.parser import SettingsParser, command_parser, setting_types, settings_parser
-from paczero.config import EngineConfig, PACZeroConfig, TaskConfig
+from paczero.cli.parser import SettingsParser, command_parser
+from paczero.config_io import SETTING_TYPES, nested
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
 from paczero.inference.target import PLAIN_SETTINGS, Target, find_target
@@ -38,17 +36,9 @@ states its template, labels and decision threshold; for an adapter or a model by
 _DEVIATIONS = 3  # standard deviations below one half at which two labels look swapped
 
 
-class TargetParser(SettingsParser):
-    """Takes the settings that scoring uses as flags; the file of `--config` may hold all settings."""
-
-    def _from_file(self, given: str) -> dict[str, Any]:
-        settings: dict[str, Any] = settings_parser("train", "").parse_args([f"--config={given}"]).settings
-        return settings
-
-
-def target_parser(command: str, description: str, *, usage: str) -> TargetParser:
+def target_parser(command: str, description: str, *, usage: str) -> SettingsParser:
     """A parser with TARGET, `--config`, `--model`, `--task.…` and the other settings that scoring uses."""
-    parser = command_parser(command, description, usage=usage, kind=TargetParser)
+    parser = command_parser(command, description, usage=usage, kind=SettingsParser)
     parser.add_argument(
         "target",
         type=str,
@@ -58,22 +48,12 @@ def target_parser(command: str, description: str, *, usage: str) -> TargetParser
     parser.add_argument(
         "--config", metavar="FILE", help="a YAML file with the task: a recipe's name, RUN/config.yaml, your own"
     )
-    parser.add_argument(
-        "--model", type=str, default=None, help="the adapter's base model; the one that the adapter names if left out"
-    )
-    parser.add_class_arguments(TaskConfig, "task")
-    parser.add_class_arguments(PACZeroConfig, skip={field.name for field in fields(PACZeroConfig)} - {*PLAIN_SETTINGS})
-    parser.add_class_arguments(EngineConfig, "engine")
-    parser.value_types = {
-        key: kind
-        for key, kind in setting_types().items()
-        if key in ("model", *PLAIN_SETTINGS) or key.startswith(("task.", "engine."))
-    }
-    parser.hide({"task", "engine"})
+    keys = [key for key in SETTING_TYPES if key in ("model", *PLAIN_SETTINGS) or key.startswith(("task.", "engine."))]
+    parser.add_settings(keys, first=("model", "task.template", "task.labels", "dtype", "device"))
     return parser
 
 
-def parser() -> TargetParser:
+def parser() -> SettingsParser:
     made = target_parser("eval", _ABOUT, usage="TARGET [--data FILE | --text TEXT ...] [OPTIONS]")
     made.add_argument(
         "--data",
@@ -92,7 +72,7 @@ def run(namespace: Namespace) -> int:
     out = None if namespace.predictions is None else Path(namespace.predictions)
     if out is not None and not out.absolute().parent.is_dir():
         raise PACZeroError(f"--predictions: {str(out)!r} lies in no directory that exists; make it first")
-    target = find_target(namespace.target, namespace.settings)
+    target = find_target(namespace.target, nested(namespace.settings))
     if namespace.text:
         return _decide(target, namespace)
     keep_quiet()

@@ -6,8 +6,7 @@ $ paczero match --epsilon 2 --units 1000 --steps 1000 --directions 64 --sampling
 
 import dataclasses
 import json
-
-from jsonargparse import Namespace
+from argparse import Namespace
 
 from paczero.cli.parser import CommandParser, command_parser
 from paczero.mechanism.matching import Matched, matched
@@ -35,22 +34,19 @@ brackets has the same p at δ = 0, for comparison: no differential privacy is me
 
 def parser() -> CommandParser:
     made: CommandParser = command_parser("match", _ABOUT, usage="(--success P | --nats B | --epsilon E) [OPTIONS]")
-    numbers: dict[str, type] = {}
     for name, metavar, text in (
         ("success", "P", "p, the probability of a right guess, between 0.5 and 1"),
         ("nats", "B", "the budget of mi, below ln 2"),
         ("epsilon", "E", "ε of the differentially private ones"),
         ("delta", "D", "δ of the differentially private ones; 1/N² where left out"),
     ):
-        made.add_argument(f"--{name}", type=float | None, metavar=metavar, help=text)
-        numbers[name] = float
+        made.add_argument(f"--{name}", type=float, metavar=metavar, help=text)
     for name, default, metavar, text in (
         ("units", 1000, "N", "units in the pool"),
         ("steps", 1000, "T", "steps of a run"),
         ("directions", 1, "K", "directions a step; dpzero always has 1"),
     ):
         made.add_argument(f"--{name}", type=int, default=default, metavar=metavar, help=text)
-        numbers[name] = int
     made.add_argument(
         "--sampling",
         type=float,
@@ -58,7 +54,6 @@ def parser() -> CommandParser:
         metavar="Q",
         help="Poisson rate of dpzero and dp-aggzo; 1: the whole pool",
     )
-    made.value_types = numbers | {"sampling": float}
     made.add_argument("--json", action="store_true", help="print the rows as JSON")
     return made
 

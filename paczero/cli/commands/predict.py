@@ -6,14 +6,15 @@ $ head -100 tickets.csv | paczero predict runs/first --input - --output -
 
 import os
 import sys
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
-
-from paczero.cli.commands.eval import TargetParser, target_parser
+from paczero.cli.commands.eval import target_parser
 from paczero.cli.console import Live, keep_quiet, shown, warn
+from paczero.cli.parser import SettingsParser
+from paczero.config_io import nested
 from paczero.data.loading import Rows
 from paczero.data.tables import decode, read_table
 from paczero.errors import PACZeroError
@@ -35,7 +36,7 @@ In a csv or tsv, texts that a spreadsheet would run as formulas get an apostroph
 """
 
 
-def parser() -> TargetParser:
+def parser() -> SettingsParser:
     made = target_parser("predict", _ABOUT, usage="TARGET --input FILE --output FILE [OPTIONS]")
     made.add_argument(
         "--input",
@@ -50,10 +51,10 @@ def parser() -> TargetParser:
 
 def run(namespace: Namespace) -> int:
     for name in ("input", "output"):
-        if not namespace[name]:
+        if not getattr(namespace, name):
             raise PACZeroError(f"--{name}: nothing was given; expected a file, or - for standard {name}")
     kind = _output_kind(namespace.output, force=namespace.force)
-    target = find_target(namespace.target, namespace.settings)
+    target = find_target(namespace.target, nested(namespace.settings))
     data = _standard_input() if namespace.input == "-" else namespace.input
     keep_quiet()
     with Live() as live:

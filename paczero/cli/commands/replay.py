@@ -4,10 +4,9 @@ $ paczero replay runs/first --verify
 $ paczero replay runs/first --step 100 --output at-100
 """
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
-
-from jsonargparse import Namespace
 
 from paczero.cli.checks import noise_line, open_release, rebuild_release, verify_weights
 from paczero.cli.console import Live, keep_quiet
@@ -32,9 +31,7 @@ def parser() -> CommandParser:
     made.add_argument(
         "--model", type=str, metavar="DIR", help="the base model; the one that the release names if left out"
     )
-    made.add_argument(
-        "--step", type=int | None, metavar="N", help="weights after N steps; the served step where left out"
-    )
+    made.add_argument("--step", type=int, metavar="N", help="weights after N steps; the served step where left out")
     made.add_argument("--output", type=str, metavar="DIR", help="where to save the rebuilt weights")
     return made
 

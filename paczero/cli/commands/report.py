@@ -4,9 +4,8 @@ $ paczero report runs/first --open
 """
 
 import webbrowser
+from argparse import Namespace
 from pathlib import Path
-
-from jsonargparse import Namespace
 
 from paczero.cli.parser import CommandParser, command_parser
 from paczero.run_directory import RunDirectory

@@ -6,10 +6,9 @@ $ paczero results runs/sst2 runs/more --output docs --command "paczero sweep sst
 
 import shlex
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
-
-from jsonargparse import Namespace
 
 import paczero
 from paczero.cli.console import Live
@@ -63,9 +62,9 @@ def parser() -> CommandParser:
 def run(namespace: Namespace) -> int:
     from paczero.experiments import document as documents
 
-    if namespace["from"]:
+    if getattr(namespace, "from"):
         _nothing_beside_from(namespace)
-        source = Path(namespace["from"])
+        source = Path(getattr(namespace, "from"))
         document, place = documents.read(source), Path(namespace.output or source.parent)
     else:
         with Live() as live:
@@ -78,7 +77,7 @@ def run(namespace: Namespace) -> int:
 
 def _nothing_beside_from(namespace: Namespace) -> None:
     for name in ("directories", "baseline", "private", "choose", "command"):
-        if namespace[name]:
+        if getattr(namespace, name):
             raise PACZeroError(f"--from: {name} was given as well; a results.json holds all of that already; leave it")
 
 
@@ -121,7 +120,7 @@ def _commands(runs: list[Any]) -> list[str]:
 def _own_command(namespace: Namespace) -> str:
     words = ["paczero", "results", *namespace.directories]
     for name in ("choose", "output", "baseline", "private"):
-        words += [f"--{name}", namespace[name]] if namespace[name] else []
+        words += [f"--{name}", getattr(namespace, name)] if getattr(namespace, name) else []
     return shlex.join(words)
 
 

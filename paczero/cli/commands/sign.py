@@ -3,9 +3,8 @@
 $ paczero sign runs/first --key ~/.ssh/id_ed25519
 """
 
+from argparse import Namespace
 from pathlib import Path
-
-from jsonargparse import Namespace
 
 from paczero.cli.checks import released_folder
 from paczero.cli.console import Live, keep_quiet

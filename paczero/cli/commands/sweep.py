@@ -7,10 +7,9 @@ import contextlib
 import os
 import statistics
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
-
-from jsonargparse import Namespace
 
 from paczero.cli.console import Live, warn
 from paczero.cli.parser import SettingsParser, settings_parser
@@ -44,7 +43,7 @@ records, or state the sum. Each run draws a secret of its own; that changes noth
 
 
 def parser() -> SettingsParser:
-    made = settings_parser("sweep", _ABOUT, usage="FILE [--KEY VALUE ...] [OPTIONS]")
+    made = settings_parser("sweep", _ABOUT, usage="FILE [--KEY VALUE ...] [OPTIONS]", config=False)
     made.add_argument(
         "file", type=str, metavar="FILE", help="the sweep's YAML file, or the name of one of the recipes'"
     )
@@ -56,7 +55,7 @@ def parser() -> SettingsParser:
 
 
 def run(namespace: Namespace) -> int:
-    sweep = read_sweep(namespace)
+    sweep = read_sweep(namespace.file, namespace.flags)
     planned = plan(sweep, only=namespace.only)
     jobs = sweep.jobs if namespace.jobs is None else namespace.jobs
     if jobs < 1:

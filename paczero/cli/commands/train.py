@@ -6,16 +6,14 @@ $ torchrun --nproc_per_node 2 -m paczero train --config demo --output_dir runs/f
 """
 
 import sys
-from dataclasses import replace
+from argparse import Namespace
 from pathlib import Path
-
-from jsonargparse import Namespace
 
 from paczero.cli.launcher import joined, live_on
 from paczero.cli.parser import SettingsParser, parser_for_train
 from paczero.cli.training import train_run
 from paczero.config import RESUMABLE_SETTINGS
-from paczero.config_io import RunSettings, dump_settings, load_settings, require_pool, settings_from
+from paczero.config_io import RunSettings, build_settings, dump_settings, flatten, load_settings, merge
 from paczero.errors import PACZeroError
 from paczero.report.summary import closing, read_summary, summary_path
 from paczero.run_directory import RunDirectory
@@ -33,7 +31,7 @@ def run(namespace: Namespace) -> int:
         print(dump_settings(_settings(namespace)), end="")
         return 0
     # A resumed run's settings are in its directory, which rank 0 has; all else is refused before processes meet.
-    given = settings_from(namespace) if namespace.resume is None else None
+    given = build_settings(namespace.settings) if namespace.resume is None else None
     with joined() as group, live_on(group) as live:
         settings = given or group.broadcast_from_main(lambda: resumed_settings(namespace))
         directory = RunDirectory(Path(settings.args.output_dir))
@@ -47,7 +45,7 @@ def run(namespace: Namespace) -> int:
 
 
 def _settings(namespace: Namespace) -> RunSettings:
-    return settings_from(namespace) if namespace.resume is None else resumed_settings(namespace)
+    return build_settings(namespace.settings) if namespace.resume is None else resumed_settings(namespace)
 
 
 def resumed_settings(namespace: Namespace) -> RunSettings:
@@ -60,21 +58,13 @@ def resumed_settings(namespace: Namespace) -> RunSettings:
     directory.require_run()
     if namespace.secret is not None:
         raise PACZeroError("--secret: given with --resume; a run keeps the secret that it began with. Leave it out")
-    changed = sorted(key for key in namespace.given - _PLACES if key.partition(".")[0] not in RESUMABLE_SETTINGS)
+    given = namespace.settings
+    changed = sorted(key for key in given.keys() - _PLACES if key.partition(".")[0] not in RESUMABLE_SETTINGS)
     if changed:
         raise PACZeroError(
             f"--{changed[0]}: given with --resume; a run goes on under the settings in {str(directory.config)!r}, of "
             f"which only {', '.join(sorted(_PLACES | RESUMABLE_SETTINGS))} may be given anew. Leave it out, or begin "
             "another run"
         )
-    settings = load_settings(directory.config)
-    tree = namespace.settings
-    args = {name: tree[name] for name in RESUMABLE_SETTINGS if name in tree}
-    args["engine"] = replace(settings.args.engine, **tree.get("engine", {}))
-    settings = replace(
-        settings,
-        data=replace(settings.data, **tree.get("data", {})),
-        args=replace(settings.args, output_dir=namespace.resume, **args),
-    )
-    require_pool(settings)
-    return settings
+    begun = flatten(load_settings(directory.config))
+    return build_settings(merge(begun, given) | {"model": begun["model"], "output_dir": namespace.resume})

@@ -4,10 +4,9 @@ $ paczero verify downloaded/release
 $ paczero verify downloaded/release --model models/base --key author.pub
 """
 
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jsonargparse import Namespace
 
 from paczero.cli.checks import Release, noise_line, rebuild_release, released_folder, verify_weights
 from paczero.cli.console import Live, keep_quiet

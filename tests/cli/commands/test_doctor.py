@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_said(arguments, tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").touch()
     monkeypatch.setattr(doctor, "_memory_bytes", lambda: (2000, 1000))
-    settings = doctor.settings_from(doctor.parser().parse_args(arguments(tmp_path / "run")[1:]))
+    settings = doctor.build_settings(doctor.parser().parse_args(arguments(tmp_path / "run")[1:]).settings)
     facts = dict(doctor.run_facts(settings))
     assert "DOES NOT FIT into the 1.0 kB available here" in facts["memory"]
     assert facts["output_dir"].startswith("NOT FREE: ") and "name another" in facts["output_dir"]

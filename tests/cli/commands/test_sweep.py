@@ -9,12 +9,11 @@ import time
 import pytest
 import yaml
 
-from paczero.cli.commands.sweep import parser
 from paczero.cli.commands.train import resumed_settings
 from paczero.cli.parser import parser_for_train
 from paczero.config_io import load_settings, save_settings
-from paczero.errors import PACZeroError
-from paczero.experiments.sweep import as_flags, given_anew, plan, points, read_sweep, state_of
+from paczero.experiments.sweep import given_anew, plan, read_sweep, state_of
+from paczero.experiments.workers import as_flags
 
 from ...command_line import SHORT
 
@@ -41,16 +40,6 @@ def sweep_file(arguments, tmp_path):
     return make
 
 
-def test_every_combination_once():
-    assert list(points({"a": [1, 2], "b": ["x", "y"]})) == [
-        {"a": 1, "b": "x"},
-        {"a": 1, "b": "y"},
-        {"a": 2, "b": "x"},
-        {"a": 2, "b": "y"},
-    ]
-    assert list(points({})) == [{}]
-
-
 def test_the_plan_is_listed(paczero, sweep_file, tmp_path):
     path = sweep_file(
         cells={"zpl": None, "none": {"mechanism": {"name": "none"}, "peft.r": 3}},
@@ -69,7 +58,7 @@ def test_the_plan_is_listed(paczero, sweep_file, tmp_path):
 def test_texts_of_a_cell_are_what_is_written(sweep_file, tmp_path):
     path = sweep_file(seed=7)
     path.write_text(path.read_text() + "cells:\n  a.1: {task: {labels: {0: no, 1: yes}}, data.train: 2024-01-01}\n")
-    [item] = plan(read_sweep(parser().parse_args([str(path)])))
+    [item] = plan(read_sweep(str(path), {}))
     assert item.settings.args.task.labels == {"0": "no", "1": "yes"}
     assert item.settings.data.train == "2024-01-01"
     assert (item.name, item.settings.args.seed) == ("a.1/seed-7", 7)
@@ -116,20 +105,14 @@ def test_runs_share_hidden_states_are_skipped_when_done_and_refused_when_changed
 
 def test_what_a_run_goes_on_with_is_what_was_given_last(sweep_file, tmp_path):
     path = sweep_file(cells={"zpl": {}})
-    [begun] = plan(read_sweep(parser().parse_args([str(path)])))
+    [begun] = plan(read_sweep(str(path), {}))
     (begun.directory / "private").mkdir(parents=True)
     save_settings(begun.settings, begun.directory / "config.yaml")
     assert (state_of(begun), given_anew(begun)) == ("interrupted", {})
-    anew = ["--device=cpu", "--cache_bytes=0", "--engine.packing=false", "--report_to=[tensorboard]"]
-    [item] = plan(read_sweep(parser().parse_args([str(path), *anew, f"--cache_dir={tmp_path}/c"])))
+    anew = {"device": "cpu", "cache_bytes": 0, "engine.packing": False, "report_to": ["tensorboard"]}
+    [item] = plan(read_sweep(str(path), anew | {"cache_dir": f"{tmp_path}/c"}))
     assert state_of(item) == "interrupted"
-    assert given_anew(item) == {
-        "device": "cpu",
-        "cache_bytes": 0,
-        "cache_dir": f"{tmp_path}/c",
-        "engine.packing": False,
-        "report_to": ["tensorboard"],
-    }
+    assert given_anew(item) == anew | {"cache_dir": f"{tmp_path}/c"}
     given = parser_for_train().parse_args(["--resume", str(item.directory), *as_flags(given_anew(item))])
     assert resumed_settings(given) == item.settings
 
@@ -150,7 +133,7 @@ def test_one_failure_stops_nothing_else(paczero, sweep_file, tmp_path):
         ({"seeds": ["a"]}, "seeds: ['a'] was given"),
         ({"jobs": 0}, "--jobs: 0 was given"),
         ({"cells": {"a/b": {}}}, "cells: 'a/b' was given"),
-        ({"grid": [1]}, "grid: [1] was given"),
+        ({"grid": [1]}, "grid: ['1'] was given"),
         ({"grid": {"max_steps": []}}, "grid: {'max_steps': []} was given"),
         ({"grid": {"data.train": ["a/b.csv", "a_b.csv"]}}, "would be called 'train=a_b.csv'"),
         ({"cells": {"cache": {}}}, "cells: 'cache' was given"),
@@ -189,28 +172,6 @@ def test_an_interrupted_sweep_stops_its_runs_and_goes_on(paczero, sweep_file, tm
     assert any(tmp_path.rglob("events.out.tfevents.*"))
     assert "| long | 1 |" in out
     assert 3 < steps < 401, "it was stopped on its way"
-
-
-def test_bases_lie_under_the_file_in_order(tmp_path, paczero):
-    (tmp_path / "one.yaml").write_text("max_steps: 3\nmechanism: {subsets: 8, clip: 2}\npeft: {r: 2, lora_alpha: 4}\n")
-    (tmp_path / "two.yaml").write_text("base: one.yaml\nmechanism: {clip: 3}\npeft: {r: 4}\n")
-    (tmp_path / "three.yaml").write_text("base: [one.yaml, two.yaml]\nmodel: m\ndata: {train: t.csv}\nmax_steps: 5\n")
-    settings = load_settings(tmp_path / "three.yaml")
-    assert (settings.args.max_steps, settings.args.mechanism.subsets, settings.args.mechanism.clip) == (5, 8, 3)
-    assert settings.peft == {"r": 4}
-
-
-def test_bases_that_cannot_be_are_refused(tmp_path):
-    (tmp_path / "a.yaml").write_text("base: b.yaml\n")
-    (tmp_path / "b.yaml").write_text("base: a.yaml\n")
-    with pytest.raises(PACZeroError, match="its own base"):
-        load_settings(tmp_path / "a.yaml")
-    (tmp_path / "a.yaml").write_text("base: missing.yaml\n")
-    with pytest.raises(PACZeroError, match=r"base: 'missing.yaml' cannot be read"):
-        load_settings(tmp_path / "a.yaml")
-    (tmp_path / "a.yaml").write_text("base: {x: 1}\n")
-    with pytest.raises(PACZeroError, match="expected a file or a list of files"):
-        load_settings(tmp_path / "a.yaml")
 
 
 def test_a_search_on_the_pool_is_warned_of(paczero, sweep_file):

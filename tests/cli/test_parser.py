@@ -1,15 +1,11 @@
-"""Settings: flags over file over defaults in any order, texts as written, one line for anything that is wrong."""
-
-import math
+"""Flags over file over defaults in any order, texts as written, one line for what is wrong, help."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from paczero.cli.main import main
-from paczero.cli.parser import parser_for_train, setting_types
-from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
-from paczero.config_io import DataConfig, RunSettings, dump_settings, load_settings, save_settings, settings_from
+from paczero.cli.parser import parser_for_train
+from paczero.config import OTHER_NAMES, FormerNameWarning, Renamed
+from paczero.config_io import SETTING_TYPES, DataConfig, RunSettings, build_settings
 from paczero.errors import PACZeroError
 
 NEEDED = ["--model", "m", "--data.train", "pool.csv"]
@@ -40,7 +36,7 @@ def recipe(tmp_path):
 
 
 def parse(*arguments):
-    return settings_from(parser_for_train().parse_args(list(map(str, arguments))))
+    return build_settings(parser_for_train().parse_args(list(map(str, arguments))).settings)
 
 
 def refusal(*arguments):
@@ -62,22 +58,6 @@ def test_defaults_are_those_of_the_dataclasses():
     assert parse(*NEEDED) == RunSettings("m", DataConfig(train="pool.csv"))
 
 
-def test_a_recipe(recipe):
-    assert parse("--config", recipe) == RunSettings(
-        model="models/small",
-        data=DataConfig(train="pool.csv", dev="dev.csv"),
-        peft={"peft_type": "LORA", "r": 8, "lora_dropout": 0.0, "target_modules": ["q_proj", "v_proj"]},
-        args=PACZeroConfig(
-            task=TaskConfig(template="{sentence} It was {label}", labels={"0": "terrible", "1": "great"}),
-            mechanism=MechanismConfig(name="mi", budget=0.33, subsets=64),
-            max_steps=300,
-            learning_rate=5e-3,
-            train_layers=[28, 29],
-            report_to=["tensorboard"],
-        ),
-    )
-
-
 def test_flags_win_whatever_the_order(recipe):
     flags = ["--max_steps", 7, "--mechanism.budget", 0.1, "--data.dev", "other.csv", "--peft.r", 4, "--mu=1e-4"]
     before, after = parse(*flags, "--config", recipe), parse("--config", recipe, *flags)
@@ -89,15 +69,37 @@ def test_flags_win_whatever_the_order(recipe):
     assert after.args.mechanism.clip == 25.0  # the default
 
 
-def test_given_says_what_was_given(recipe):
+def test_the_namespace_has_what_was_given(recipe):
     parser = parser_for_train()
-    assert parser.parse_args(["--resume", "runs/x"]).given == frozenset()
-    assert parser.parse_args(["--max_steps", "3", "--peft.r", "4", "--task.labels.a", "b"]).given == {
-        "max_steps",
-        "peft",
-        "task.labels",
-    }
-    assert "mechanism.budget" in parser.parse_args(["--config", str(recipe)]).given
+    assert parser.parse_args(["--resume", "runs/x"]).settings == {}
+    found = parser.parse_args(["--max_steps", "3", "--peft.r", "4", "--task.labels.a", "b", "--config", str(recipe)])
+    assert found.flags == {"max_steps": 3, "peft.r": 4, "task.labels.a": "b"}
+    assert found.settings.items() >= {"max_steps": 3, "mechanism.budget": 0.33}.items()
+    assert (found.settings["peft"]["r"], found.settings["task.labels"]["a"]) == (4, "b")
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_a_name_of_another_library_or_version(name):
+    value = "last" if name == "select" else "linear" if name == "schedule" else "0.5" if name != "steps" else "5"
+    now = OTHER_NAMES[name]
+    if isinstance(now, Renamed):
+        with pytest.warns(FormerNameWarning, match=now):
+            flags = parser_for_train().parse_args([f"--{name}", value]).flags
+        assert list(flags) == [now] and flags[now] in (5, "linear", None, 0.5)
+    else:
+        assert f"{name}: it was given" in refusal(*NEEDED, f"--{name}")
+
+
+def test_a_former_name_beside_the_present_one():
+    with pytest.warns(FormerNameWarning):
+        assert "--steps: it was given together with --max_steps" in refusal(*NEEDED, "--steps", 3, "--max_steps", 4)
+
+
+def test_former_names_are_said_once_each(capsys):
+    assert main(["train", *NEEDED, "--steps", "3", "--select", "last", "--print_settings"]) == 0
+    out, err = capsys.readouterr()
+    assert "max_steps: 3\n" in out and "metric_for_best_model: null\n" in out
+    assert [line.split()[2] for line in err.splitlines()] == ["steps", "select"]
 
 
 def test_options_that_are_no_settings():
@@ -123,22 +125,8 @@ def test_label_words_stay_as_written(flags, labels, tmp_path):
     assert parse(*NEEDED, *flags).args.task.labels == labels
 
 
-@pytest.mark.parametrize("text", ["{0: bad, 1: good}", "\n    0: bad\n    1: good"])
-def test_labels_of_the_file_replace_the_default(tmp_path, text):
-    settings = parse(*written(tmp_path, f"task:\n  labels: {text}\n"), *NEEDED)
-    assert settings.args.task.labels == {"0": "bad", "1": "good"}
-
-
 def test_one_label_of_the_file_is_changed_by_a_flag(recipe):
     assert parse("--config", recipe, "--task.labels.1", "fine").args.task.labels == {"0": "terrible", "1": "fine"}
-
-
-def test_texts_that_look_like_something_else(tmp_path):
-    text = "output_dir: 2024\ntask: {label_column: no, unit_column: 7}\ndata: {test: 1e3}\n"
-    settings = parse(*written(tmp_path, text), *NEEDED)
-    assert settings.args.output_dir == "2024"
-    assert (settings.args.task.label_column, settings.args.task.unit_column) == ("no", "7")
-    assert settings.data.test == "1e3"
 
 
 @pytest.mark.parametrize("spelling", ["5e-3", "5.0e-3", "0.005", ".5e-2", "5E-3"])
@@ -161,11 +149,6 @@ def test_booleans(flags, force):
     settings = parse(*flags, *NEEDED)
     assert settings.args.force is force
     assert settings.model == "m"
-
-
-@pytest.mark.parametrize(("text", "force"), [("true", True), ("no", False), ("off", False), ("yes", True)])
-def test_booleans_of_the_file(tmp_path, text, force):
-    assert parse(*written(tmp_path, f"force: {text}"), *NEEDED).args.force is force
 
 
 def test_null(recipe, tmp_path):
@@ -194,12 +177,6 @@ def test_peft_values_are_typed():
     assert peft == {"r": 4, "lora_alpha": 10.0, "bias": "none", "use_rslora": True, "target_modules": ["q_proj"]}
 
 
-def test_dotted_keys_of_the_file_are_settings_too(tmp_path):
-    settings = parse(*written(tmp_path, "mechanism.subsets: 64\ntask.labels: {0: a, 1: no}\n"), *NEEDED)
-    assert settings.args.mechanism.subsets == 64
-    assert settings.args.task.labels == {"0": "a", "1": "no"}
-
-
 @pytest.mark.parametrize(
     ("flags", "parts"),
     [
@@ -217,14 +194,14 @@ def test_dotted_keys_of_the_file_are_settings_too(tmp_path):
         (["--mechanism.budget", "nan", "--mechanism.name", "mi"], ["mechanism.budget: 'nan' was given", "a number"]),
         (["--mechanism.budget", "0.7", "--mechanism.name", "mi"], ["promises nothing", "--force"]),
         (["--force", "maybe"], ["'maybe' was given"]),
-        (["--train_layers", "a"], ["train_layers: \"['a']\" was given", "whole numbers"]),
+        (["--train_layers", "a"], ["train_layers: ['a'] was given", "whole numbers"]),
         (["surplus"], ["'surplus' was given where nothing more"]),
         (["--peft"], ["--peft: no value was given"]),
         (["--peft.r"], ["--peft.r: no value was given"]),
         (["--peft", "[a"], ["--peft: '[a' was given", "not YAML"]),
         (["--peft", "LORA"], ["peft: 'LORA' was given", "a mapping"]),
         (["--mechanism", "{nam: mi}"], ["mechanism.nam is no setting", "did you mean mechanism.name"]),
-        (["--mechanism", "3"], ["mechanism: 3 was given", "a mapping"]),
+        (["--mechanism", "3"], ["mechanism: '3' was given", "a mapping"]),
         (["--task.labels", "{a: b}"], ["task.labels", "two or more"]),
         (["--task.labels", "{a: b, a: c}"], ["'a' is given twice"]),
         (["--task.template", "no placeholder"], ["task.template: 'no placeholder' was given", "{label}"]),
@@ -238,108 +215,35 @@ def test_flags_that_are_wrong(flags, parts):
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("max_stepz: 3", ["own.yaml: max_stepz is no setting", "did you mean max_steps?"]),
-        ("budget: 0.1", ["did you mean mechanism.budget?"]),
-        ("mechanism: {nmae: mi}", ["mechanism.nmae is no setting", "mechanism.name"]),
-        ("resume: runs/x", ["resume is no setting"]),
-        ("max_steps: many", ["own.yaml: max_steps: 'many' was given", "a whole number"]),
-        ("max_steps: 1.5", ["max_steps: '1.5' was given", "a whole number"]),
-        ("max_steps: null", ["max_steps: null was given", "a whole number"]),
-        ("model: null", ["model: null was given", "a text"]),
-        ("mechanism: zpl", ["mechanism: 'zpl' was given", "a mapping"]),
-        ("mechanism: {name: null}", ["mechanism.name: null was given", "one of zpl, mi, none"]),
-        ("mechanism: {name: mi, budget: .nan}", ["mechanism.budget: nan was given"]),
-        ("task: {labels: [a, b]}", ["task.labels: ['a', 'b'] was given", "a mapping"]),
-        ("task: {labels: {a: [b], c: d}}", ["task.labels.a: ['b'] was given", "a text"]),
-        ("peft: LORA", ["peft: 'LORA' was given", "a mapping"]),
-        ("force: maybe", ["force: 'maybe' was given", "true or false"]),
-        ("max_steps: 3\nmax_steps: 4", ["line 2: 'max_steps' is given twice"]),
-        ("max_steps: [", ["own.yaml: not YAML in line"]),
-        ("- steps", ["expected settings"]),
-        ("just text", ["expected settings"]),
-        ("? [a]\n: 3", ["a key must be"]),
-        ("peft: &a {r: *a}", ["contains itself"]),
-        ("model: !!python/object/apply:os.system [x]", ["model"]),
-        ("train_layers: [1, x]", ["train_layers", "whole numbers"]),
-    ],
-)
-def test_files_that_are_wrong(tmp_path, text, parts):
-    message = refusal(*written(tmp_path, text), "--data.train", "p.csv")
-    assert all(part in message for part in parts), message
-
-
-def test_a_file_that_is_no_text(tmp_path):
-    path = tmp_path / "own.yaml"
-    path.write_bytes(b"model: \xff\xfe")
-    assert "not UTF-8" in refusal("--config", path)
-
-
-@pytest.mark.parametrize(
     ("flags", "part"), [([], "model: none was given"), (["--model", "m"], "data.train: none was given")]
 )
 def test_what_every_run_needs(flags, part):
     assert part in refusal(*flags)
 
 
-def test_an_empty_file_gives_the_defaults(tmp_path):
-    assert parse(*written(tmp_path, "# nothing\n"), *NEEDED) == parse(*NEEDED)
-
-
-def test_saved_settings_come_back(recipe, tmp_path):
-    settings = parse("--config", recipe, "--task.labels", "{no: 'yes', 'null': ~, '1e3': 'x: y'}")
-    save_settings(settings, tmp_path / "config.yaml")
-    assert load_settings(tmp_path / "config.yaml") == settings
-    text = (tmp_path / "config.yaml").read_text(encoding="utf-8")
-    assert "  budget: 0.33\n" in text and "  template: '{sentence} It was {label}'\n" in text
-
-
-texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1)
-labels = st.dictionaries(texts, texts, min_size=2, max_size=4).filter(lambda d: len(set(d.values())) == len(d))
-scalars = st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.floats(allow_nan=False) | texts
-
-
-@settings(max_examples=25)
-@given(labels, texts, st.none() | st.dictionaries(texts, scalars | st.lists(scalars)), st.floats(1e-12, 1e6))
-def test_any_settings_come_back(tmp_path_factory, labels, column, peft, rate):
-    args = PACZeroConfig(task=TaskConfig(labels=labels, unit_column=column), learning_rate=rate, output_dir=column)
-    before = RunSettings(column, DataConfig(column, None, column), peft, args)
-    path = tmp_path_factory.mktemp("round") / "config.yaml"
-    save_settings(before, path)
-    assert load_settings(path) == before
-
-
-def test_the_dump_states_every_setting():
-    text = dump_settings(RunSettings("m"))
-    for key in setting_types():
-        assert f"{key.rpartition('.')[2]}:" in text
-
-
-def test_loading_needs_a_file(tmp_path):
-    with pytest.raises(PACZeroError, match="cannot be read"):
-        load_settings(tmp_path / "demo")
-
-
-def test_help_explains_every_setting(capsys):
+def helped(flag, capsys):
     with pytest.raises(SystemExit):
-        parser_for_train().parse_args(["-h"])
-    text = capsys.readouterr().out
-    for key in setting_types():
+        parser_for_train().parse_args([flag])
+    return capsys.readouterr().out
+
+
+def test_help_all_explains_every_setting(capsys):
+    text = helped("--help-all", capsys)
+    for key in SETTING_TYPES:
         assert f"--{key} " in text, key
-    assert "T, how many updates" in text and "(default: 1000)" in text
-    assert "--seed SEED" in text and "(default: 0)" in text
-    assert r"(default: '\n')" in text and "(default: )" not in text
-    assert "train_layers+" not in text and "--mechanism CONFIG" not in text
+    assert "(default: 1000)" in text and r"(default: '\n')" in text and "(default: )" not in text
+    assert not [name for name in OTHER_NAMES if f"--{name} " in text]
+
+
+def test_help_shows_the_settings_that_matter(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = helped("-h", capsys)
+    shown = [key for key in SETTING_TYPES if f"\n  --{key} " in text]
+    assert {"model", "data.train", "mechanism.name", "max_steps", "output_dir"} <= set(shown) and len(shown) < 16
+    assert max(map(len, text.splitlines())) <= 120 and "--help-all" in text
 
 
 def test_one_line_and_exit_code_2_from_the_command(capsys):
     assert main(["doctor", "--config", "nowhere.yaml"]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.count("\n") == 1
-
-
-def test_infinite_floats_come_back(tmp_path):
-    settings = RunSettings("m", DataConfig("p"), {"alpha": math.inf})
-    save_settings(settings, tmp_path / "c.yaml")
-    assert load_settings(tmp_path / "c.yaml") == settings
