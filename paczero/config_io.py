@@ -159,11 +159,12 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     try:
         return _converted(value, kind)
     except ValueError as error:
-        shown = "null" if _is_null(value) else repr(value)
+        shown = "null" if is_null(value) else repr(value)
         raise PACZeroError(f"{key}: {shown} was given; expected {expected(kind)}") from error
 
 
-def _is_null(value: Any) -> bool:
+def is_null(value: Any) -> bool:
+    """Whether a value is YAML's null, which also is what stands after `key:` and nothing else."""
     return value is None or (isinstance(value, Plain) and value in _NULL)
 
 
@@ -173,7 +174,7 @@ def _converted(value: Any, kind: Any) -> Any:
     if kind is Any:
         return _untyped(value)
     if origin in (typing.Union, types.UnionType):
-        if type(None) in arguments and _is_null(value):
+        if type(None) in arguments and is_null(value):
             return None
         [kind] = [part for part in arguments if part is not type(None)]
         return _converted(value, kind)
@@ -194,7 +195,7 @@ def _converted(value: Any, kind: Any) -> Any:
 
 
 def _of_text(text: str, kind: Any, words: Sequence[str]) -> Any:
-    if text in words or (kind is str and not _is_null(text)):
+    if text in words or (kind is str and not is_null(text)):
         return str(text)
     if kind is bool and text.lower() in _TRUTH:
         return _TRUTH[text.lower()]
@@ -248,7 +249,7 @@ def read_settings(tree: Mapping[str, Any], prefix: str = "") -> Settings:
             raise PACZeroError(f"{key} is no setting{did_you_mean(key, [*SETTING_TYPES, *GROUPS])}")
         elif isinstance(value, Mapping):
             found = read_settings(value, f"{key}.")
-        elif _is_null(value):
+        elif is_null(value):
             found = {}
         else:
             raise PACZeroError(f"{key}: {value!r} was given; expected {expected(dict)} of its settings")

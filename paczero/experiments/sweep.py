@@ -18,6 +18,7 @@ from paczero.config_io import (
     build_settings,
     convert,
     flatten,
+    is_null,
     load_settings,
     merge,
     read_file,
@@ -194,20 +195,20 @@ def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 def _cells(own: Mapping[str, Any]) -> dict[str, Settings]:
     """Every cell of a sweep's file with each point of its grid."""
-    named, grid = own.get("cells") or {"": {}}, own.get("grid") or {}
+    named, grid = ({} if is_null(own.get(key)) else own[key] for key in ("cells", "grid"))
     if not isinstance(grid, dict) or [] in grid.values():
         raise PACZeroError(f"grid: {grid!r} was given; expected settings, each with the values that it takes")
-    if not isinstance(named, dict) or not all(isinstance(value or {}, dict) for value in named.values()):
-        raise PACZeroError("cells: expected a name for each, and under it its settings")
+    if not isinstance(named, dict) or not all(isinstance(cell, dict) or is_null(cell) for cell in named.values()):
+        raise PACZeroError(f"cells: {named!r} was given; expected a name for each, and under it its settings")
     axes = {key: values if isinstance(values, list) else [values] for key, values in grid.items()}
     cells: dict[str, Settings] = {}
-    for name, overrides in named.items():
+    for name, overrides in (named or {"": {}}).items():
         for point in points(axes):
             parts = [name] if name else []
             parts += [f"{key.rpartition('.')[2]}={_word(value)}" for key, value in point.items()]
             cell = ",".join(parts) or "all"
             try:
-                settings = read_settings(overrides or {}) | read_settings(point)
+                settings = read_settings({} if is_null(overrides) else overrides) | read_settings(point)
             except PACZeroError as error:
                 raise PACZeroError(f"cell {cell!r}: {error}") from error
             _check_cell(cell, cells, settings)

@@ -530,7 +530,7 @@ cmd(
 )
 cmd("match without a target", "success, nats, epsilon: expected one of the three, from which", "match")
 cmd("match at a success of 2", "p: 2.0 was given; expected a probability from 0 to 1", "match", "--success", "2")
-cmd("sweep of nothing", "cannot be read; expected a YAML file or one of", "sweep", "{tmp}/nowhere.yaml")
+cmd("sweep of nothing", "nowhere.yaml' cannot be read (No such file or", "sweep", "{tmp}/nowhere.yaml")
 cmd(
     "sweep without an output",
     "names none; expected where the runs shall lie; add it",
