@@ -149,13 +149,12 @@ class SettingsParser(CommandParser):
                 self.settings.add(name[2:])
         found = vars(super().parse_args(argv, namespace))
         flags: Settings = {}
-        for key in sorted(
-            found.keys() & self.settings, key=lambda key: key.count(".")
-        ):  # groups before what is in them
-            given = read_settings({key: _value(key, found.pop(key))})
-            if key in OTHER_NAMES and (twice := given.keys() & {*found, *flags}):
+        given = [key for key in found if key in self.settings]
+        for key in sorted(given, key=lambda key: key.count(".")):  # a group before what is in it
+            read = read_settings({key: _value(key, found.pop(key))})
+            if key in OTHER_NAMES and (twice := read.keys() & {*found, *flags}):
                 raise PACZeroError(f"--{key}: it was given together with --{twice.pop()}; leave it out")
-            flags |= given
+            flags |= read
         below, _ = read_file(found["config"]) if found.get("config") else ({}, {})
         return argparse.Namespace(**found, flags=flags, settings=merge(below, flags))
 

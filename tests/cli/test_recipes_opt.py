@@ -171,7 +171,7 @@ def test_a_recipe_starts_with_its_own_settings(name, opt, begun):
 def test_a_sweep_s_cells_start_with_their_own_settings(name, opt, begun):
     """One of those that differ in nothing but how much they may tell, for finding the noise takes seconds."""
     seen = set()
-    for item in plan(read_sweep(parser_for_sweep().parse_args([name, *opt("sst2")]))):
+    for item in plan(read_sweep(name, parser_for_sweep().parse_args([name, *opt("sst2")]).flags)):
         args = item.settings.args
         differs = asdict(args) | {"output_dir": "", "mechanism": asdict(args.mechanism) | {"budget": 0, "epsilon": 0}}
         if repr((differs, item.settings.peft)) not in seen:
