@@ -151,8 +151,11 @@ def compare(bench: Bench, usual: UsualWay) -> dict[str, float]:
     before = weights.snapshot()
     ours = bench.objective.derivatives(weights, 0, 1).values[:, 0]
     weights.load(before)
-    sizes = {name: parameter.numel() for name, parameter in weights.parameters.items()}
-    z = weights.law.draw_all(seed=weights.seed, step=0, k=0, sizes=sizes, purpose=weights.purpose)
+    stream = {"seed": weights.seed, "step": 0, "k": 0, "purpose": weights.purpose}
+    z = {
+        name: weights.law.draw(name=name, start=0, stop=parameter.numel(), **stream)
+        for name, parameter in weights.parameters.items()
+    }
     theirs = usual.derivatives(usual.given(z))
     weights.load(before)
     return {

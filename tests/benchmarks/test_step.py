@@ -61,7 +61,7 @@ def test_rounds_alternate_and_leave_the_weights_to_ours(
     bench, train = make_bench(case), script("cases").train
     start = bench.weights.snapshot()
     usual = step.usual_way(bench, tmp_path / "usual.jsonl")
-    rounds = step.Rounds(bench, step.perturb(bench, usual, ["reference", "floor", "plain"], 2, 1))
+    rounds = step.Rounds(bench, step.sides(bench, usual, ["reference", "floor", "plain"], 2, 1))
     train(bench, tmp_path, [rounds])
     assert len(rounds.ours) == 2
     assert {name: len(side.took) for name, side in rounds.others.items()} == {"floor": 2, "plain": 2, "reference": 1}
