@@ -54,6 +54,8 @@ def reseal(folder: Path, **changes: Any) -> None:
         files=files,
         steps_run=len(transcript.y),
         threshold=old["threshold"],
+        development=old["development"],
+        version=old["wording"],
     )
     (folder / statement.NAME).write_bytes(statement.render(statement.seal(made | changes)))
 

@@ -13,8 +13,8 @@ from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
 from paczero.release import plots as figures
-from paczero.release.model_card import publish
 from paczero.release.plots import Development
+from paczero.release.publish import complete
 from paczero.run_directory import RunDirectory
 
 # Values that no other file could hold by chance, so that a search for them means something.
@@ -133,7 +133,7 @@ def stage(run: RunDirectory, dev: Development | None, header: dict[str, Any]) ->
     (run.staging / "adapter" / "adapter_model.safetensors").write_bytes(b"weights")
     (run.staging / "adapter" / "adapter_config.json").write_text("{}")
     (run.staging / "transcript.jsonl").write_bytes(run.staged_transcript.read_bytes())
-    return publish(
+    return complete(
         run.staging,
         header,
         chosen_step=header["steps"],

@@ -15,7 +15,7 @@ from typing import Any
 
 from paczero.audit import plots as figures
 from paczero.errors import PACZeroError
-from paczero.release.wording import three_sentences
+from paczero.release.wording import sentences
 from paczero.report import html as report_page
 from paczero.utils.formatting import percent
 from paczero.utils.io import write_whole
@@ -53,7 +53,7 @@ def write(document: Mapping[str, Any], folder: Path, header: Mapping[str, Any]) 
 def render(document: Mapping[str, Any], pictures: Mapping[str, bytes], header: Mapping[str, Any]) -> str:
     """The page as HTML."""
     templates = [Path(__file__).parent / "templates", Path(report_page.__file__).parent / "templates"]
-    hidden, not_hidden, helps = three_sentences(header)
+    hidden, not_hidden, helps = sentences(header)
     exact, reruns, canaries = document["exact"], document["reruns"], document["canaries"]
     return template("audit.html.j2", *templates).render(
         audit=document,

@@ -62,26 +62,27 @@ def run_lines(trainer: "PACZeroTrainer", settings: RunSettings, cost: "Cost") ->
 
 def promise_line(header: Mapping[str, Any]) -> str:
     """What is promised, in one sentence."""
-    from paczero.release.guarantee import kind_of, rounded_up, success, verdict
-    from paczero.release.wording import delta_in_words
+    from paczero.mechanism.registry import spec_of
+    from paczero.release.guarantee import rounded_up, success, verdict
+    from paczero.release.wording.labels import delta_in_words
 
     kind = verdict(header)
     if kind == "void":
         return "none: this run is for testing only (test_seed), its report is marked VOID"
     if kind == "nothing":
-        fault = kind_of(header).hides == "nothing"
+        fault = spec_of(header["mechanism"]["name"]).hides == "nothing"
         why = "trains on the pool as it is" if fault else "has too large a budget"
         return f"none: this run {why}, so take it that the release tells everything about the pool"
     p = rounded_up(success(header))
-    if kind_of(header).hides == "all":
+    if spec_of(header["mechanism"]["name"]).hides == "all":
         return "nothing is learned from any record: fair coins decide every step"
-    if kind_of(header).is_dp:
+    if spec_of(header["mechanism"]["name"]).is_dp:
         return (
             f"(ε, δ)-differential privacy over the pool, ε = {header['mechanism']['epsilon']:g}, δ = "
             f"{delta_in_words(header)}: whoever sees the release is right about whether a unit was in the pool with "
             f"probability {p} at most (a coin: 0.5)"
         )
-    average = ", on average over releases" if kind_of(header).has_budget else ""
+    average = ", on average over releases" if spec_of(header["mechanism"]["name"]).has_budget else ""
     return (
         f"whoever sees the release and knows the pool is right about a unit's half with probability {p} at most "
         f"(a coin: 0.5){average}; it does not hide who is in the pool"
@@ -154,15 +155,15 @@ def _pool(trainer: "PACZeroTrainer", settings: RunSettings) -> str:
 
 def _mechanism(header: Mapping[str, Any]) -> str:
     from paczero.mechanism.registry import spec_of
-    from paczero.release.wording import DESCRIBED
+    from paczero.release.wording import mechanism_line
 
     mechanism, name = header["mechanism"], header["mechanism"]["name"]
     spec = spec_of(name)
     if "sigma" in mechanism:
         sample = "" if mechanism["sampling"] == 1 else f", secret samples at rate {mechanism['sampling']:g}"
-        return f"{DESCRIBED[name]}, σ = {mechanism['sigma']:g} clips{sample}"
+        return f"{mechanism_line(header)}, σ = {mechanism['sigma']:g} clips{sample}"
     if spec.hides != "half":
-        return DESCRIBED[name]
+        return mechanism_line(header)
     text = f"{name}, M = {header['subsets']:,} candidates ({header['family']}), budget {header['budget']:g} nats"
     if spec.has_budget:
         text += f", channel {header['mechanism']['channel']}, {header['mechanism']['allocation']} allocation"

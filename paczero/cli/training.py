@@ -219,9 +219,9 @@ def _summarise(
     import numpy as np
 
     from paczero.data.metrics import METRIC_OF_KIND
-    from paczero.report.run_record import load_run_record
+    from paczero.report.run_record import RunRecord
 
-    facts = load_run_record(run)
+    facts = RunRecord.load(run)
     if facts.sealed is None:
         raise IntegrityError(facts.problem or f"{run.release}: its statement is missing")
     chosen = facts.sealed["chosen_step"]

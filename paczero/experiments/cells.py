@@ -29,7 +29,7 @@ from paczero.data.metrics import METRICS, Metric
 from paczero.errors import PACZeroError
 from paczero.experiments.collect import Run
 from paczero.mechanism.bounds import nats_for_epsilon
-from paczero.mechanism.registry import SPECS, MechanismSpec
+from paczero.mechanism.registry import SPECS, MechanismSpec, spec_of
 from paczero.release import guarantee
 
 # Beside free settings: what makes seeds of one cell differ.
@@ -57,7 +57,7 @@ class Cell:
 
     @property
     def kind(self) -> MechanismSpec:
-        return guarantee.kind_of(self.header)
+        return spec_of(self.header["mechanism"]["name"])
 
     @property
     def mechanism(self) -> str:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from paczero.data.metrics import METRICS
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.report.run_record import RunRecord, load_run_record
+from paczero.report.run_record import RunRecord
 from paczero.run_directory import RunDirectory
 
 SUMMARY, DECISIONS = "summary.json", "decisions.csv"
@@ -144,7 +144,7 @@ def _not_begun(place: Path) -> LeftOut:
 def _read(place: Path, cell: str) -> Run | LeftOut:
     run = RunDirectory(place)
     try:
-        facts = load_run_record(run)
+        facts = RunRecord.load(run)
         if reason := _unusable(run, facts):
             return LeftOut(str(place), reason)
         return _run(run, facts, cell)

@@ -38,7 +38,8 @@ from paczero.experiments.comparison import DRAWS, Difference, difference
 from paczero.mechanism.registry import DEFAULT, REFERENCE
 from paczero.release import guarantee
 from paczero.release.plots import moving_share
-from paczero.release.wording import DESCRIBED, HIDES
+from paczero.release.wording import mechanism_line
+from paczero.release.wording.labels import HIDES
 
 FORMAT = "paczero-results/1"
 
@@ -296,7 +297,7 @@ def cell_row(cell: Cell, against: Difference | None, best_of_kind: bool, metric:
     return {
         "cell": cell.name,
         "mechanism": cell.mechanism,
-        "described": DESCRIBED[cell.mechanism].partition(": ")[2].format(channel=mechanism.get("channel", "")),
+        "described": mechanism_line(header).partition(": ")[2],
         "hides": HIDES[cell.kind.hides],
         "verdict": guarantee.verdict(header),
         "family": cell.family,

@@ -1,71 +1,90 @@
-"""What a run's header promises, in figures: whether anything is promised, p and ε, each on its safe side.
+"""What a run's header promises, in numbers: about the secret half, and about membership in the pool.
 
->>> verdict(header), success(header)     # doctest: +SKIP
-('kept', 0.5)
+    half(header)    # {'nats': 0.0, 'posterior_success': 0.5, 'equivalent_epsilon': 0.0}
+    pool(header)    # {'epsilon': None, 'delta': None, 'posterior_success': 1.0}
 
-Fail closed: a run that promises nothing states p = 1 and no ε, so that a program that reads the numbers alone is never
-told more than is true.
+Every bound is rounded to its safe side. Fail closed: where nothing is promised, p is 1 and there is no ε, so that a
+program that reads the numbers alone is never told more than is true. The bound between information and posterior
+success is kl(p ‖ 1/2) ≤ I (paper: arXiv 2605.06505).
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from paczero.errors import PACZeroError
 from paczero.mechanism.bounds import epsilon_for_nats, posterior_success, success_for_epsilon
-from paczero.mechanism.registry import SPECS, MechanismSpec, spec_of
+from paczero.mechanism.registry import spec_of
 
 Verdict = Literal["kept", "nothing", "void"]
 
-
-def verdict(header: Mapping[str, Any]) -> Verdict:
-    """`kept`: the promise holds; `nothing`: the mechanism or its budget bounds nothing; `void`: test coins."""
-    if header["test_seed"] is not None:
-        return "void"
-    return "nothing" if _bound(header) >= 1 else "kept"
+Header = Mapping[str, Any]
 
 
-def kind_of(header: Mapping[str, Any]) -> MechanismSpec:
-    """The mechanism.
+def half(header: Header) -> dict[str, Any]:
+    """What is promised about the secret half.
 
-    Raises:
-        PACZeroError: one that is unknown here, of which nothing could truthfully be said.
+    Returns:
+        `nats`: the most that the release tells about it, in nats; None where that has no bound. `posterior_success`:
+        how often a guess of one unit's half is right, at most. `equivalent_epsilon`: the ε (at δ = 0) with the same p.
     """
-    name = header["mechanism"]["name"]
-    if name not in SPECS:
-        raise PACZeroError(f"mechanism: {name!r} was given; expected one that can be stated: {', '.join(SPECS)}")
-    return spec_of(name)
+    spec = spec_of(header["mechanism"]["name"])
+    nats = header["budget"]
+    if nats is None and not spec.reads_secret:
+        nats = 0.0
+    if nats is None or header["test_seed"] is not None:
+        return {"nats": None, "posterior_success": 1.0, "equivalent_epsilon": None}
+    p = float(posterior_success(nats))
+    return {"nats": nats, "posterior_success": p, "equivalent_epsilon": epsilon_for_nats(nats) if p < 1 else None}
 
 
-def mechanism_name(header: Mapping[str, Any]) -> str:
-    """`zpl`, `mi`, `none` or another that is known; PACZeroError otherwise."""
-    return kind_of(header).name
+def pool(header: Header) -> dict[str, Any]:
+    """What is promised about membership in the pool.
 
-
-def success(header: Mapping[str, Any]) -> float:
-    """p: how often, at most, a guess about one unit is right; 1.0 where nothing is promised.
-
-    The guess is which half the unit was in; with a differentially private mechanism, whether it was in the pool.
+    Returns:
+        `epsilon`, `delta`: of differential privacy, where one unit is added or removed; None without it.
+        `posterior_success`: how often a guess whether a unit is in the pool is right, at most.
     """
-    return _bound(header) if verdict(header) == "kept" else 1.0
+    spec, mechanism = spec_of(header["mechanism"]["name"]), header["mechanism"]
+    if header["test_seed"] is None and spec.hides == "all":
+        return {"epsilon": 0.0, "delta": 0.0, "posterior_success": 0.5}
+    if header["test_seed"] is None and spec.is_dp:
+        p = float(success_for_epsilon(mechanism["epsilon"], mechanism["delta"]))
+        if p < 1:
+            return {"epsilon": mechanism["epsilon"], "delta": mechanism["delta"], "posterior_success": p}
+    return {"epsilon": None, "delta": None, "posterior_success": 1.0}
 
 
-def epsilon(header: Mapping[str, Any]) -> float | None:
-    """ε of a differentially private run; else the one with the same p (δ = 0), for comparison; None: no promise."""
+def success(header: Header) -> float:
+    """p of what the mechanism is for: the half, or membership in the pool; 1.0 where nothing is promised."""
+    hides = spec_of(header["mechanism"]["name"]).hides
+    if hides == "nothing":
+        return 1.0
+    return float((pool if hides == "pool" else half)(header)["posterior_success"])
+
+
+def epsilon(header: Header) -> float | None:
+    """ε of a differentially private run; otherwise the ε with the same p (δ = 0), for comparison. None: no promise."""
     if verdict(header) != "kept":
         return None
-    return float(header["mechanism"]["epsilon"] if kind_of(header).is_dp else epsilon_for_nats(header["budget"]))
+    found = (
+        pool(header)["epsilon"] if spec_of(header["mechanism"]["name"]).is_dp else half(header)["equivalent_epsilon"]
+    )
+    return float(found)
 
 
-def _bound(header: Mapping[str, Any]) -> float:
-    kind = kind_of(header)
-    if kind.is_dp:
-        return success_for_epsilon(header["mechanism"]["epsilon"], header["mechanism"]["delta"])
-    return 1.0 if kind.hides == "nothing" else float(posterior_success(header["budget"]))
+def verdict(header: Header) -> Verdict:
+    """`kept`: the promise holds; `nothing`: the mechanism or its budget bounds nothing; `void`: a test seed."""
+    if header["test_seed"] is not None:
+        return "void"
+    return "nothing" if success(header) >= 1 else "kept"
 
 
 def rounded_up(value: float, digits: int = 4) -> str:
-    """A bound in print: never smaller than it is (0.88187… -> "0.8819")."""
+    """A bound in print, never below its value.
+
+    >>> rounded_up(0.88187), rounded_up(0.5)
+    ('0.8819', '0.5')
+    """
     scale = 10**digits
     text = f"{math.ceil(value * scale) / scale:.{digits}f}".rstrip("0")
     return text.rstrip(".")

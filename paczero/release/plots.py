@@ -1,12 +1,8 @@
 """The figures of a report and of a release, as PNG bytes. Equal input gives equal bytes: no date, no version inside.
 
->>> png = posterior({"mechanism": {"name": "zpl"}, "budget": 0.0, …})
->>> png[:4]
-b'\\x89PNG'
-
-Public, they go into a release: `posterior`, `released`, `development`. The owner's only: `unanimity` (which steps were
-unanimous and what was spent speak of the pool's records) and `boundary`. Colours are Okabe and Ito's, which people with
-any colour vision tell apart; no text is smaller than 10 pt.
+`posterior`, `released` and `development` are public and go into a release. `unanimity` and `boundary` are for the
+owner: which steps were unanimous and what was spent depend on the pool's records. Colours are Okabe and Ito's, which
+people with any colour vision tell apart; no text is smaller than 10 pt.
 """
 
 import io
@@ -25,9 +21,10 @@ from matplotlib.ticker import MaxNLocator
 
 from paczero.data.metrics import METRICS
 from paczero.mechanism.bounds import posterior_success
-from paczero.mechanism.registry import MechanismSpec
+from paczero.mechanism.registry import MechanismSpec, spec_of
 from paczero.release import guarantee
-from paczero.release.wording import GATES, noun, spent_in_words
+from paczero.release.wording import mechanism_line
+from paczero.release.wording.labels import GATES, released_values
 
 BLUE, VERMILION, GREEN, GREY, INK = "#0072B2", "#D55E00", "#007F5F", "#6B6B6B", "#1A1A1A"
 
@@ -94,6 +91,15 @@ class Development:
         start = self.values[self.steps.index(0)]
         return replace(self, untuned_median=start) if header["threshold"] == "median" else replace(self, untuned=start)
 
+    def facts(self, chosen_step: int) -> dict[str, Any] | None:
+        """What a release states of it: metrics that are not finite are left out; None where nothing was measured."""
+        if not self.steps and self.untuned is None:
+            return None
+        served = self.values[self.steps.index(chosen_step)] if chosen_step in self.steps else None
+        values = {"served": served, "untuned": self.untuned, "untuned_median": self.untuned_median}
+        finite = {name: v if v is not None and math.isfinite(v) else None for name, v in values.items()}
+        return {"metric": self.metric, "records": self.records, "used_for": list(self.used_for), **finite}
+
 
 def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
     """Draws on a figure of `width` x `height` inches; no global figure, no metadata that changes."""
@@ -129,7 +135,7 @@ def unanimity(steps: Sequence[int], share: Sequence[float], spent: Sequence[floa
         header: the transcript's.
     """
     window = max(5, header["steps"] // 20)
-    pays = guarantee.kind_of(header).has_budget
+    pays = spec_of(header["mechanism"]["name"]).has_budget
 
     def draw(figure: Figure) -> None:
         panels = figure.subplots(2 if pays else 1, 1, sharex=True, squeeze=False)[:, 0]
@@ -155,9 +161,14 @@ def unanimity(steps: Sequence[int], share: Sequence[float], spent: Sequence[floa
         if pays:
             _draw_spent(panels[1], steps, spent, header)
         else:
-            top.text(0.01, 0.04, spent_in_words(header), transform=top.transAxes, bbox=_HALO)
+            top.text(0.01, 0.04, _spent_in_words(header), transform=top.transAxes, bbox=_HALO)
 
     return png(draw, 8, 5.6 if pays else 3.6)
+
+
+def _spent_in_words(header: Mapping[str, Any]) -> str:
+    text = mechanism_line(header).partition(": ")[2]
+    return f"spent: 0 nats ({text})" if header["budget"] is not None else f"no promise ({text})"
 
 
 _HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
@@ -289,7 +300,7 @@ def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
     columns = max(20, 10 * math.ceil(math.sqrt(values.size * 6) / 10))
     rows = math.ceil(values.size / columns)
     cells = np.full(rows * columns, np.nan)
-    kind = guarantee.kind_of(header)
+    kind = spec_of(header["mechanism"]["name"])
     bits = not kind.real
     bound = 1.0 if bits else float(np.abs(values).max()) or 1.0
     cells[: values.size] = values / bound
@@ -311,7 +322,7 @@ def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
         axes.set(xlabel="release within the row", ylabel="first release\nof the row")
         axes.set_yticks([columns * row for row in range(0, rows, max(1, math.ceil(rows / 8)))])
         plus, minus = int((values > 0).sum()), int((values < 0 if kind.zero else values <= 0).sum())
-        axes.set_title(f"All that training took from the pool: {values.size:,} {noun(header)}")
+        axes.set_title(f"All that training took from the pool: {values.size:,} {released_values(header)}")
         high, low = ("+1", "−1") if bits else (f"up to +{bound:.3g}", f"down to −{bound:.3g}")
         for place, text, colour in ((0.72, f"{high}: {plus:,}", BLUE), (0.28, f"{low}: {minus:,}", VERMILION)):
             axes.annotate("■ " + text, (1.015, place), xycoords="axes fraction", va="center", color=colour)
@@ -325,7 +336,7 @@ _DIVERGING = LinearSegmentedColormap.from_list("released", [VERMILION, "#F4F4F4"
 def boundary(header: Mapping[str, Any]) -> bytes:
     """What is released against what stays private, for somebody who sees PACZero for the first time."""
     total = header["steps"] * header["directions"]
-    kind = guarantee.kind_of(header)
+    kind = spec_of(header["mechanism"]["name"])
     agreed = f"the signs of all {header['subsets']} candidates, a step a line: journal"
     private = [
         ("the pool's texts", "your own files; hidden states of them: cache"),
@@ -337,7 +348,7 @@ def boundary(header: Mapping[str, Any]) -> bytes:
         *_kept(kind, agreed),
     ]
     public = [
-        (f"{total:,} {noun(header)}", "transcript.jsonl: all that the pool decided"),
+        (f"{total:,} {released_values(header)}", "transcript.jsonl: all that the pool decided"),
         ("the recipe", f"base model, public seed, schedule, N, {'ε, δ, σ' if kind.is_dp else 'M, B'}"),
         ("the trained weights", "rebuilt from the two above, bit for bit"),
         ("the statement", "privacy.json: what is promised, what is not"),

@@ -1,42 +1,50 @@
-"""Writes a finished run's `release/`: weights, transcript, model card, figures and statement, in one rename.
+"""Writes a finished run's `release/`: weights, transcript, figures, model card and statement, in one rename.
 
-Everything in it is a function of the transcript, the base model and the dev set's figures, so a run that was killed
-and resumed leaves the same bytes as one that was not.
+Everything in it is a function of the transcript, the base model and the metrics on the development set. A run that was
+killed and resumed leaves the same bytes as one that was not. Nothing of the run's private part is read.
 """
 
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from peft import PeftModel
-from torch import nn
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from paczero.config import TaskConfig
-from paczero.models.layers import plain
-from paczero.release.model_card import publish
+from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.registry import spec_of
+from paczero.mechanism.transcript import Transcript
+from paczero.release import plots, statement, task_file
+from paczero.release.model_card import CARD, card
 from paczero.release.plots import Development
 from paczero.run_directory import RunDirectory
-from paczero.utils.io import make_durable, sync_directory
+from paczero.utils.io import make_durable, sync_directory, write_whole
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+FIGURES = "figures"
+
+_EXPECTED = frozenset({"transcript.jsonl", "adapter", "model", CARD, FIGURES, task_file.NAME, statement.NAME})
+
+_HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, (CARD, task_file.NAME, statement.NAME)))})\.\d+")
 
 
 def publish_release(
     run: RunDirectory,
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
+    model: "nn.Module",
+    tokenizer: "PreTrainedTokenizerBase",
     header: Mapping[str, Any],
-    *,
-    chosen_step: int,
-    weights_sha256: str,
-    threshold: float,
-    development: Development | None,
-    task: TaskConfig,
+    **facts: Any,
 ) -> dict[str, Any]:
-    """Publishes the weights as they stand in the model.
+    """Publishes the weights as they are in the model.
+
+    Args:
+        facts: those of `complete`.
 
     Returns:
         The statement that was written to `privacy.json`.
@@ -46,42 +54,118 @@ def publish_release(
     folder = run.staging / ("model" if header["peft"] is None else "adapter")
     save_weights(model, tokenizer, folder, base=header["base"]["id"])
     shutil.copyfile(run.staged_transcript, run.staging / "transcript.jsonl")
-    statement = publish(
-        run.staging,
-        header,
-        chosen_step=chosen_step,
-        weights_sha256=weights_sha256,
-        threshold=threshold,
-        development=development,
-        task=task,
-    )
+    document = complete(run.staging, header, **facts)
     make_durable(run.staging)
     os.rename(run.staging, run.release)
     sync_directory(run.root)
-    return statement
+    return document
 
 
-def save_weights(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path, *, base: str) -> None:
+def complete(
+    staging: Path,
+    header: Mapping[str, Any],
+    *,
+    chosen_step: int,
+    weights_sha256: str,
+    threshold: float = 0.0,
+    development: Development | None = None,
+    task: TaskConfig | None = None,
+) -> dict[str, Any]:
+    """Adds figures, task and model card to a staged release, then the sealed statement over all its files.
+
+    It may be called again after a kill; the same inputs give the same bytes.
+
+    Args:
+        staging: holds `transcript.jsonl` and `adapter/` or `model/`.
+        header: the transcript's header.
+        chosen_step: updates that the served weights have had.
+        weights_sha256: their fingerprint.
+        threshold: where the served binary decision lies, as a difference of scores; 0.0 where it was not moved.
+        development: metrics on the development set, where there was one.
+        task: prompt and label words, for the card and `task.json`.
+
+    Returns:
+        The statement, as written to `privacy.json`.
+
+    Raises:
+        IntegrityError: the transcript is another run's, or the folder holds something that no release holds.
+        PACZeroError: the weights are missing, or the step is out of range.
+    """
+    transcript = Transcript.read(staging / "transcript.jsonl")
+    if statement.canonical(transcript.header) != statement.canonical(header):
+        raise IntegrityError(f"{staging / 'transcript.jsonl'}: its header is another run's")
+    development = development and development.completed(header)
+    _tidy(staging)
+    pictures = public_figures(transcript, development, chosen_step)
+    (staging / FIGURES).mkdir()
+    for name, png in pictures.items():
+        write_whole(staging / FIGURES / name, png)
+    if task is not None:
+        task_file.write(staging, task)
+    facts: dict[str, Any] = {
+        "chosen_step": chosen_step,
+        "weights_sha256": weights_sha256,
+        "threshold": threshold,
+        "development": development and development.facts(chosen_step),
+    }
+    folder = "adapter" if (staging / "adapter").is_dir() else "model"
+    write_whole(staging / CARD, card(transcript.header, facts, folder=folder, pictures=tuple(pictures), task=task))
+    files = {name: statement.file_hash(staging / name) for name in statement.released_files(staging)}
+    document = statement.statement(transcript.header, files=files, steps_run=len(transcript.y), **facts)
+    write_whole(staging / statement.NAME, statement.render(document))
+    return document
+
+
+def _tidy(staging: Path) -> None:
+    """Removes what an earlier, killed call left; refuses what is no part of a release before it can get into one."""
+    (staging / statement.NAME).unlink(missing_ok=True)  # first: it must never stand beside files that it does not hash
+    for path in sorted(staging.iterdir()):
+        if _HALF_WRITTEN.fullmatch(path.name):
+            path.unlink()
+        elif path.name not in _EXPECTED:
+            raise IntegrityError(f"{path}: is no part of a release; move it away, then publish again")
+    if not any((staging / folder).is_dir() for folder in ("adapter", "model")):
+        raise PACZeroError(f"{staging}: neither adapter/ nor model/ is there; save the weights first")
+    shutil.rmtree(staging / FIGURES, ignore_errors=True)
+
+
+def public_figures(transcript: Transcript, development: Development | None, chosen_step: int) -> dict[str, bytes]:
+    """File name -> PNG of each figure of a release."""
+    header, pictures = transcript.header, {}
+    if transcript.y:
+        pictures["released.png"] = plots.released(transcript.y, header)
+    if spec_of(header["mechanism"]["name"]).hides == "half":
+        pictures["posterior.png"] = plots.posterior(header)
+    if development is not None and development.steps:
+        pictures["development.png"] = plots.development(development, header, chosen_step)
+    return pictures
+
+
+def save_weights(model: "nn.Module", tokenizer: "PreTrainedTokenizerBase", folder: Path, *, base: str) -> None:
     """Saves an adapter as PEFT does, or the whole model with its tokenizer, in a form with one spelling only."""
+    from peft import PeftModel
+
+    from paczero.models.layers import plain
+
     if isinstance(model, PeftModel):
         for config in model.peft_config.values():
             config.base_model_name_or_path = base
-        had_card = (folder / "README.md").exists()
-        # Whether the embeddings were trained is known here, and asking the hub for the base model may fail.
+        had_card = (folder / CARD).exists()
+        # It is known here whether the embeddings were trained, and asking the Hub for the base model may fail.
         model.save_pretrained(str(folder), save_embedding_layers=False)
         if not had_card:
-            (folder / "README.md").unlink(missing_ok=True)  # PEFT's template; the release has a card of its own
+            (folder / CARD).unlink(missing_ok=True)  # PEFT's template; the release has a card of its own
         _sort_lists(folder / "adapter_config.json")
         return
     with warnings.catch_warnings():
-        # One file of weights is put together in memory at a time, also where layers wait on disk; that is meant.
+        # One file of weights at a time is put together in memory, also where layers wait on disk; that is intended.
         warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules", UserWarning)
         plain(model).save_pretrained(folder, max_shard_size="5GB")
     tokenizer.save_pretrained(folder)
 
 
 def _sort_lists(path: Path) -> None:
-    """PEFT writes sets in an order that changes from process to process."""
+    """Sorts the lists in PEFT's settings: PEFT writes sets, in an order that changes from process to process."""
     content = json.loads(path.read_text())
     for key, value in content.items():
         if isinstance(value, list) and all(isinstance(item, str) for item in value):

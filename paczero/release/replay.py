@@ -1,108 +1,89 @@
-"""Rebuild the weights of a run from its start and its transcript, bit for bit.
+"""Rebuilds the weights of a run from its start and its transcript, bit for bit.
 
->>> law = direction_law(header["direction_law"])
->>> weights = PerturbedParameters(parameters, law=law, seed=header["seed"], mu=header["mu"])
->>> replay(weights, transcript, until=1000)
->>> weights.fingerprint()
+    model, tokenizer, weights = replay_release("runs/demo", step=100)
+    weights.fingerprint()
 
-No data and no forward pass: directions, learning rates and the moves between the sides are functions of the header,
-and the transcript has the rest (arXiv 2605.06505: only the released bits carry what the pool says).
+No data and no forward pass are needed: directions, learning rates and perturbations are functions of the header, and
+the transcript has the rest (arXiv 2605.06505: only the released bits carry what the pool says).
 """
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from paczero.config import learning_rate_at
-from paczero.errors import IntegrityError
+from paczero.config import EngineConfig, learning_rate_at
+from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
 from paczero.models.adapters import attach, peft_config_from
-from paczero.models.loading import base_fingerprint
+from paczero.models.loading import base_fingerprint, load
 from paczero.optim.directions import direction_law
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
 
-if TYPE_CHECKING:
-    from paczero.mechanism.transcript import Transcript
 
-
-def replay(
-    weights: PerturbedParameters,
-    transcript: "Transcript",
+def replay_release(
+    release: str | Path,
     *,
-    until: int,
-    average: WeightEMA | None = None,
-    on_step: Callable[[int], None] | None = None,
-) -> None:
-    """Apply the first `until` steps of the transcript to weights that stand at the run's start.
+    step: int | None = None,
+    model: str | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> tuple[nn.Module, PreTrainedTokenizerBase, PerturbedParameters]:
+    """The model of a release with the weights after `step` steps, rebuilt from the base model and the transcript.
 
     Args:
-        weights: at their initial values; moved in place.
-        transcript: header and released values.
-        until: how many steps, from 0 to those released.
-        average: follows the iterates, where the served weights are wanted; without it the iterates only.
-        on_step: called with each step's number when it is done.
+        release: the folder, or a finished run.
+        step: how many updates; those of the served weights where left out.
+        model: the base model's folder or id, where it is not the one that the header names.
+        progress: called with what is being done, in words.
 
     Raises:
-        IntegrityError: the header and the weights disagree, a step is missing, or one has not K values.
+        PACZeroError: there is no release, no such step, or the base model cannot be loaded.
+        IntegrityError: a file differs from the statement, or the base model is another than the header's.
     """
+    from paczero.release.verify.header import check_header
+    from paczero.release.verify.release import checked_statement, find_release
+
+    folder = find_release(Path(release))
+    transcript = Transcript.read(folder / "transcript.jsonl")
+    check_header(transcript.header, str(folder / "transcript.jsonl"))
+    chosen = checked_statement(folder, transcript)["chosen_step"] if step is None else step
+    if not 0 <= chosen <= len(transcript.y):
+        raise PACZeroError(f"step: {step} was given; expected 0 to {len(transcript.y)}, the steps that ran")
+    return rebuild_from(transcript, step=chosen, model=model, progress=progress)
+
+
+def rebuild_from(
+    transcript: Transcript, *, step: int, model: str | None, progress: Callable[[str], None]
+) -> tuple[nn.Module, PreTrainedTokenizerBase, PerturbedParameters]:
+    """Loads the base model and rebuilds the weights after `step` steps; arguments as in `replay_release`."""
     header = transcript.header
-    _compare(header, weights, average)
-    if not 0 <= until <= len(transcript.y):
-        raise IntegrityError(f"transcript: {until} steps were asked for; it holds {len(transcript.y)}")
-    schedule, directions = _entry(header, "schedule"), _entry(header, "directions")
-    name, learning_rate = _entry(schedule, "name"), _entry(schedule, "learning_rate")
-    steps = _entry(header, "steps")
-    for step in range(until):
-        y = transcript.y[step]
-        if len(y) != directions:
-            raise IntegrityError(f"transcript: step {step} has {len(y)} values; its header says {directions}")
-        for k in range(directions):
-            weights.skip(step, k)
-        weights.update(step, learning_rate_at(name, learning_rate, steps, step), y)
-        if average is not None:
-            average.observe()
-        if on_step is not None:
-            on_step(step)
-
-
-def _entry(mapping: Mapping[str, Any], key: str) -> Any:
-    if not isinstance(mapping, Mapping) or key not in mapping:
-        raise IntegrityError(f"transcript: its header lacks {key!r}; expected one that `paczero train` wrote")
-    return mapping[key]
-
-
-def _compare(header: Mapping[str, Any], weights: PerturbedParameters, average: WeightEMA | None) -> None:
-    ours = {"direction_law": weights.law.name, "seed": weights.seed, "mu": weights.mu, "restore": weights.restore}
-    if average is not None:
-        ours["average"] = average.decay
-    for key, value in ours.items():
-        if _entry(header, key) != value:
-            raise IntegrityError(f"transcript: its header says {key} {header[key]!r}; these weights have {value!r}")
-    recorded, layout = _entry(header, "parameters"), weights.layout()
-    if recorded != layout:
-        known = recorded if isinstance(recorded, list) else []
-        odd = [entry for entry in layout if entry not in known] or [entry for entry in known if entry not in layout]
-        raise IntegrityError(
-            f"transcript: its header and these weights differ in parameters, first in {(odd or known)[:1]}"
-        )
+    # Rademacher directions are the same bits on any device; others need the kind that the run used.
+    device = "cpu" if header["direction_law"] == "rademacher" else header["device_kind"]
+    name = str(model or header["base"]["id"])
+    progress(f"loading {name}")
+    base, tokenizer = load(
+        name,
+        dtype=header["base"]["dtype"],
+        device=device,
+        engine=EngineConfig(offload="disk"),  # only updates are taken, so layers that do not fit may wait on disk
+        keep=header["train_layers"] or (),
+    )
+    rebuilt, weights = rebuild(
+        transcript, base, until=step, on_step=lambda done: progress(f"{done + 1:,} of {step:,} steps again")
+    )
+    return rebuilt, tokenizer, weights
 
 
 def rebuild(
-    header: dict[str, Any],
-    model: PreTrainedModel,
-    transcript: Transcript,
-    *,
-    until: int,
-    on_step: Callable[[int], None] | None = None,
+    transcript: Transcript, model: PreTrainedModel, *, until: int, on_step: Callable[[int], None] | None = None
 ) -> tuple[nn.Module, PerturbedParameters]:
-    """The weights that step `until` would serve, from the base model and the transcript alone, put in place.
+    """The weights that step `until` would serve, put in place in a loaded base model.
 
     Raises:
         IntegrityError: the base model or the initial adapter is another than the header's.
     """
-    found = base_fingerprint(model)
+    header, found = transcript.header, base_fingerprint(model)
     if found != header["base"]["sha256"]:
         raise IntegrityError(
             f"base model: its weights have the hash {found[:12]}…, but the run began with "
@@ -127,7 +108,7 @@ def rebuild(
 def take_steps(
     weights: PerturbedParameters, transcript: Transcript, *, until: int, on_step: Callable[[int], None] | None = None
 ) -> None:
-    """Moves weights at a run's start to what step `until` serves: the iterate, or the average of them if one is kept.
+    """Moves weights from a run's start to what step `until` serves: the iterate, or the average if one is kept.
 
     Raises:
         IntegrityError: header and weights disagree, or the transcript has fewer steps.
@@ -137,3 +118,56 @@ def take_steps(
     replay(weights, transcript, until=until, average=average, on_step=on_step)
     if average is not None:
         weights.load(average.snapshot())
+
+
+def replay(
+    weights: PerturbedParameters,
+    transcript: Transcript,
+    *,
+    until: int,
+    average: WeightEMA | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> None:
+    """Applies the first `until` steps of the transcript to weights that are at the run's start.
+
+    Args:
+        weights: at their initial values; moved in place.
+        transcript: header and released values.
+        until: how many steps, from 0 to those released.
+        average: follows the iterates, where the served weights are averaged.
+        on_step: called with each step's number when it is done.
+
+    Raises:
+        IntegrityError: the header and the weights disagree, a step is missing, or one does not have K values.
+    """
+    header = transcript.header
+    _compare(transcript, weights, average)
+    if not 0 <= until <= len(transcript.y):
+        raise IntegrityError(f"transcript: {until} steps were requested; it holds {len(transcript.y)}")
+    schedule, directions = header["schedule"], header["directions"]
+    for step in range(until):
+        y = transcript.y[step]
+        if len(y) != directions:
+            raise IntegrityError(f"transcript: step {step} has {len(y)} values; its header says {directions}")
+        for k in range(directions):
+            weights.skip(step, k)
+        rate = learning_rate_at(schedule["name"], schedule["learning_rate"], header["steps"], step)
+        weights.update(step, rate, y)
+        if average is not None:
+            average.observe()
+        if on_step is not None:
+            on_step(step)
+
+
+def _compare(transcript: Transcript, weights: PerturbedParameters, average: WeightEMA | None) -> None:
+    header = transcript.header
+    ours = {"direction_law": weights.law.name, "seed": weights.seed, "mu": weights.mu, "restore": weights.restore}
+    if average is not None:
+        ours["average"] = average.decay
+    for key, value in ours.items():
+        if header[key] != value:
+            raise IntegrityError(f"transcript: its header says {key} {header[key]!r}; these weights have {value!r}")
+    recorded, layout = header["parameters"], weights.layout()
+    if recorded != layout:
+        odd = [entry for entry in layout if entry not in recorded] or recorded
+        raise IntegrityError(f"transcript: its header and these weights differ in parameters, first in {odd[:1]}")

@@ -1,12 +1,10 @@
 """Signatures of releases: who vouches for one. Ed25519, with the keys that `ssh-keygen -t ed25519` makes.
 
->>> sign(Path("runs/demo/release"), Path("~/.ssh/id_ed25519").expanduser())          # doctest: +SKIP
-'SHA256:…'
->>> check(Path("runs/demo/release"), document, expected=Path("author.pub"))          # doctest: +SKIP
-Signature(fingerprint='SHA256:…', expected=True)
+    sign(Path("runs/demo/release"), Path("~/.ssh/id_ed25519").expanduser())     # 'SHA256:…'
+    check(Path("runs/demo/release"), document, expected=Path("author.pub"))     # Signature('SHA256:…', expected=True)
 
-What is signed is the SHA-256 of the statement, which holds those of all other files, under a prefix that no other use
-of the key has. `signature.json` lies in the release beside the statement, which does not know of it.
+The signed message is the SHA-256 of the statement, which holds those of all other files, under a prefix that no other
+use of the key has. `signature.json` lies in the release beside the statement, which does not hold its hash.
 """
 
 import base64
@@ -97,7 +95,10 @@ def check(release: Path, document: dict[str, Any], expected: Path | None = None)
         if wanted is not None:
             raise IntegrityError(f"{release}: is not signed; expected a signature by {_fingerprint(wanted)}")
         return None
-    data = _read(path, "signature")
+    try:
+        data = _read(path, "signature")
+    except PACZeroError as error:
+        raise IntegrityError(f"{path}: is no {FORMAT} file; restore it") from error
     content = parse_line(data[:-1], str(path)) if data.endswith(b"\n") else {}
     if set(content) != _KEYS or content["format"] != FORMAT or not all(isinstance(v, str) for v in content.values()):
         raise IntegrityError(f"{path}: is no {FORMAT} file; restore it")

@@ -1,16 +1,14 @@
-"""What a release promises and what it does not, as a sealed document (`privacy.json`) and in plain words.
+"""`privacy.json`: what a release promises, as facts in fields, sealed by a hash.
 
->>> document = statement(header, chosen_step=300, weights_sha256="ab…", files={"transcript.jsonl": "cd…"})
->>> document["posterior_success"], document["void"]
-(0.5, False)
->>> check(document)     # raises IntegrityError on any change
+    document = statement(header, chosen_step=300, weights_sha256="ab…", files={"transcript.jsonl": "cd…"})
+    document["half"]["posterior_success"], document["pool"]["posterior_success"]    # (0.5, 1.0)
+    check(document)         # raises IntegrityError on any change
 
-Everything is a function of the transcript's header, which is public: what was spent, which steps were unanimous and
-the losses on the pool speak of the pool's records and have no place here. The bound is the one between mutual
-information and posterior success, kl(p ‖ 1/2) ≤ I (paper: arXiv 2605.06505).
+The facts follow from the transcript's header, which is public, and from what was released. What was spent, which steps
+were unanimous and the losses on the pool depend on the pool's records, so they have no place here. The document holds
+no sentences: `wording` is the version of the templates that render them.
 
-Design note, fail closed: a run that promises nothing (`none`, test coins, a budget of ln 2 nats or more) states
-p = 1 and no ε, so that a program that reads the numbers alone is never told more than is true.
+Releases of version 1 hold the sentences of wording 1 as well, and state p and ε once, of what the mechanism is for.
 """
 
 import hashlib
@@ -21,35 +19,31 @@ from pathlib import Path
 from typing import Any
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.release.guarantee import epsilon, success, verdict
-from paczero.release.wording import not_promised, promise
-
-FORMAT = "paczero-privacy/1"
+from paczero.release import guarantee, wording
+from paczero.release.model_card import CARD, without_license
 
 NAME = "privacy.json"
 
-SIGNATURE = "signature.json"  # made over the statement, so the statement cannot know of it
+SIGNATURE = "signature.json"  # made over the statement, so the statement cannot hold its hash
+
+FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hugging Face Hub adds to a folder; no part of a release
+
+FORMAT = "paczero-privacy/2"
 
 KEYS = (
-    "format",
-    "mechanism",
-    "subsets",
-    "family",
-    "budget",
-    "posterior_success",
-    "epsilon",
-    "steps",
-    "steps_run",
-    "directions",
-    "units",
-    "chosen_step",
-    "threshold",
-    "void",
-    "weights_sha256",
-    "promise",
-    "not_promised",
-    "files",
-    "sha256",
+    *("format", "wording", "mechanism", "subsets", "family", "units", "budget", "half", "pool", "test_seed"),
+    *("steps", "steps_run", "directions", "chosen_step", "threshold", "development", "base", "weights_sha256"),
+    *("files", "sha256"),
+)
+
+_OF_THE_HEADER = (*("mechanism", "subsets", "family", "units", "budget", "test_seed", "steps", "directions", "base"),)
+
+_VERSION_1 = "paczero-privacy/1"
+
+_KEYS_1 = (
+    *("format", "mechanism", "subsets", "family", "budget", "posterior_success", "epsilon", "steps", "steps_run"),
+    *("directions", "units", "chosen_step", "threshold", "void", "weights_sha256", "promise", "not_promised"),
+    *("files", "sha256"),
 )
 
 _MAXIMUM_BYTES = 16 * 1024**2  # far above any honest statement; a reader is not made to load a huge file
@@ -63,6 +57,8 @@ def statement(
     files: Mapping[str, str],
     steps_run: int | None = None,
     threshold: float = 0.0,
+    development: Mapping[str, Any] | None = None,
+    version: int = wording.NEWEST,
 ) -> dict[str, Any]:
     """The content of `privacy.json`, sealed.
 
@@ -74,13 +70,14 @@ def statement(
         steps_run: how many steps the transcript holds, where a run ended before T; all T where left out.
         threshold: where the served binary decision lies, as a difference of scores; a function of the served weights
             and the development set, which is not protected. 0.0 where none was moved.
+        development: metrics on the development set; see `plots.Development.facts`.
+        version: the wording of the model card.
 
     Raises:
-        PACZeroError: a header key is missing, the mechanism is unknown, a step is out of range or the threshold is
-            none that the header allows.
+        PACZeroError: a header key is missing, the mechanism is unknown, a step is out of range, or the header does not
+            allow this threshold.
     """
-    needed = ("mechanism", "subsets", "family", "budget", "steps", "directions", "units", "threshold", "test_seed")
-    missing = [key for key in needed if key not in header]
+    missing = [key for key in (*_OF_THE_HEADER, "threshold") if key not in header]
     if missing:
         raise PACZeroError(f"header: the keys {', '.join(missing)} are missing; expected a transcript's header")
     steps_run = header["steps"] if steps_run is None else steps_run
@@ -92,28 +89,32 @@ def statement(
         raise PACZeroError(f"threshold: {threshold!r} was given; expected a finite number (float)")
     if threshold and header["threshold"] == "none":
         raise PACZeroError(f"threshold: {threshold:g} was given; expected 0.0, for this run moves none")
-    return seal(
-        {
-            "format": FORMAT,
-            "mechanism": dict(header["mechanism"]),
-            "subsets": header["subsets"],
-            "family": header["family"],
-            "budget": header["budget"],
-            "posterior_success": success(header),
-            "epsilon": epsilon(header),
-            "steps": header["steps"],
-            "steps_run": steps_run,
-            "directions": header["directions"],
-            "units": header["units"],
-            "chosen_step": chosen_step,
-            "threshold": threshold,
-            "void": verdict(header) == "void",
-            "weights_sha256": weights_sha256,
-            "promise": promise(header).strip(),
-            "not_promised": not_promised(header),
-            "files": {name: files[name] for name in sorted(files)},
-        }
-    )
+    facts = {
+        "format": FORMAT,
+        "wording": version,
+        "half": guarantee.half(header),
+        "pool": guarantee.pool(header),
+        "steps_run": steps_run,
+        "chosen_step": chosen_step,
+        "threshold": threshold,
+        "development": development,
+        "weights_sha256": weights_sha256,
+        "files": {name: files[name] for name in sorted(files)},
+    }
+    return seal({key: facts[key] if key in facts else header[key] for key in KEYS[:-1]})
+
+
+def _version_1(header: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """The same facts in the form of version 1."""
+    facts = {
+        "format": _VERSION_1,
+        "posterior_success": guarantee.success(header),
+        "epsilon": guarantee.epsilon(header),
+        "void": header["test_seed"] is not None,
+        "promise": wording.promise(header, 1),
+        "not_promised": wording.limits(header, 1),
+    }
+    return seal({key: facts[key] if key in facts else document[key] for key in _KEYS_1[:-1]})
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
@@ -134,15 +135,18 @@ def render(document: Mapping[str, Any]) -> bytes:
 
 
 def check(document: Any) -> None:
-    """Whether a statement is whole and unchanged.
+    """Checks that a statement is whole and unchanged.
 
     Raises:
-        IntegrityError: keys are missing or added, the format is another, the hash differs.
+        IntegrityError: keys are missing or added, the format is another, or the hash differs.
     """
-    if not isinstance(document, Mapping) or tuple(document) != KEYS:
-        raise IntegrityError(f"{NAME}: its keys are not those of a statement; expected {', '.join(KEYS)}")
-    if document["format"] != FORMAT:
-        raise IntegrityError(f"{NAME}: format {document['format']!r}; expected {FORMAT!r}")
+    if not isinstance(document, Mapping) or document.get("format") not in (FORMAT, _VERSION_1):
+        raise IntegrityError(f"{NAME}: its format is not {FORMAT!r} or {_VERSION_1!r}; a newer paczero may read it")
+    keys = KEYS if document["format"] == FORMAT else _KEYS_1
+    if tuple(document) != keys:
+        raise IntegrityError(f"{NAME}: its keys are not those of a statement; expected {', '.join(keys)}")
+    if document["format"] == FORMAT and (type(document["wording"]) is not int or document["wording"] < 1):
+        raise IntegrityError(f"{NAME}: wording {document['wording']!r}; expected a whole number of 1 or more")
     try:
         agrees = seal(document)["sha256"] == document["sha256"]
     except ValueError as error:
@@ -159,7 +163,7 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > _MAXIMUM_BYTES:
-            raise IntegrityError(f"{path}: larger than {_MAXIMUM_BYTES} bytes; no statement is")
+            raise IntegrityError(f"{path}: is larger than {_MAXIMUM_BYTES} bytes; no statement is")
         data = path.read_bytes()
         document = json.loads(data)
     except OSError as error:
@@ -174,6 +178,13 @@ def read(path: Path) -> dict[str, Any]:
     return document
 
 
+def wording_of(document: Mapping[str, Any], release: Path) -> int | None:
+    """The wording that the release names; None for the sentences from before wording 1, which are not known here."""
+    if document["format"] == FORMAT:
+        return int(document["wording"])
+    return 1 if (release / "task.json").exists() else None
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as stream:
@@ -181,29 +192,31 @@ def file_hash(path: Path) -> str:
 
 
 def released_files(release: Path) -> list[str]:
-    """Sorted relative POSIX paths of everything in a release but `privacy.json` and a signature of it.
+    """Sorted relative POSIX paths of everything in a release but `privacy.json`, a signature and the Hub's files.
 
     Raises:
         IntegrityError: something in it is neither a file nor a directory (a link could point outside).
     """
     names = []
     for path in release.rglob("*"):
+        name = path.relative_to(release).as_posix()
+        if name.partition("/")[0] in FROM_THE_HUB:
+            continue
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise IntegrityError(f"{path}: is a link or a special file; a release holds plain files only")
-        name = path.relative_to(release).as_posix()
         if path.is_file() and name not in (NAME, SIGNATURE):
             names.append(name)
     return sorted(names)
 
 
 def check_release(release: Path, header: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Checks a release directory against its statement, and the statement against the transcript's header if given.
+    """Checks a release's files against its statement, and the statement against the transcript's header if given.
 
     Returns:
         The statement.
 
     Raises:
-        IntegrityError: a file is missing, added or changed, or the statement says other than the header.
+        IntegrityError: a file is missing, added or changed, or the statement and the header differ.
     """
     document = read(release / NAME)
     names, stated = released_files(release), document["files"]
@@ -214,18 +227,27 @@ def check_release(release: Path, header: Mapping[str, Any] | None = None) -> dic
         if differing:
             raise IntegrityError(f"{release}: {min(differing)!r} is {problem} ({len(differing)} such files)")
     for name in names:
-        if file_hash(release / name) != stated[name]:
+        found = file_hash(release / name)
+        if name == CARD and found != stated[name]:
+            found = hashlib.sha256(without_license((release / name).read_bytes())).hexdigest()
+        if found != stated[name]:
             raise IntegrityError(f"{release / name}: does not agree with {NAME}; it was changed after it was released")
     if header is not None:
-        expected = statement(
-            header,
-            chosen_step=document["chosen_step"],
-            weights_sha256=document["weights_sha256"],
-            files=stated,
-            steps_run=document["steps_run"],
-            threshold=document["threshold"],
-        )
-        for key in KEYS[:-1]:
-            if canonical({key: expected[key]}) != canonical({key: document[key]}):  # 6 and 6.0 are two things
-                raise IntegrityError(f"{release / NAME}: {key} does not agree with the transcript's header")
+        _check_facts(release / NAME, document, header)
     return document
+
+
+def _check_facts(path: Path, document: Mapping[str, Any], header: Mapping[str, Any]) -> None:
+    """Every fact but those of the development set and the hashes follows from the header."""
+    free = ("chosen_step", "weights_sha256", "files", "steps_run", "threshold")
+    expected = statement(
+        header,
+        **{key: document[key] for key in free},
+        development=document.get("development"),
+        version=document.get("wording", 1),
+    )
+    if document["format"] != FORMAT:
+        expected = _version_1(header, expected)
+    for key in expected:
+        if key != "sha256" and canonical({key: expected[key]}) != canonical({key: document[key]}):  # 6 is not 6.0
+            raise IntegrityError(f"{path}: {key} does not agree with the transcript's header")

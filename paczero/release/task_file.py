@@ -1,11 +1,7 @@
-"""What a release says of its task, for programs (`task.json`): prompt, label words, how answers are read.
+"""`task.json`: the task of a release, for programs: prompt, label words, how answers are read.
 
->>> write(run.staging, task)                        # doctest: +SKIP
->>> read(Path("runs/first/release")).template       # doctest: +SKIP
-'{text} It was {label}'
-
-It lets anybody score with a release as its owner does. All of it is settings; which column names a record's unit is the
-owner's matter and left out. Releases from before this file have none.
+Anyone can score with a release as its owner does. The file holds settings only. The column that names a record's unit
+is left out, since it concerns the owner's data. Releases from before this file have none.
 """
 
 import json

@@ -1,24 +1,14 @@
-"""What came of a run, as figures (`RUN/summary.json`) and as the lines that end a training.
+"""The results of a run for its owner: `RUN/summary.json`, `RUN/decisions.csv`, and the lines that end a training.
 
->>> summary = read_summary(RunDirectory(Path("runs/first")))      # doctest: +SKIP
->>> print(closing(summary, RunDirectory(Path("runs/first"))))     # doctest: +SKIP
-
-The owner's: accuracies on sets that are not protected, and figures that speak of the pool. Not to be published.
-
-What a run's served weights made of each test record (`RUN/decisions.csv`); differences between runs are told by it.
-
->>> write_decisions(run, task.table(pool, encoded, found, 0.0))    # doctest: +SKIP
->>> (run.root / "decisions.csv").read_text().splitlines()[:2]      # doctest: +SKIP
-['number,target,decision,score 0,score 1', '1,1,1,-9.2,-7.5']
-
-The owner's, like the summary: not to be published. A task of another kind writes other columns by the same function:
-`number`, `target`, `prediction`, `f1`, `exact_match` where it answers.
+They hold metrics on sets that are not protected and numbers that depend on the pool, so they are not to be published.
+`decisions.csv` has one line a test record; differences between runs are computed from it. Its columns depend on the
+kind of task, such as `number,target,decision,score 0,score 1` or `number,target,prediction,f1,exact_match`.
 """
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +16,7 @@ from paczero.data.metrics import ACCURACY, METRICS, Metric
 from paczero.errors import IntegrityError
 from paczero.run_directory import RunDirectory
 from paczero.utils.csv import csv_text
-from paczero.utils.formatting import duration
+from paczero.utils.formatting import duration, percent
 from paczero.utils.io import write_whole
 
 SUMMARY_FILE = "summary.json"
@@ -34,7 +24,7 @@ SUMMARY_FILE = "summary.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """The figures of one finished run; accuracies from 0 to 1, None where there was nothing to take them from.
+    """The metrics of one finished run; accuracies from 0 to 1, None where they were not measured.
 
     Attributes:
         accuracy_before: of the untuned model on the test set, its decision where it is by itself.
@@ -43,17 +33,17 @@ class Summary:
         accuracy_after: of the served weights on the test set, at the served threshold.
         test_records: size of the test set.
         test_sha256: hash of its texts, labels and order, by which runs on the same one are known.
-        majority: what always naming its most frequent label would get.
+        majority: the accuracy of always naming its most frequent label.
         dev_accuracy_before: on the dev set before the first step, decided as in the run.
         dev_accuracy_after: of the served weights on the dev set.
-        unanimity: share of releases on which all candidates agreed; None where none are asked.
+        unanimity: share of releases on which all candidates agreed; None without candidates.
         spent: nats charged.
         steps: that ran.
         chosen_step: whose weights are served.
         threshold: where the served decision lies, as a difference of scores.
         seconds: that training took, all starts of the run together.
-        metric: by what the task is judged: `accuracy`, `f1` or `loss`.
-        test_before: all figures of the untuned model on the test set, by name.
+        metric: the metric of the task: `accuracy`, `f1` or `loss`.
+        test_before: all metrics of the untuned model on the test set, by name.
         test_after: the same of the served weights.
         dev_before: the metric on the dev set before the first step.
         dev_after: the same of the served weights.
@@ -87,20 +77,19 @@ def summary_path(run: RunDirectory) -> Path:
 
 
 def write_summary(run: RunDirectory, summary: Summary, **more: Any) -> None:
-    """Writes `summary.json`; `more` adds figures of the caller's own, such as `accuracy_none`."""
+    """Writes `summary.json`; `more` adds numbers of the caller's own, such as `accuracy_none`."""
     write_whole(summary_path(run), json.dumps({**asdict(summary), **more}, indent=2) + "\n", mode=0o600)
 
 
 def read_summary(run: RunDirectory) -> Summary:
-    """Reads it back; figures of others in the file are left out.
+    """Reads it back, without what others added.
 
     Raises:
         IntegrityError: it is no summary.
     """
     try:
         content = json.loads(summary_path(run).read_text(encoding="utf-8"))
-        later = {field.name for field in fields(Summary) if field.default is not MISSING}  # runs of before lack them
-        return Summary(**{f.name: content[f.name] for f in fields(Summary) if f.name in content or f.name not in later})
+        return Summary(**{field.name: content[field.name] for field in fields(Summary)})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{summary_path(run)}: is no summary of a run; delete it to have it made again") from error
 
@@ -119,11 +108,6 @@ def closing(summary: Summary, run: RunDirectory) -> str:
     ]
     steps = f"{summary.steps:,} steps in {duration(summary.seconds)}; the weights of step {summary.chosen_step:,} serve"
     return "\n".join([f"Finished: {steps}", *(f"  {name:<10} {text}" for name, text in rows if text)])
-
-
-def share(value: float | None) -> str:
-    """0.717 -> `71.7 %`."""
-    return "unknown" if value is None else f"{100 * value:.1f} %"
 
 
 def _change(before: float | None, after: float | None, metric: Metric = ACCURACY) -> str:
@@ -146,16 +130,16 @@ def _test(summary: Summary) -> str:
         return "; ".join([*parts, f"{summary.test_records:,} records"]) if parts else ""
     text = _change(summary.accuracy_before, summary.accuracy_after)
     if summary.accuracy_before_median is not None:
-        text += f" ({share(summary.accuracy_before_median)} at the median of the {summary.median_of} scores)"
+        text += f" ({percent(summary.accuracy_before_median)} at the median of the {summary.median_of} scores)"
     if text:
-        text += f"; {summary.test_records:,} records, its most frequent label makes {share(summary.majority)}"
+        text += f"; {summary.test_records:,} records, its most frequent label makes {percent(summary.majority)}"
     return text
 
 
 def _unanimity(summary: Summary) -> str:
     if summary.unanimity is None:
         return ""
-    return f"{100 * summary.unanimity:.0f} % of the releases (yours to know; the release does not say)"
+    return f"{percent(summary.unanimity, 0)} of the releases (for you only; the release does not say it)"
 
 
 DECISIONS_FILE = "decisions.csv"

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,13 +13,19 @@ from paczero.config import TaskConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.registry import spec_of
 from paczero.release import statement
-from paczero.release.model_card import card, code, publish, settings
+from paczero.release.model_card import card, settings, without_license
 from paczero.release.plots import Development
+from paczero.release.publish import complete
+from paczero.release.wording import code
 from paczero.run_directory import RunDirectory
 
 from ..written_runs import MARKS, development, make_header, stage
 
 Build = Callable[..., RunDirectory]
+
+
+def facts(measured: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"chosen_step": 1, "weights_sha256": "00", "threshold": 0.0, "development": measured}
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -91,13 +98,13 @@ def test_publish_refuses_what_is_no_release(build: Build) -> None:
     run.staging.mkdir()
     shutil.copy(run.staged_transcript, run.staging / "transcript.jsonl")
     with pytest.raises(PACZeroError, match="adapter"):
-        publish(run.staging, header, chosen_step=1, weights_sha256="")
+        complete(run.staging, header, chosen_step=1, weights_sha256="")
     (run.staging / "adapter").mkdir()
     with pytest.raises(IntegrityError, match="another run"):
-        publish(run.staging, header | {"seed": 1}, chosen_step=1, weights_sha256="")
+        complete(run.staging, header | {"seed": 1}, chosen_step=1, weights_sha256="")
     shutil.copy(run.journal, run.staging / "journal.jsonl")
     with pytest.raises(IntegrityError, match=r"journal\.jsonl"):
-        publish(run.staging, header, chosen_step=1, weights_sha256="")
+        complete(run.staging, header, chosen_step=1, weights_sha256="")
     assert not (run.staging / "privacy.json").exists()
 
 
@@ -114,7 +121,7 @@ def test_foreign_texts_stay_literal() -> None:
     evil = '/home/me/`<script>alert(1)</script>`|x"\n# heading'
     header = make_header(base={"id": evil, "sha256": "00", "dtype": "float32"})
     task = TaskConfig(template="`{text}` | <b>{label}", labels={"0": "<i>", "1": "`"})
-    text = card(header, chosen_step=1, weights_sha256="00", folder="model", task=task, development=development(40))
+    text = card(header, facts(development(40).facts(1)), folder="model", task=task)
     assert "base_model" not in yaml.safe_load(text.split("---")[1])
     assert "\n# heading" not in text
     compile(text.split("```python\n")[1].split("```")[0], "card", "exec")
@@ -122,15 +129,15 @@ def test_foreign_texts_stay_literal() -> None:
 
 
 def test_void_is_seen_first() -> None:
-    text = card(make_header(test_seed=3), chosen_step=1, weights_sha256="00", folder="adapter")
+    text = card(make_header(test_seed=3), facts(), folder="adapter")
     assert "# VOID" in text and "> **VOID.**" in text and "p ≤" not in text
 
 
 @pytest.mark.parametrize(("name", "title"), [("dp-sign", "(ε, δ)-differentially private"), ("coin", "An ablation")])
 def test_the_card_says_first_what_is_promised(name: str, title: str) -> None:
-    text = card(make_header(name), chosen_step=1, weights_sha256="00", folder="adapter")
+    text = card(make_header(name), facts(), folder="adapter")
     assert "# PACZero fine-tuning" in text and f"> **{title}" in text
-    assert "No privacy" in card(make_header("full-sign"), chosen_step=1, weights_sha256="00", folder="adapter")
+    assert "No privacy" in card(make_header("full-sign"), facts(), folder="adapter")
 
 
 def test_the_settings_of_a_private_run() -> None:
@@ -147,7 +154,35 @@ def test_settings_of_layers_pilots_and_part() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    text = card(
-        make_header(), chosen_step=40, weights_sha256="0", folder="adapter", development=Development((40,), (0.7,))
-    )
+    text = card(make_header(), facts(Development((40,), (0.7,)).facts(40)), folder="adapter")
     assert "70.0 %" in text and "untuned" not in text and "not known" not in text
+
+
+def test_a_diverged_metric_is_left_out() -> None:
+    measured = Development((0, 40), (0.7, float("nan")), metric="loss", untuned=0.7).facts(40)
+    assert measured is not None and measured["served"] is None and measured["untuned"] == 0.7
+    text = card(make_header(), facts(measured), folder="adapter")
+    assert "| untuned | 0.7000 nats |" in text and "nan" not in text
+
+
+@pytest.mark.parametrize("white", ["  ", "\n", "\t"])
+def test_the_card_shows_the_task_to_the_last_space(white: str) -> None:
+    texts = {
+        card(make_header(), facts(), folder="adapter", task=TaskConfig(template=f"{{text}}{between}{{label}}"))
+        for between in (" ", white)
+    }
+    assert len(texts) == 2
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_license_may_be_added(finished: Build, beside: bool) -> None:
+    release = finished().release
+    path = release / "README.md"
+    line = "# license: yours to add; it must agree with the base model's\n"
+    added = "license: apache-2.0\nlicense_link: LICENSE\n"
+    path.write_text(path.read_text().replace(line, added + line if beside else added))
+    statement.check_release(release)
+    assert without_license(path.read_bytes()).decode().count("license") == 1
+    path.write_text(path.read_text().replace("license: apache-2.0\n", "license: apache-2.0\ntags_: x\n"))
+    with pytest.raises(IntegrityError, match=r"README\.md"):
+        statement.check_release(release)

@@ -121,8 +121,6 @@ def test_one_changed_bit_of_the_transcript_changes_the_weights(tmp_path):
         ("average", 0.25, "average 0.25"),
         ("directions", 2, "step 0 has 1 values"),
         ("parameters", [["0.bias", "float16", [5]]], "differ in parameters, first in"),
-        ("parameters", 7, "differ in parameters"),
-        ("schedule", None, "lacks 'name'"),
         ("mu", None, "mu None"),
     ],
 )
@@ -138,16 +136,13 @@ def test_another_header_is_refused(tmp_path, key, value, message):
     assert weights.fingerprint() == start
 
 
-def test_a_missing_key_or_step_is_refused(tmp_path):
+def test_a_missing_step_is_refused(tmp_path):
     config = config_of()
     train(tmp_path / "t.jsonl", config)
     transcript = Transcript.read(tmp_path / "t.jsonl")
     weights = weights_of(toy(torch.float32), config)
-    with pytest.raises(IntegrityError, match="7 steps were asked for; it holds 6"):
+    with pytest.raises(IntegrityError, match="7 steps were requested; it holds 6"):
         replay(weights, transcript, until=7)
-    del transcript.header["mu"]
-    with pytest.raises(IntegrityError, match="lacks 'mu'"):
-        replay(weights, transcript, until=1)
 
 
 def test_the_layout_survives_json():

@@ -9,9 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.release import signing as signature
-from paczero.release import statement
-from paczero.release.verify.release import check_release
+from paczero.release import signing, statement
+from paczero.release.verify.release import verify_release
 from paczero.utils.io import canonical
 
 from ..released_runs import reseal
@@ -35,67 +34,67 @@ def write_keys(folder: Path, name: str = "key", *, form: str = "ssh", passphrase
 @pytest.mark.parametrize("form", ["ssh", "pem"])
 def test_the_key_that_signed_and_no_other(release: Callable[..., Path], tmp_path: Path, form: str) -> None:
     folder, key, other = release(), write_keys(tmp_path, form=form), write_keys(tmp_path, "other")
-    fingerprint = signature.sign(folder, key)
-    assert check_release(folder).signed == signature.Signature(fingerprint, False)
-    assert check_release(folder, key=Path(f"{key}.pub")).signed == signature.Signature(fingerprint, True)
+    fingerprint = signing.sign(folder, key)
+    assert verify_release(folder).signed == signing.Signature(fingerprint, False)
+    assert verify_release(folder, key=Path(f"{key}.pub")).signed == signing.Signature(fingerprint, True)
     with pytest.raises(IntegrityError, match="was signed by SHA256:"):
-        check_release(folder, key=Path(f"{other}.pub"))
+        verify_release(folder, key=Path(f"{other}.pub"))
     with pytest.raises(PACZeroError, match="exists already"):
-        signature.sign(folder, other)
+        signing.sign(folder, other)
 
 
 def test_a_forgery_is_not_signed(release: Callable[..., Path], tmp_path: Path) -> None:
     """The statement made again without the key, and the signature of another release."""
     folder, key = release("mi"), write_keys(tmp_path)
     with pytest.raises(IntegrityError, match="is not signed"):
-        check_release(folder, key=Path(f"{key}.pub"))
-    signature.sign(folder, key)
-    taken = (folder / signature.NAME).read_bytes()
+        verify_release(folder, key=Path(f"{key}.pub"))
+    signing.sign(folder, key)
+    taken = (folder / signing.NAME).read_bytes()
     folder = release("zpl")
-    (folder / signature.NAME).write_bytes(taken)
+    (folder / signing.NAME).write_bytes(taken)
     with pytest.raises(IntegrityError, match="signs another statement"):
-        check_release(folder)
+        verify_release(folder)
     content = json.loads(taken) | {"statement_sha256": statement.read(folder / statement.NAME)["sha256"]}
-    (folder / signature.NAME).write_bytes(canonical(content) + b"\n")
+    (folder / signing.NAME).write_bytes(canonical(content) + b"\n")
     with pytest.raises(IntegrityError, match="does not hold"):
-        check_release(folder)
+        verify_release(folder)
 
 
 def test_any_byte_of_the_signature(release: Callable[..., Path], tmp_path: Path) -> None:
     folder, key = release(), write_keys(tmp_path)
-    signature.sign(folder, key)
-    path, document = folder / signature.NAME, statement.read(folder / statement.NAME)
+    signing.sign(folder, key)
+    path, document = folder / signing.NAME, statement.read(folder / statement.NAME)
     whole = path.read_bytes()
     broken = [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in range(len(whole))]
     for text in (*broken, b"", b"{}\n", whole[:-1], whole + b"\n", b"\xff" * 15_000):
         path.write_bytes(text)
         with pytest.raises(IntegrityError):
-            signature.check(folder, document)
+            signing.check(folder, document)
 
 
 def test_a_release_may_be_sealed_no_more_once_it_is_signed(release: Callable[..., Path], tmp_path: Path) -> None:
     folder, key = release(), write_keys(tmp_path)
-    signature.sign(folder, key)
+    signing.sign(folder, key)
     card = folder / "README.md"
     card.write_text(card.read_text() + "\n")
     reseal(folder)
     with pytest.raises(IntegrityError):
-        check_release(folder)
+        verify_release(folder)
 
 
 def test_a_passphrase(release: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = release()
     for form in ("ssh", "pem"):
         key = write_keys(tmp_path, form, form=form, passphrase=b"open")
-        monkeypatch.delenv(signature.PASSPHRASE, raising=False)
-        with pytest.raises(PACZeroError, match=signature.PASSPHRASE):
-            signature.sign(folder, key)
-        monkeypatch.setenv(signature.PASSPHRASE, "wrong")
+        monkeypatch.delenv(signing.PASSPHRASE, raising=False)
+        with pytest.raises(PACZeroError, match=signing.PASSPHRASE):
+            signing.sign(folder, key)
+        monkeypatch.setenv(signing.PASSPHRASE, "wrong")
         with pytest.raises(PACZeroError, match="passphrase is another"):
-            signature.sign(folder, key)
-        monkeypatch.setenv(signature.PASSPHRASE, "open")
-        assert signature.sign(folder, key).startswith("SHA256:")
-        (folder / signature.NAME).unlink()
+            signing.sign(folder, key)
+        monkeypatch.setenv(signing.PASSPHRASE, "open")
+        assert signing.sign(folder, key).startswith("SHA256:")
+        (folder / signing.NAME).unlink()
 
 
 def test_what_is_no_key(release: Callable[..., Path], tmp_path: Path) -> None:
@@ -112,12 +111,12 @@ def test_what_is_no_key(release: Callable[..., Path], tmp_path: Path) -> None:
     ):
         wrong.write_bytes(data)
         with pytest.raises(PACZeroError, match=r"key: .*wrong"):
-            signature.sign(folder, wrong)
+            signing.sign(folder, wrong)
     with pytest.raises(PACZeroError, match="cannot be read"):
-        signature.sign(folder, tmp_path / "nowhere")
+        signing.sign(folder, tmp_path / "nowhere")
     with pytest.raises(PACZeroError, match="is a private key"):
-        check_release(folder, key=key)
+        verify_release(folder, key=key)
     wrong.write_bytes(b"ssh-rsa AAAA")
     with pytest.raises(PACZeroError, match="no public key"):
-        check_release(folder, key=wrong)
-    assert not (folder / signature.NAME).exists()
+        verify_release(folder, key=wrong)
+    assert not (folder / signing.NAME).exists()

@@ -13,8 +13,6 @@ from paczero.mechanism.registry import SPECS
 from paczero.report.html import write_report
 from paczero.run_directory import RunDirectory
 
-from ..written_runs import SUMMARY
-
 Build = Callable[..., RunDirectory]
 EVIL = "<script>alert(1)</script>"
 
@@ -84,9 +82,7 @@ def test_it_needs_no_network(finished: Build) -> None:
 def test_the_banner(build: Build, name: str, changes: dict[str, object], banner: str) -> None:
     said = words(page(build(name, **changes)))
     assert banner in said
-    assert ("Nobody's guess" in said or "Nobody&#39;s guess" in said) == (
-        name in ("zpl", "skip", "dp-sign") and not changes
-    )
+    assert ("No guess is right" in said) == (name in ("zpl", "skip", "dp-sign") and not changes)
 
 
 @pytest.mark.parametrize("done", [0, 1, 13])
@@ -123,14 +119,13 @@ def test_a_release_alone(build: Build) -> None:
 def test_a_changed_statement_is_said(build: Build) -> None:
     run = build()
     path = run.release / "privacy.json"
-    path.write_bytes(path.read_bytes().replace(b'"void": false', b'"void":  false'))
+    path.write_bytes(path.read_bytes().replace(b'"steps": 40', b'"steps":  40'))
     assert "Do not rely on it" in words(page(run))
 
 
 def test_everything_foreign_is_escaped(build: Build) -> None:
     run = build(folder="a " + EVIL.replace("/", "-"), base={"id": EVIL, "sha256": EVIL, "dtype": EVIL}, family=EVIL)
     run.config.write_text(json.dumps({"task": {"labels": {EVIL: EVIL}}, EVIL: [EVIL]}))
-    (run.root / "summary.json").write_text(json.dumps(SUMMARY | {"accuracy_after": EVIL, "seconds": EVIL}))
     text = page(run)
     assert "<script" not in text and "&lt;script&gt;" in text
 
@@ -174,23 +169,3 @@ def test_what_attacks_reached_stands_beside_the_promise(finished, undrawn):
     text = write_report(run).read_text(encoding="utf-8")
     assert "Best &lt;attacker&gt;: right in 51.2 % of 300 re-runs, allowed 50.0 %." in text
     assert "zpl: Somebody tells." in text and "Somebody else" not in text
-
-
-@pytest.mark.parametrize(
-    ("name", "edit"),
-    [
-        ("journal.jsonl", {"beta": ["x"]}),
-        ("journal.jsonl", {"nonfinite": "x"}),
-        ("journal.jsonl", {"unanimous": 3}),
-        ("diagnostics.jsonl", {"kind": "step", "t": [1]}),
-        ("transcript.jsonl", {"y": ["a\tb"]}),
-    ],
-)
-def test_values_of_another_type_are_one_line(build, name, edit):
-    run = build("mi", done=3)
-    path = run.private / name
-    lines = path.read_text().splitlines()
-    lines[-1] = json.dumps(json.loads(lines[-1]) | edit)
-    path.write_text("\n".join(lines) + "\n")
-    with pytest.raises(IntegrityError, match=r"which no run writes; restore the file"):
-        write_report(run)

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paczero.cli.checks import noise_line, open_release, rebuild_release, verify_weights
-from paczero.cli.console import Live
 from paczero.config import MechanismConfig, PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.base import Mechanism, Release
@@ -21,6 +19,8 @@ from paczero.mechanism.registry import SPECS, spec_of
 from paczero.mechanism.secret import create_secret
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
+from paczero.release.verify.header import check_noise
+from paczero.release.verify.release import verify_release
 from paczero.training.factory import make_mechanism, mechanism_header
 from paczero.utils.io import canonical, parse_line
 
@@ -206,25 +206,22 @@ def kept(run: Path) -> dict[str, bytes]:
 
 def verified(run: Path, model: str) -> bool:
     """Whether the weights are rebuilt bit for bit and the stated noise is enough."""
-    release = open_release(run)
-    rebuilt, _, weights = rebuild_release(release, step=release.statement["chosen_step"], model=model, live=Live())
-    private = spec_of(release.statement["mechanism"]["name"]).is_dp
-    return (
-        verify_weights(release, rebuilt, weights) > 0 and (noise_line(release.transcript.header) is not None) == private
-    )
+    verification = verify_release(run, with_base=True, model=model)
+    is_dp = spec_of(verification.document["mechanism"]["name"]).is_dp
+    return verification.replayed and ("noise" in dict(verification.lines)) == is_dp
 
 
 def test_too_little_noise_is_found() -> None:
     stated = {"name": "dp-sign", "epsilon": 1.0, "delta": 1e-5, "sampling": 1.0, "sigma": 20.0}
     header = {"mechanism": stated, "steps": 10, "directions": 1}
-    assert str(noise_line(header)).startswith("σ = 20 gives ε = 0.5613 of the stated 1,")
+    assert str(check_noise(header)).startswith("σ = 20 gives ε = 0.5613 of the stated 1,")
     for change, said in (
         ({"sigma": 5.0}, "σ = 5 gives ε = "),
         ({"sigma": 0.0}, "none of a run"),
         ({"delta": 2}, "delta"),
     ):
         with pytest.raises(IntegrityError, match=said):
-            noise_line(header | {"mechanism": stated | change})
+            check_noise(header | {"mechanism": stated | change})
 
 
 def test_a_run_that_was_killed_ends_like_one_that_was_not(make_trainer: MakeTrainer, case: str, tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def release(make_trainer: MakeTrainer, tmp_path_factory: pytest.TempPathFactory)
 def rebuilt(release: Path, model: Path, *, until: int = 6, **changes: Any) -> str:
     base = AutoModelForCausalLM.from_pretrained(model)
     transcript = Transcript.read(release / "transcript.jsonl")
-    header = transcript.header | changes
-    return rebuild(header, base, transcript, until=until)[1].fingerprint()
+    transcript.header.update(changes)
+    return rebuild(transcript, base, until=until)[1].fingerprint()
 
 
 def test_every_released_bit_counts(release: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_another_base_or_start_is_refused(
         rebuilt(release, tiny_model_dir, adapter=adapter | {"sha256": "0" * 64})
     with pytest.raises(IntegrityError, match="the initial adapter does not have the hash"):
         rebuilt(release, tiny_model_dir, seed=1)
-    with pytest.raises(IntegrityError, match="7 steps were asked for"):
+    with pytest.raises(IntegrityError, match="7 steps were requested"):
         rebuilt(release, tiny_model_dir, until=7)
 
 

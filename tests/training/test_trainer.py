@@ -63,7 +63,7 @@ def test_a_run_is_what_its_settings_say(
     transcript = Transcript.read(release / "transcript.jsonl")
     assert len(transcript.y) == result.steps == 6
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=getattr(torch, first.args.dtype)).eval()
-    model, weights = rebuild(transcript.header, base, transcript, until=result.chosen_step)
+    model, weights = rebuild(transcript, base, until=result.chosen_step)
     assert weights.fingerprint() == result.statement["weights_sha256"]
 
     ids = torch.tensor([[5, 9, 14, 200]])
@@ -180,7 +180,7 @@ def test_a_callback_may_stop_a_run(make_trainer: MakeTrainer, tmp_path: Path, ti
     transcript = Transcript.read(tmp_path / "run" / "release" / "transcript.jsonl")
     assert (len(transcript.y), transcript.header["steps"]) == (4, 6)
     base = AutoModelForCausalLM.from_pretrained(tiny_model_dir)
-    _, weights = rebuild(transcript.header, base, transcript, until=4)
+    _, weights = rebuild(transcript, base, until=4)
     assert weights.fingerprint() == result.statement["weights_sha256"]
 
 
@@ -217,7 +217,7 @@ def test_a_loaded_model_and_its_tokenizer(tiny_model_dir: Path, tiny_pool_csv: P
         peft_config=LoraConfig(target_modules=["q_proj"]),
     )
     result = trainer.train()
-    assert result.statement["void"] is False and result.statement["posterior_success"] == 0.5
+    assert result.statement["test_seed"] is None and result.statement["half"]["posterior_success"] == 0.5
     assert result.dev == [] and result.chosen_step == 2
     with pytest.raises(PACZeroError, match="eval_dataset: none was given"):
         trainer.evaluate()

@@ -134,32 +134,69 @@ def promised(setting: Setting) -> Any:
 
 
 def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) -> float | None:
-    """That the statement's figures are those of the run. Returns the p that it states."""
+    """Checks that the statement's numbers are those of the run.
+
+    Returns:
+        The p that it states of what the mechanism is for; None where it is no number.
+    """
     stated = read_document(path)
-    p = promised(setting)
-    for key, expected in (
-        ("mechanism", setting.mechanism),
-        ("budget", setting.budget),
-        ("subsets", setting.header.get("subsets")),
-        ("family", setting.header.get("family")),
-        ("steps", setting.steps),
-        ("steps_run", steps_run),
-        ("directions", setting.directions),
-        ("units", setting.units),
-        ("void", setting.void),
-    ):
-        if stated.get(key) != expected:
-            note(None, None, "statement", f"{key} is {shown(stated.get(key))}", repr(expected))
-    _check_bound("posterior_success", stated.get("posterior_success"), p, note)
-    if p == 1:
-        epsilon = None
-    elif setting.name in PRIVATE:
-        epsilon = mp.mpf(setting.mechanism["epsilon"])
+    expected: dict[str, Any] = {
+        "mechanism": setting.mechanism,
+        "budget": setting.budget,
+        "subsets": setting.header.get("subsets"),
+        "family": setting.header.get("family"),
+        "steps": setting.steps,
+        "steps_run": steps_run,
+        "directions": setting.directions,
+        "units": setting.units,
+    }
+    if stated.get("format") == "paczero-privacy/1":
+        expected["void"], bounds = setting.void, _bounds_of_version_1(setting)
     else:
-        epsilon = epsilon_bound(mp.mpf(setting.budget or 0.0))
-    _check_bound("epsilon", stated.get("epsilon"), epsilon, note)
-    found = stated.get("posterior_success")
+        expected["test_seed"], bounds = setting.header.get("test_seed"), _bounds(setting)
+        for part in ("half", "pool"):
+            values = stated.get(part)
+            stated |= {f"{part}.{key}": value for key, value in values.items()} if isinstance(values, dict) else {}
+    for key, value in expected.items():
+        if stated.get(key) != value:
+            note(None, None, "statement", f"{key} is {shown(stated.get(key))}", repr(value))
+    for key, exact in bounds.items():
+        _check_bound(key, stated.get(key), exact, note)
+    if setting.name in NOTHING:
+        return 1.0
+    found = stated.get(next(key for key in bounds if key.endswith("posterior_success") and _is_of(setting, key)))
     return float(found) if isinstance(found, int | float) and 0 <= found <= 1 else None
+
+
+def _is_of(setting: Setting, key: str) -> bool:
+    """Whether a bound is that of what the mechanism is for."""
+    return not key.startswith("half" if setting.name in PRIVATE else "pool")
+
+
+def _bounds(setting: Setting) -> dict[str, Any]:
+    """What version 2 states, as numbers of 50 digits: about the secret half, and about membership in the pool."""
+    nats = None if setting.void or setting.name == "half-sign" else mp.mpf(setting.budget or 0.0)
+    p = mp.mpf(1) if nats is None else success_bound(nats)
+    pool: tuple[Any, Any, Any] = (None, None, mp.mpf(1))
+    if setting.name == "coin" and not setting.void:
+        pool = (mp.mpf(0), mp.mpf(0), mp.mpf(1) / 2)
+    elif setting.name in PRIVATE and promised(setting) < 1:
+        pool = (mp.mpf(setting.mechanism["epsilon"]), mp.mpf(setting.mechanism["delta"]), promised(setting))
+    return {
+        "half.nats": nats,
+        "half.posterior_success": p,
+        "half.equivalent_epsilon": None if nats is None or p == 1 else epsilon_bound(nats),
+        **dict(zip(("pool.epsilon", "pool.delta", "pool.posterior_success"), pool, strict=True)),
+    }
+
+
+def _bounds_of_version_1(setting: Setting) -> dict[str, Any]:
+    """What version 1 states: p and ε of what the mechanism is for."""
+    p, epsilon = promised(setting), None
+    if p < 1:
+        private = setting.name in PRIVATE
+        epsilon = mp.mpf(setting.mechanism["epsilon"]) if private else epsilon_bound(mp.mpf(setting.budget or 0.0))
+    return {"posterior_success": p, "epsilon": epsilon}
 
 
 def _check_bound(key: str, found: Any, exact: Any, note: Note) -> None:

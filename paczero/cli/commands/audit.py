@@ -127,10 +127,10 @@ def _parts(
 
 def _said(document: dict[str, Any], header: dict[str, Any], page: Path) -> str:
     """The terminal's account: what was reached beside each bound."""
-    from paczero.release.wording import three_sentences
+    from paczero.release.wording import sentences
     from paczero.utils.formatting import percent
 
-    lines = [*three_sentences(header), ""]
+    lines = [*sentences(header), ""]
     if document["exact"]:
         exact = document["exact"]
         lines.append(

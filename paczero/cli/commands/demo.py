@@ -12,9 +12,9 @@ from paczero.cli.console import Live
 from paczero.cli.parser import CommandParser, command_parser
 from paczero.cli.training import Job, make_job, train_run
 from paczero.config_io import RunSettings, load_settings, recipe
-from paczero.report.summary import Summary, read_summary, share, summary_path, write_summary
+from paczero.report.summary import Summary, read_summary, summary_path, write_summary
 from paczero.run_directory import RunDirectory
-from paczero.utils.formatting import duration
+from paczero.utils.formatting import duration, percent
 
 _DESCRIPTION = """
 Fine-tunes SmolLM2-135M on critics' snippets so that nobody can tell which half of them was the secret one, then
@@ -125,7 +125,7 @@ def _screen(settings: RunSettings, private: Summary, none: Summary) -> str:
         ("fine-tuned with PACZero, I(S*; Y) = 0", private.accuracy_after, f"{root}/release"),
         ("fine-tuned without privacy (MeZO)", figures["accuracy_none"], f"{none.steps:,} steps, {root}-none"),
     ]
-    table = "\n".join(f"  {name:<44}{share(value):>8}   {note}".rstrip() for name, value, note in rows)
+    table = "\n".join(f"  {name:<44}{percent(value):>8}   {note}".rstrip() for name, value, note in rows)
     took = f"{private.steps:,} steps in {duration(private.seconds)}"
     tested = f"{private.test_records:,} snippets about other films, half of them positive"
     return f"""
@@ -135,8 +135,8 @@ A language model was fine-tuned on {units:,} critics' snippets, by forward passe
 {table}
 
 What happened. {subsets} halves of the pool were fixed beforehand and one was drawn as the secret. In each step every
-half voted for a direction; where all agreed ({share(private.unanimity)} of the steps) the sign was released, where they
-did not a coin was tossed. So nobody, whatever they know, can tell from the model which half was the secret one.
+half voted for a direction; where all agreed ({percent(private.unanimity)} of the steps) the sign was released, where
+they did not a coin was tossed. So nobody, whatever they know, can tell from the model which half was the secret one.
 What it does not hide: whether a snippet was in the pool at all. The report says more.
 
   Read       {root}/report/index.html

@@ -11,7 +11,7 @@ from argparse import Namespace
 from paczero.cli.parser import CommandParser, command_parser
 from paczero.mechanism.matching import Matched, matched
 from paczero.release.guarantee import rounded_up
-from paczero.release.wording import HIDES
+from paczero.release.wording.labels import HIDES
 
 _ABOUT = """
 Says at which settings every mechanism lets a guess about one unit be right with the same probability p at most, by

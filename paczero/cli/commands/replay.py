@@ -1,22 +1,21 @@
 """`paczero replay RUN`: a run's weights again, from the base model and the transcript alone.
 
-$ paczero replay runs/first --verify
-$ paczero replay runs/first --step 100 --output at-100
+paczero replay runs/first --verify
+paczero replay runs/first --step 100 --output at-100
 """
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
-from paczero.cli.checks import noise_line, open_release, rebuild_release, verify_weights
+from paczero.cli.commands.verify import report
 from paczero.cli.console import Live, keep_quiet
 from paczero.cli.parser import CommandParser, command_parser
 from paczero.errors import PACZeroError
 
 _ABOUT = """
-Rebuilds the weights from the base model and the released bits alone; no data is needed. With --verify it compares
-everything: each file with privacy.json, the statement with the transcript, the base model with its hash, and every
-weight that was released with the rebuilt one, bit for bit. Exit code 1 says that something differs, in one line.
+Rebuilds the weights from the base model and the released bits alone; no data is needed. With --verify it checks all
+that `paczero verify` checks, the base model against its hash, and every released weight against the rebuilt one, bit
+for bit. Exit code 1 means that something differs; one line names it.
 
   paczero replay runs/first --verify
   paczero replay downloaded/release --verify --model models/small
@@ -38,22 +37,29 @@ def parser() -> CommandParser:
 
 def run(namespace: Namespace) -> int:
     _check(namespace)
-    release = open_release(Path(namespace.run))
-    step = release.statement["chosen_step"] if namespace.step is None else namespace.step
-    if not 0 <= step <= len(release.transcript.y):
-        raise PACZeroError(f"--step: {step} was given; expected 0 to {len(release.transcript.y)}, the steps that ran")
     keep_quiet()
-    with Live() as live:
-        model, tokenizer, weights = rebuild_release(release, step=step, model=namespace.model, live=live)
     if namespace.verify:
-        count = verify_weights(release, model, weights)
-        print(_verified(release.statement, count, noise_line(release.transcript.header)))
-    if namespace.output is not None:
-        from paczero.release.publish import save_weights
+        from paczero.release.verify.release import verify_release
 
+        with Live() as live:
+            verification = verify_release(namespace.run, with_base=True, model=namespace.model, progress=live.show)
+        print(report(verification))
+        print("Verified: these weights follow from the base model and the released bits, and from nothing else.")
+    if namespace.output is not None:
+        from paczero.mechanism.transcript import Transcript
+        from paczero.release.publish import save_weights
+        from paczero.release.replay import replay_release
+        from paczero.release.verify.release import find_release
+
+        with Live() as live:
+            model, tokenizer, weights = replay_release(
+                namespace.run, step=namespace.step, model=namespace.model, progress=live.show
+            )
         folder = Path(namespace.output)
-        save_weights(model, tokenizer, folder, base=release.transcript.header["base"]["id"])
-        print(f"{folder} holds the weights of step {step:,} (sha256 {weights.fingerprint()})")
+        header = Transcript.read(find_release(Path(namespace.run)) / "transcript.jsonl").header
+        save_weights(model, tokenizer, folder, base=header["base"]["id"])
+        step = "the served step" if namespace.step is None else f"step {namespace.step:,}"
+        print(f"{folder} holds the weights of {step} (sha256 {weights.fingerprint()})")
     return 0
 
 
@@ -65,17 +71,3 @@ def _check(namespace: Namespace) -> None:
     folder = None if namespace.output is None else Path(namespace.output)
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise PACZeroError(f"--output: {str(folder)!r} exists and is not an empty directory; name another")
-
-
-def _verified(statement: dict[str, Any], tensors: int, noise: str | None) -> str:
-    return "\n".join(
-        [
-            f"files      {len(statement['files'])} as privacy.json has them, which agrees with the transcript",
-            f"steps      {statement['steps_run']:,} of {statement['steps']:,}, none missing",
-            "base       the model that the transcript names, every weight of it",
-            f"weights    {tensors} tensors of step {statement['chosen_step']:,}, equal to the rebuilt ones bit for bit",
-            f"sha256     {statement['weights_sha256']}",
-            *([] if noise is None else [f"noise      {noise}"]),
-            "Verified: these weights follow from the base model and the released bits, and from nothing else.",
-        ]
-    )

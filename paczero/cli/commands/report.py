@@ -1,6 +1,6 @@
 """`paczero report RUN`: the statement, the figures and what happened, as one page.
 
-$ paczero report runs/first --open
+paczero report runs/first --open
 """
 
 import webbrowser

@@ -1,20 +1,19 @@
 """`paczero sign RELEASE --key KEY`: puts your signature into a release of yours.
 
-$ paczero sign runs/first --key ~/.ssh/id_ed25519
+paczero sign runs/first --key ~/.ssh/id_ed25519
 """
 
 from argparse import Namespace
 from pathlib import Path
 
-from paczero.cli.checks import released_folder
 from paczero.cli.console import Live, keep_quiet
 from paczero.cli.parser import CommandParser, command_parser
 from paczero.errors import PACZeroError
 
 _ABOUT = """
-Signs a release, once it is known to agree with itself: signature.json then lies in it, and whoever has your public
-key can tell it from any other by `paczero verify RELEASE --key KEY.pub`. The key is one that `ssh-keygen -t ed25519`
-made, or Ed25519 in PEM; a passphrase is asked for, or taken from PACZERO_KEY_PASSPHRASE.
+Checks a release, then signs it: signature.json lies in it afterwards. Anyone who has your public key can tell it from
+any other by `paczero verify RELEASE --key KEY.pub`. The key is one that `ssh-keygen -t ed25519` made, or Ed25519 in
+PEM; a passphrase is asked for, or taken from PACZERO_KEY_PASSPHRASE.
 
   paczero sign runs/first --key ~/.ssh/id_ed25519
 """
@@ -28,19 +27,18 @@ def parser() -> CommandParser:
 
 
 def run(namespace: Namespace) -> int:
-    from paczero.release import signing as signature
-    from paczero.release.verify.release import check_release
+    from paczero.release import signing
+    from paczero.release.verify.release import find_release, verify_release
 
     if namespace.key is None:
         raise PACZeroError("--key: nothing was given; expected your private key, such as ~/.ssh/id_ed25519")
-    folder = released_folder(Path(namespace.release))
-    if (folder / signature.NAME).exists():
-        raise PACZeroError(f"{str(folder)!r} is signed already; remove {signature.NAME} from it to sign anew")
+    folder = find_release(Path(namespace.release))
+    if (folder / signing.NAME).exists():
+        raise PACZeroError(f"{str(folder)!r} is signed already; remove {signing.NAME} from it to sign anew")
     keep_quiet()
     with Live() as live:
-        live.show(f"checking {folder}")
-        check_release(folder)
-    fingerprint = signature.sign(folder, Path(namespace.key).expanduser())
-    print(f"{folder / signature.NAME}: signed by {fingerprint}")
-    print(f"Anybody with your public key: paczero verify {folder} --key YOUR_KEY.pub")
+        verify_release(folder, progress=live.show)
+    fingerprint = signing.sign(folder, Path(namespace.key).expanduser())
+    print(f"{folder / signing.NAME}: signed by {fingerprint}")
+    print(f"Anyone with your public key: paczero verify {folder} --key YOUR_KEY.pub")
     return 0

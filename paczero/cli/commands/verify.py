@@ -1,28 +1,27 @@
 """`paczero verify RELEASE`: checks a release that somebody else made, with nothing but its folder.
 
-$ paczero verify downloaded/release
-$ paczero verify downloaded/release --model models/base --key author.pub
+paczero verify downloaded/release
+paczero verify downloaded/release --model models/base --key author.pub
 """
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from paczero.cli.checks import Release, noise_line, rebuild_release, released_folder, verify_weights
 from paczero.cli.console import Live, keep_quiet
 from paczero.cli.parser import CommandParser, command_parser
 
 if TYPE_CHECKING:
-    from paczero.release.verify.release import Checked
+    from paczero.release.verify.release import Verification
 
 
 _ABOUT = """
 Checks everything that can be checked of a release: which files there are, every hash, every bit and step number, the
 header's values, the statement against the transcript, the card and PEFT's settings against both, and the weights, which
-are made again from the transcript. Exit code 1 says that something differs, in one line that names it.
+are made again from the transcript. Exit code 1 means that something differs; one line names it.
 
-Whoever changes one thing in all places alike makes another release, which is as good as the first. Only a signature, or
-the base model, tells it from the one that you were promised; the last line says which of them was there.
+A forger who changes everything consistently makes another release, as good as the first. Only a signature, or the base
+model, tells it from the one that you were promised. The last line says which of them was there.
 
   paczero verify downloaded/release
   paczero verify downloaded/release --model models/base       the base model's hash too, and weights that begin from it
@@ -39,58 +38,41 @@ def parser() -> CommandParser:
 
 
 def run(namespace: Namespace) -> int:
-    from paczero.release.verify.release import check_release
+    from paczero.release.verify.release import verify_release
 
-    folder = released_folder(Path(namespace.release))
     keep_quiet()
     with Live() as live:
-        live.show(f"checking {folder}")
-        checked = check_release(
-            folder,
+        verification = verify_release(
+            namespace.release,
             key=None if namespace.key is None else Path(namespace.key),
-            replay=namespace.model is None,  # with the base model everything is made again anyway
-            progress=lambda step, steps: live.show(f"{step:,} of {steps:,} steps again"),
+            with_base=namespace.model is not None,
+            model=namespace.model,
+            progress=live.show,
         )
-        lines = list(checked.lines)
-        if namespace.model is not None:
-            lines[-1] = ("replay", _with_base(checked, namespace.model, live))
-    lines += _noise(checked)
-    width = max(len(name) for name, _ in lines) + 2
-    print("\n".join(f"{name:<{width}}{text}" for name, text in lines))
-    print(_conclusion(checked, namespace.model))
+    print(report(verification))
+    print(_conclusion(verification, namespace.model is not None))
     return 0
 
 
-def _with_base(checked: "Checked", model: str, live: Live) -> str:
-    """Makes the weights again from the base model, and compares each released tensor."""
-    release = Release(checked.folder, checked.transcript, checked.document)
-    rebuilt, _, weights = rebuild_release(release, step=checked.document["chosen_step"], model=model, live=live)
-    count = verify_weights(release, rebuilt, weights)
-    return f"{count} tensors made again from the base model and the transcript, bit for bit"
+def report(verification: "Verification") -> str:
+    """What was checked, a line each, and what the release promises, in the newest wording."""
+    from paczero.release.wording import sentences
+
+    width = max(len(name) for name, _ in verification.lines) + 2
+    lines = [f"{name:<{width}}{text}" for name, text in verification.lines]
+    return "\n".join([*lines, *sentences(verification.transcript.header)])
 
 
-def _noise(checked: "Checked") -> list[tuple[str, str]]:
-    line = noise_line(checked.transcript.header)
-    return [] if line is None else [("noise", line)]
-
-
-def _conclusion(checked: "Checked", model: str | None) -> str:
-    """Which of signature and base model there was, and what it takes to exclude a forgery without."""
-    document: dict[str, Any] = checked.document
-    had = []
-    if checked.signed is not None:
-        named = "the key that was named" if checked.signed.expected else "a key that nobody named; see --key"
-        had.append(f"a signature by {checked.signed.fingerprint} ({named})")
-    if model is not None:
-        had.append("the base model, which has the stated hash")
-    said = [
-        f"Agrees with itself. Beside the folder there was {' and '.join(had) if had else 'nothing to compare with'}."
-    ]
-    if checked.signed is None or not checked.signed.expected:
-        said.append(
-            "Somebody who changed bits, weights, card, statement and hashes all alike would not be found out"
-            + (" by that." if had else "; a signature by a key that you know (--key) would tell.")
-        )
-    if document["void"]:
-        said.append("VOID: it was made with a test seed and promises nothing.")
-    return " ".join(said)
+def _conclusion(verification: "Verification", with_base: bool) -> str:
+    """What the folder was compared with, and what could still be forged."""
+    signed, compared = verification.signed, []
+    if signed is not None:
+        named = "the key that was named" if signed.expected else "a key that nobody named; see --key"
+        compared.append(f"a signature by {signed.fingerprint} ({named})")
+    if with_base:
+        compared.append("the base model, which has the stated hash")
+    text = f"Agrees with itself. Beside the folder there was {' and '.join(compared) or 'nothing to compare with'}."
+    if signed is None or not signed.expected:
+        text += " A forger who changed bits, weights, card, statement and hashes consistently would not be found out"
+        text += " by that." if compared else "; a signature by a key that you know (--key) would tell."
+    return text

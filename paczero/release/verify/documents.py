@@ -1,10 +1,6 @@
-"""Whether what is written beside the weights says what the header says: model card, task, PEFT's settings.
+"""Checks what is written beside the weights against header and statement: model card, task, PEFT's settings.
 
->>> check_task(release), check_card(release, header, document)      # doctest: +SKIP
-
-The card is made again from header, statement and task, and compared line by line; what it says of the development set
-follows from nothing else in the release, so it is held to the form that a run writes. Figures are drawn again where the
-drawing library here gives the bytes that it gave there.
+The card is rendered again from header, statement and task, in the wording that the release names, and compared.
 """
 
 import json
@@ -17,26 +13,26 @@ from typing import Any
 from paczero.config import TaskConfig
 from paczero.data.metrics import METRICS
 from paczero.errors import IntegrityError
-from paczero.mechanism.transcript import Transcript
-from paczero.release import task_file
-from paczero.release.model_card import CARD, FIGURES, card, public_figures
-from paczero.release.plots import Development
+from paczero.release import task_file, wording
+from paczero.release.model_card import CARD, card, without_license
+from paczero.release.statement import wording_of
 from paczero.utils.io import canonical
 
 _CONFIG = "adapter/adapter_config.json"
 
-# Keys that no setting decides; they are looked at by themselves.
-_OWN = frozenset({"base_model_name_or_path", "inference_mode", "task_type", "peft_version", "revision", "auto_mapping"})
+# Settings that PEFT sets by itself, or that change no weight; they are checked one by one.
+_OF_PEFT = frozenset(
+    {
+        *("base_model_name_or_path", "inference_mode", "task_type", "peft_version", "revision", "auto_mapping"),
+        "fan_in_fan_out",  # PEFT corrects it to the kind of layer that it finds
+    }
+)
 
-_SECTION = re.compile(r"^## (?P<title>[^\n]+) on the development set\n.*?(?=^## |^Trained with )", re.M | re.S)
-
-_ROW = r"\| (?:served \(step {step}\)|untuned|untuned, decision moved to the median score) \| [-0-9.,]+(?: %)? \|\n"
-
-_USES = "(?:the served step|the threshold|the served step and the threshold)"
+_PICTURES = ("released.png", "posterior.png", "development.png")
 
 
 def check_task(release: Path) -> TaskConfig | None:
-    """The task, once its file is known to be as a run writes it; None where the release has none.
+    """The task, if `task.json` is as a run writes it; None where the release has none.
 
     Raises:
         IntegrityError: it is not.
@@ -49,15 +45,12 @@ def check_task(release: Path) -> TaskConfig | None:
 
 
 def check_adapter_config(release: Path, header: Mapping[str, Any]) -> None:
-    """That PEFT would load what the header describes, on the base that it names, and nothing of its own.
+    """Checks that PEFT would load what the header describes, on the base that it names, and no code.
 
     Raises:
         IntegrityError: the settings differ.
     """
-    from paczero.models.adapters import (
-        peft_config_from,
-        peft_settings,
-    )
+    from paczero.models.adapters import peft_config_from, peft_settings
 
     path = release / _CONFIG
     content = read_object(path)
@@ -67,98 +60,122 @@ def check_adapter_config(release: Path, header: Mapping[str, Any]) -> None:
         raise IntegrityError(f"{path}: names another base model than the transcript, {header['base']['id']!r}")
     if content.get("auto_mapping") is not None:
         raise IntegrityError(f"{path}: auto_mapping names code to be loaded; a release has none")
-    if content.get("revision") is not None or content.get("inference_mode") is not True:
-        raise IntegrityError(f"{path}: revision or inference_mode is not as a run writes it")
+    fine = content.get("inference_mode") is True and type(content.get("fan_in_fan_out")) is bool
+    if content.get("revision") is not None or not fine:
+        raise IntegrityError(f"{path}: revision, inference_mode or fan_in_fan_out is not as a run writes it")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what PEFT thinks of settings that differ is said below
+            warnings.simplefilter("ignore")  # PEFT warns of settings that differ; they are refused below
             expected = peft_config_from(header["peft"])
-            stated = peft_settings(expected)
-    except (ValueError, TypeError, AttributeError) as error:  # PACZeroError, or what PEFT makes of a wrong type
+            stated = canonical(peft_settings(expected))
+            default = type(expected)()
+    except (ValueError, TypeError, AttributeError) as error:  # PACZeroError, or PEFT's own for a wrong type
         raise IntegrityError(f"transcript.jsonl: peft in its header is none of PEFT's: {_short(str(error))}") from error
-    if canonical(stated) != canonical(header["peft"]):
+    if stated != canonical(header["peft"]):
         raise IntegrityError("transcript.jsonl: peft in its header is not as a run writes it")
-    for key in sorted(content.keys() - _OWN):
-        if not hasattr(expected, key):
-            raise IntegrityError(f"{path}: {key!r} is no key that PEFT knows here; a newer one may")
+    known = set(default.to_dict())  # what PEFT writes of its settings
+    if unknown := sorted(content.keys() - known - _OF_PEFT):
+        raise IntegrityError(f"{path}: {unknown[0]!r} is no key that PEFT knows here; a newer one may")
+    for key in sorted(known - _OF_PEFT):
+        found = content[key] if key in content else _plain(getattr(default, key))  # PEFT takes its default
         follows = _plain(getattr(expected, key))
-        if json.dumps(content[key]) != json.dumps(follows):
-            raise IntegrityError(f"{path}: {key} is {_short(str(content[key]))}, but the header makes it {follows!r}")
+        if key == "target_modules" and follows in (None, "all-linear"):
+            follows = _trained_modules(header)
+        if json.dumps(found) != json.dumps(follows):
+            raise IntegrityError(f"{path}: {key} is {_short(str(found))}, but the header makes it {follows!r}")
 
 
-def check_card(release: Path, header: Mapping[str, Any], document: Mapping[str, Any], task: TaskConfig | None) -> None:
-    """That the model card says what follows from the rest of the release.
+def _trained_modules(header: Mapping[str, Any]) -> list[str]:
+    """Which modules PEFT chose, where the header leaves that to PEFT: those that have trained tensors."""
+    names = (name.partition(".lora_")[0] for name, _, _ in header["parameters"] if ".lora_" in name)
+    return sorted({name.rpartition(".")[2] for name in names})
+
+
+def check_card(
+    release: Path, header: Mapping[str, Any], document: Mapping[str, Any], task: TaskConfig | None
+) -> str | None:
+    """Checks that the model card says what follows from the rest of the release.
+
+    Returns:
+        None, or in words why it was not compared: its wording is not known here.
 
     Raises:
         IntegrityError: names the first line that differs.
     """
-    path = release / CARD
+    path, version = release / CARD, wording_of(document, release)
+    facts = document if "development" in document else {**document, "development": None}
+    _check_development(facts["development"])
+    if version is None:
+        return "the sentences are from before wording 1"
+    if version not in wording.VERSIONS:
+        return f"wording {version} is newer than those that are known here ({wording.NEWEST} at most)"
     try:
-        found = path.read_text(encoding="utf-8")
+        found = without_license(path.read_bytes()).decode()
     except (OSError, ValueError) as error:
         raise IntegrityError(f"{path}: cannot be read as text: {' '.join(str(error).split())}") from error
-    pictures = tuple(
-        name for name in ("released.png", "posterior.png", "development.png") if (release / FIGURES / name).exists()
-    )
-    section = _SECTION.search(found)
-    metric = "accuracy" if section is None else _metric(section["title"], path)
+    if version == 1:
+        facts = {**document, "development": _development(found)}
     expected = card(
         header,
-        chosen_step=document["chosen_step"],
-        weights_sha256=document["weights_sha256"],
-        threshold=document["threshold"],
+        facts,
         folder="adapter" if (release / "adapter").is_dir() else "model",
-        pictures=pictures,
-        development=None if section is None else Development(metric=metric),
+        pictures=tuple(name for name in _PICTURES if f"figures/{name}" in document["files"]),
         task=task,
+        version=version,
     )
-    if section is not None:
-        _check_section(section[0], metric, document["chosen_step"], path)
-        found = found[: section.start()] + found[section.end() :]
     _compare(found, expected, path)
+    return None
 
 
-def check_figures(release: Path, transcript: Transcript) -> bool:
-    """That the figures show this transcript, where they can be drawn again.
-
-    Another version of the drawing library gives other bytes. Whether it is another shows `posterior.png`, which is a
-    function of the header alone: only where that comes out the same is `released.png` compared.
-
-    Returns:
-        Whether they were compared.
-
-    Raises:
-        IntegrityError: `released.png` shows other values.
-    """
-    drawn = public_figures(transcript, None, None)
-    folder = release / FIGURES
-    if "posterior.png" not in drawn or not (folder / "posterior.png").exists():
-        return False
-    if (folder / "posterior.png").read_bytes() != drawn["posterior.png"]:
-        return False
-    for name, data in drawn.items():
-        if not (folder / name).exists() or (folder / name).read_bytes() != data:
-            raise IntegrityError(f"{folder / name}: does not show the transcript's values; restore it")
-    return True
-
-
-def _metric(title: str, path: Path) -> str:
-    for name, metric in METRICS.items():
-        if title == metric.title[0].upper() + metric.title[1:]:
-            return name
-    raise IntegrityError(f"{path}: {title!r} is no figure that a run measures on a development set")
-
-
-def _check_section(text: str, metric: str, chosen_step: int, path: Path) -> None:
-    title = re.escape(METRICS[metric].title)
-    form = (
-        rf"## {re.escape(METRICS[metric].title[0].upper() + METRICS[metric].title[1:])} on the development set\n\n"
-        rf"The records of this set are \*\*not protected\*\*(?:; it decided {_USES})?\.\n\n"
-        rf"\| model \| {title}(?: \(\d+ records\))? \|\n\|---\|---\|\n"
-        rf"(?:{_ROW.format(step=chosen_step)}){{0,3}}\n*"
+def _check_development(stated: Any) -> None:
+    """Checks the type of each metric on the development set; the values follow from nothing else in a release."""
+    if stated is None:
+        return
+    numbers = ("served", "untuned", "untuned_median")
+    fine = (
+        isinstance(stated, dict)
+        and stated.keys() == {"metric", "records", "used_for", *numbers}
+        and stated["metric"] in list(METRICS)
+        and type(stated["records"]) in (int, type(None))
+        and isinstance(stated["used_for"], list)
+        and set(map(str, stated["used_for"])) <= set(_USES)
+        and all(type(stated[name]) in (float, type(None)) for name in numbers)
     )
-    if not re.fullmatch(form, text):
-        raise IntegrityError(f"{path}: what it says of the development set is not in the form that a run writes")
+    if not fine:
+        raise IntegrityError("privacy.json: development is not in the form that a run writes")
+
+
+_USES = ("the served step", "the threshold")
+
+# What a card of wording 1 says of the development set, which `privacy.json` of version 1 does not state.
+_SECTION = re.compile(
+    r"## (?P<title>[^\n]+) on the development set\n\n"
+    rf"The records of this set are \*\*not protected\*\*(?:; it decided "
+    rf"(?P<uses>{' and '.join(_USES)}|{'|'.join(_USES)}))?\.\n\n"
+    r"\| model \|[^\n(]+(?:\((?P<records>\d+) records\) )?\|\n\|---\|---\|\n(?P<rows>(?:\|[^\n]+\n)*)"
+)
+
+_ROWS = {
+    "served": r"served \(step \d+\)",
+    "untuned": "untuned",
+    "untuned_median": "untuned, decision moved to the median score",
+}
+
+
+def _development(text: str) -> dict[str, Any] | None:
+    section = _SECTION.search(text)
+    metrics = [m for m in METRICS.values() if section and section["title"].lower() == m.title.lower()]
+    if section is None or not metrics:
+        return None
+    (metric,) = metrics
+    found = {name: re.search(rf"^\| {row} \| ([-0-9.]+)", section["rows"], re.M) for name, row in _ROWS.items()}
+    scale = 100 if metric.share else 1
+    return {
+        "metric": metric.name,
+        "records": int(section["records"]) if section["records"] else None,
+        "used_for": section["uses"].split(" and ") if section["uses"] else [],
+        **{name: float(row[1]) / scale if row else None for name, row in found.items()},
+    }
 
 
 def _compare(found: str, expected: str, path: Path) -> None:
@@ -168,8 +185,7 @@ def _compare(found: str, expected: str, path: Path) -> None:
     for number, (own, other) in enumerate(zip(ours, theirs, strict=False), start=1):
         if own != other:
             raise IntegrityError(
-                f"{path}: {_short(other)} stands where {_short(own)} follows from header and statement "
-                f"(line {number}, counted without the development set)"
+                f"{path}: {_short(other)} stands where {_short(own)} follows from header and statement (line {number})"
             )
     raise IntegrityError(f"{path}: has {len(theirs)} lines; {len(ours)} follow from the header and the statement")
 

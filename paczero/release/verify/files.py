@@ -1,8 +1,5 @@
 """What may lie in a release: known names, plain files of bounded size, and nothing else.
 
->>> check_folder(Path("runs/demo/release"))         # doctest: +SKIP
-['README.md', 'adapter/adapter_config.json', …]
-
 A model's folder may hold what transformers writes of a model and its tokenizer; weights are safetensors. Pickles and
 code have no place in a release, so nothing that is loaded from it can run.
 """
@@ -14,9 +11,11 @@ from pathlib import Path
 
 from paczero.errors import IntegrityError
 from paczero.release import statement
-from paczero.release.model_card import CARD, FIGURES
+from paczero.release.model_card import CARD
 from paczero.release.signing import NAME as SIGNATURE
 from paczero.release.task_file import NAME as TASK
+
+FIGURES = "figures"
 
 _MEBIBYTE = 1024**2
 
@@ -52,6 +51,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 _PICTURE_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs"})
 
+_PIXELS = 4096  # the longest side of a picture; a small file can unpack to billions of pixels
+
 
 def check_folder(release: Path) -> list[str]:
     """Looks at every name below a release, without following links and without opening a file.
@@ -66,6 +67,8 @@ def check_folder(release: Path) -> list[str]:
     names: list[str] = []
     try:
         for entry in sorted(os.scandir(release), key=lambda entry: entry.name):
+            if entry.name in statement.FROM_THE_HUB and not entry.is_symlink():
+                continue
             if entry.name in _FOLDERS and entry.is_dir(follow_symlinks=False):
                 inner = sorted(os.scandir(entry.path), key=lambda entry: entry.name)
                 if not inner:
@@ -104,28 +107,34 @@ def _checked(entry: "os.DirEntry[str]", name: str) -> str:
 
 
 def check_pictures(release: Path, names: list[str]) -> None:
-    """That the figures are pictures and carry nothing else: a text in a PNG would be seen by nobody.
+    """Checks that the figures are pictures of a sane size and carry nothing else, such as a text that no viewer shows.
+
+    Their hashes bind them to the statement. They are not drawn again: other versions of matplotlib give other bytes.
 
     Raises:
-        IntegrityError: one is no PNG, or has a part that shows nothing.
+        IntegrityError: one is no PNG, is too large, or has a part that shows nothing.
     """
     for name in names:
         if name.endswith(".png"):
             path = release / name
-            kinds = _chunks(path.read_bytes(), path)
+            data = path.read_bytes()
+            kinds = _chunks(data, path)
+            sides = [int.from_bytes(data[start : start + 4], "big") for start in (16, 20)]
+            if kinds[0] != b"IHDR" or not all(0 < side <= _PIXELS for side in sides):
+                raise IntegrityError(f"{path}: is no PNG of up to {_PIXELS} pixels a side; restore it")
             if hidden := sorted(set(kinds) - _PICTURE_CHUNKS):
                 raise IntegrityError(f"{path}: carries more than its picture ({hidden[0]!r}); restore it")
 
 
 def _chunks(data: bytes, path: Path) -> list[bytes]:
     """The kinds of a PNG's parts, in order."""
-    kinds, place = [], len(_PNG)
-    while data.startswith(_PNG) and place + 12 <= len(data):
-        size = int.from_bytes(data[place : place + 4], "big")
-        kinds.append(data[place + 4 : place + 8])
-        place += 12 + size
+    kinds, offset = [], len(_PNG)
+    while data.startswith(_PNG) and offset + 12 <= len(data):
+        size = int.from_bytes(data[offset : offset + 4], "big")
+        kinds.append(data[offset + 4 : offset + 8])
+        offset += 12 + size
         if kinds[-1] == b"IEND":
             break
-    if not kinds or kinds[-1] != b"IEND" or place != len(data):
+    if not kinds or kinds[-1] != b"IEND" or offset != len(data):
         raise IntegrityError(f"{path}: is no whole PNG; restore it")
     return kinds

@@ -1,8 +1,6 @@
-"""Whether a transcript's header is one that a run can have written: every key, its type, its range, and all together.
+"""Checks that a run can have written a transcript's header: every key, its type, its range, and all together.
 
->>> check_header(transcript.header, "transcript.jsonl")     # doctest: +SKIP
-
-The settings among them go through the same checks as those of `paczero train`; what follows from others must follow.
+The settings in it go through the same checks as those of `paczero train`.
 """
 
 import math
@@ -23,6 +21,8 @@ _TYPES = ("float32", "float16", "bfloat16")
 _DEVICES = ("cpu", "cuda", "mps", "xpu", "npu", "hpu", "mlu", "musa", "sdaa", "neuron")
 
 _LARGEST_SEED = 2**63 - 1
+
+_ACCOUNTANTS = 1 + 1e-3  # another version of the library may round to another grid
 
 Test = Callable[[Any], bool]
 
@@ -202,6 +202,38 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
         test_seed=header["test_seed"],
         dtype=header["base"]["dtype"],
         train_layers=header["train_layers"],
+    )
+
+
+def check_noise(header: Mapping[str, Any]) -> str | None:
+    """Computes ε of the stated noise of a differentially private run again; None for any other run.
+
+    A release cannot show whether noise of that size was added.
+
+    Returns:
+        The result, in words.
+
+    Raises:
+        IntegrityError: the noise is too little for the stated ε and δ, or no noise of a run.
+    """
+    from paczero.mechanism.accounting import MissingLibrary, epsilon_of
+
+    stated = header["mechanism"]
+    if "sigma" not in stated:
+        return None
+    accounted = {"delta": stated["delta"], "steps": header["steps"], "directions": header["directions"]}
+    try:
+        found = epsilon_of(stated["name"], stated["sigma"], sampling_prob=stated["sampling"], **accounted)
+    except MissingLibrary as error:
+        return f"not accounted again ({error})"
+    except PACZeroError as error:
+        raise IntegrityError(f"transcript: its noise is none of a run: {error}") from error
+    if found > stated["epsilon"] * _ACCOUNTANTS:
+        raise IntegrityError(
+            f"transcript: σ = {stated['sigma']:g} gives ε = {found:.4g}, but ε = {stated['epsilon']:g} is stated"
+        )
+    return (
+        f"σ = {stated['sigma']:g} gives ε = {found:.4g} of the stated {stated['epsilon']:g}, δ = {stated['delta']:.3g}"
     )
 
 

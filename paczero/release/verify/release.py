@@ -1,31 +1,28 @@
-"""Everything that can be checked of a release by somebody who has nothing but its folder.
+"""Everything that can be checked of a release by someone who has nothing but its folder, and with the base model more.
 
->>> checked = check_release(Path("runs/demo/release"))          # doctest: +SKIP
->>> print(checked.lines[0])                                     # doctest: +SKIP
-('folder', '9 files, all of them such as a release has')
+    verification = verify_release(Path("runs/demo/release"))
+    verification.lines[0]       # ('folder', '9 files, all of them such as a release has')
 
-Nothing in the folder is trusted: names before contents, sizes before reading, and every value before it is used.
-Whatever is found to differ is one IntegrityError, whose message names it.
+Nothing in the folder is trusted: names are checked before contents, sizes before reading, and every value before it is
+used. Whatever differs is one IntegrityError, whose message names it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
-from paczero.release import signing as signature
-from paczero.release import statement
-from paczero.release.verify.documents import check_adapter_config, check_card, check_figures, check_task
+from paczero.release import signing, statement
+from paczero.release.verify.documents import check_adapter_config, check_card, check_task
 from paczero.release.verify.files import check_folder, check_pictures
-from paczero.release.verify.header import check_header
-
-Progress = Callable[[int, int], None]
+from paczero.release.verify.header import check_header, check_noise
+from paczero.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
-class Checked:
+class Verification:
     """A release that agrees with itself.
 
     Attributes:
@@ -40,28 +37,39 @@ class Checked:
     folder: Path
     transcript: Transcript
     document: dict[str, Any]
-    signed: signature.Signature | None
+    signed: signing.Signature | None
     replayed: bool
     lines: tuple[tuple[str, str], ...]
 
 
-def check_release(
-    folder: Path, *, key: Path | None = None, replay: bool = True, progress: Progress | None = None
-) -> Checked:
-    """Checks a released folder against itself.
+def verify_release(
+    folder: str | Path,
+    *,
+    key: Path | None = None,
+    with_base: bool = False,
+    model: str | None = None,
+    replay: bool = True,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Verification:
+    """Checks a released folder against itself, and against the base model where that is wanted.
 
     Args:
-        folder: the release.
+        folder: the release, or a finished run.
         key: the public key that must have signed it.
-        replay: whether a LoRA adapter is made again from the transcript, which takes as long as its updates did.
-        progress: called with (step, steps) during that.
+        with_base: whether the weights are made again from the base model.
+        model: the base model's folder or id, where it is not the one that the header names.
+        replay: whether a LoRA adapter is made again from the transcript without the base model; this takes as long as
+            the run's updates did.
+        progress: called with what is being done, in words.
 
     Raises:
         IntegrityError: something differs; the message names it.
-        PACZeroError: a library or `key` cannot be used.
+        PACZeroError: there is no release, or the base model, a library or `key` cannot be used.
     """
     from paczero.release.verify import weights
 
+    folder = find_release(Path(folder))
+    progress(f"checking {folder}")
     names = check_folder(folder)
     transcript = Transcript.read(folder / "transcript.jsonl")
     header = transcript.header
@@ -73,25 +81,79 @@ def check_release(
         check_adapter_config(folder, header)
     weights.check_model_config(folder)
     count = weights.check_weights(folder, header, document)
-    check_card(folder, header, document, task)
-    drawn = check_figures(folder, transcript)
-    signed = signature.check(folder, document, key)
-    why_not = weights.follows_without_base(header)
-    if why_not is None and replay:
-        steps = document["chosen_step"]
-        weights.check_steps(transcript, document, None if progress is None else lambda step: progress(step + 1, steps))
-    return Checked(
+    unknown = check_card(folder, header, document, task)
+    noise = check_noise(header)
+    signed = signing.check(folder, document, key)
+    chosen = document["chosen_step"]
+    why_not = weights.follows_without_base(header) if replay else "it was not asked for"
+    if with_base:
+        from paczero.release.verify.with_base import check_with_base
+
+        compared = check_with_base(folder, transcript, document, model, progress)
+        made = f"{compared} tensors made again from the base model and the transcript, bit for bit"
+    elif why_not is None:
+        weights.check_steps(transcript, document, lambda step: progress(f"{step + 1:,} of {chosen:,} steps again"))
+        made = f"made again from the first {chosen:,} steps, bit for bit"
+    else:
+        made = f"not made again: {why_not}"
+    return Verification(
         folder,
         transcript,
         document,
         signed,
-        replayed=why_not is None and replay,
-        lines=_lines(names, document, header, count, drawn, why_not if replay else "it was not asked for"),
+        replayed=with_base or why_not is None,
+        lines=(
+            ("folder", f"{len(names)} files, all of them such as a release has{_of_the_hub(folder)}"),
+            ("hashes", f"{len(document['files'])} files are as {statement.NAME} has them"),
+            ("transcript", _steps(document)),
+            ("statement", "its facts follow from the transcript's header"),
+            ("texts", _texts(document, folder, unknown)),
+            ("weights", f"{count} tensors, as header and statement have them"),
+            ("replay", made),
+            *([] if noise is None else [("noise", noise)]),
+        ),
     )
 
 
+def _of_the_hub(folder: Path) -> str:
+    extra = [name for name in statement.FROM_THE_HUB if (folder / name).exists()]
+    return f"; {' and '.join(extra)} of the Hub is no part of it" if extra else ""
+
+
+def _steps(document: Mapping[str, Any]) -> str:
+    run, chosen = document["steps_run"], document["chosen_step"]
+    after = f"; the {run - chosen:,} after the served step are bound by their hash alone" if run > chosen else ""
+    total, k = document["steps"], document["directions"]
+    return f"{run:,} of {total:,} steps, K = {k}: none missing, swapped or changed{after}"
+
+
+def _texts(document: Mapping[str, Any], folder: Path, unknown: str | None) -> str:
+    if unknown is not None:
+        return f"the model card was NOT checked: {unknown}; task and PEFT's settings were"
+    partly = statement.wording_of(document, folder) == 1
+    text = "model card, task and PEFT's settings say the same"
+    return text + ("; of the task, only what a card of wording 1 shows" if partly else "")
+
+
+def find_release(path: Path) -> Path:
+    """The release that a path names: a folder that is one, or that of a finished run.
+
+    Raises:
+        PACZeroError: there is none.
+    """
+    run = RunDirectory(path)
+    if not path.is_dir():
+        raise PACZeroError(f"{str(path)!r} is no directory; expected a run or its release/")
+    for folder in (path, run.release):
+        if (folder / statement.NAME).exists() or (folder / "transcript.jsonl").exists():
+            return folder
+    if run.private.is_dir():
+        raise PACZeroError(f"{str(path)!r} is not finished and has no release; `paczero train --resume {path}`")
+    raise PACZeroError(f"{str(path)!r} holds no release; expected {statement.NAME} and transcript.jsonl in it")
+
+
 def checked_statement(folder: Path, transcript: Transcript) -> dict[str, Any]:
-    """The statement, once files, header and steps agree with it.
+    """The statement, if files, header and steps agree with it.
 
     Raises:
         IntegrityError: a file is missing, added or changed, a step is missing, or statement and transcript disagree.
@@ -100,7 +162,7 @@ def checked_statement(folder: Path, transcript: Transcript) -> dict[str, Any]:
         document = statement.check_release(folder, transcript.header)
     except IntegrityError:
         raise
-    except (KeyError, TypeError, PACZeroError) as error:  # whatever cannot be stated was not stated by a run
+    except (KeyError, TypeError, PACZeroError) as error:  # what cannot be stated was not stated by a run
         raise IntegrityError(f"{folder}: statement or header is none that a run wrote: {error}") from error
     if document["steps_run"] != len(transcript.y):
         raise IntegrityError(
@@ -108,26 +170,3 @@ def checked_statement(folder: Path, transcript: Transcript) -> dict[str, Any]:
             f"{document['steps_run']} ran; restore the missing ones"
         )
     return document
-
-
-def _lines(
-    names: list[str], document: dict[str, Any], header: dict[str, Any], count: int, drawn: bool, why_not: str | None
-) -> tuple[tuple[str, str], ...]:
-    steps, chosen, k = document["steps_run"], document["chosen_step"], document["directions"]
-    made = f"made again from the first {chosen:,} steps, bit for bit"
-    promise = f"{header['mechanism']['name']}, p = {document['posterior_success']:.6g}"
-    return (
-        ("folder", f"{len(names)} files, all of them such as a release has"),
-        ("hashes", f"{len(document['files'])} files are as {statement.NAME} has them"),
-        ("transcript", f"{steps:,} of {document['steps']:,} steps, K = {k}: none missing, swapped or changed"),
-        ("statement", f"follows from the transcript's header: {promise}"),
-        ("texts", "model card, task and PEFT's settings say the same"),
-        (
-            "figures",
-            "drawn again, the same bytes"
-            if drawn
-            else "pictures and nothing else; not drawn again, this library draws others",
-        ),
-        ("weights", f"{count} tensors, as header and statement have them"),
-        ("replay", made if why_not is None else f"not made again: {why_not}"),
-    )

@@ -413,13 +413,33 @@ def test_other_candidates_are_found(run):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("posterior_success", 0.8), ("epsilon", 1.5), ("budget", 0.2), ("steps_run", 23), ("void", True), ("subsets", 4)],
+    [("half", {}), ("pool", {}), ("budget", 0.2), ("steps_run", 23), ("test_seed", 1), ("subsets", 4)],
 )
 def test_a_statement_that_says_other_than_the_run_is_found(run, key, value):
     path = run / "release/privacy.json"
     path.write_bytes(render(seal(json.loads(path.read_text()) | {key: value})))
     assert found(recompute(run)) == {(None, "statement")}
     assert recompute(run).findings[0].found.startswith(key)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        ("half", "posterior_success", 0.8),
+        ("half", "nats", 0.2),
+        ("half", "equivalent_epsilon", 1.5),
+        ("pool", "posterior_success", 0.9),
+        ("pool", "epsilon", 1.0),
+        ("pool", "delta", 0.0),
+    ],
+)
+def test_a_bound_that_is_not_the_runs_is_found(run, part, key, value):
+    path = run / "release/privacy.json"
+    document = json.loads(path.read_text())
+    document[part] |= {key: value}
+    path.write_bytes(render(seal(document)))
+    (finding,) = recompute(run).findings
+    assert finding.found.startswith(f"{part}.{key}")
 
 
 def test_settings_that_say_other_than_the_run_are_found(run):

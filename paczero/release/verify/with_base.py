@@ -1,0 +1,63 @@
+"""Compares a release with weights that are rebuilt from the base model and the transcript. Nothing private is read."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from paczero.errors import IntegrityError
+from paczero.models.layers import plain_name
+from paczero.models.offload import WholeState
+from paczero.release.replay import rebuild_from
+from paczero.release.verify.weights import ReleasedTensors, weights_folder
+
+if TYPE_CHECKING:
+    from paczero.mechanism.transcript import Transcript
+
+
+def check_with_base(
+    release: Path,
+    transcript: "Transcript",
+    document: Mapping[str, Any],
+    model: str | None,
+    progress: Callable[[str], None],
+) -> int:
+    """Compares the rebuilt weights with the stated hash and with each tensor that was released.
+
+    Args:
+        model: the base model's folder or id, where it is not the one that the header names.
+
+    Returns:
+        How many tensors were compared.
+
+    Raises:
+        PACZeroError: the base model cannot be loaded.
+        IntegrityError: it is another than the header's, or a tensor differs, is missing or is one too many.
+    """
+    rebuilt, _, weights = rebuild_from(transcript, step=document["chosen_step"], model=model, progress=progress)
+    found = weights.fingerprint()
+    if found != document["weights_sha256"]:
+        raise IntegrityError(
+            f"weights: those rebuilt from the transcript have the hash {found[:12]}…, but privacy.json says "
+            f"{str(document['weights_sha256'])[:12]}…"
+        )
+    folder = weights_folder(release)
+    released = ReleasedTensors(folder)
+    if folder.name == "adapter":
+        expected: Mapping[str, torch.Tensor] = {plain_name(n): p.detach() for n, p in weights.parameters.items()}
+    else:
+        expected = WholeState(rebuilt, names=released)  # tied weights are stored once
+    for problem, names in (
+        ("is missing from the release", expected.keys() - released.keys()),
+        ("is released, but no weight of this model", released.keys() - expected.keys()),
+    ):
+        if names:
+            raise IntegrityError(f"{folder}: {min(names)} {problem} ({len(names)} such tensors)")
+    for name, tensor in released.items():
+        other = expected[name].cpu().contiguous()
+        if tensor.dtype != other.dtype or tensor.shape != other.shape:
+            raise IntegrityError(f"{folder}: {name} has another type or shape than the rebuilt one")
+        if not torch.equal(tensor.flatten().view(torch.uint8), other.flatten().view(torch.uint8)):
+            raise IntegrityError(f"{folder}: {name} differs from the rebuilt weights; it does not follow from the bits")
+    return len(released)

@@ -1,0 +1,117 @@
+"""The sentences that say what a run promises: versioned templates, rendered from the run's public facts.
+
+Each folder `vN` is one wording: the promise, its limits, three short sentences, one line for the mechanism, and the
+model card. A release names its wording in `privacy.json`, and `paczero verify` renders that version again and compares.
+So a published wording never changes (tests/release/wording holds what version 1 says). For better English, copy the
+newest folder under the next number, edit the copy, and add the number to `VERSIONS`.
+
+    hidden, not_hidden, helps = sentences(header)
+    limits(header)[0]       # 'Membership in the pool is not hidden. …'
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paczero.mechanism.registry import spec_of
+from paczero.release.guarantee import epsilon, half, rounded_up, success, verdict
+from paczero.release.wording.labels import delta_in_words
+from paczero.utils.templates import template
+
+if TYPE_CHECKING:
+    import jinja2
+
+VERSIONS = (1, 2)
+
+NEWEST = VERSIONS[-1]
+
+Header = Mapping[str, Any]
+
+
+def promise(header: Header, version: int = NEWEST) -> str:
+    """What is promised, in one paragraph."""
+    (paragraph,) = _paragraphs("promise", header, version)
+    return paragraph
+
+
+def limits(header: Header, version: int = NEWEST) -> list[str]:
+    """What is not promised, one matter an entry; complete for the header's mechanism as far as we know."""
+    return _paragraphs("limits", header, version)
+
+
+def sentences(header: Header, version: int = NEWEST) -> list[str]:
+    """What is hidden, what is not hidden, and what helps: one sentence each."""
+    return _paragraphs("sentences", header, version)
+
+
+def mechanism_line(header: Header, version: int = NEWEST) -> str:
+    """What the mechanism releases, after its name and a colon."""
+    (line,) = _paragraphs("mechanism", header, version)
+    return line
+
+
+def card(header: Header, version: int = NEWEST, **values: Any) -> str:
+    """The model card in Markdown.
+
+    Args:
+        values: what the card shows beside the header and the sentences; see `release.model_card`.
+    """
+    return _render(
+        "card",
+        header,
+        version,
+        brief=sentences(header, version),
+        promise=promise(header, version),
+        not_promised=limits(header, version),
+        **values,
+    )
+
+
+def _paragraphs(name: str, header: Header, version: int) -> list[str]:
+    """A template's paragraphs, which blank lines separate, each with single spaces."""
+    texts = (" ".join(text.split()) for text in re.split(r"\n\s*\n", _render(name, header, version)))
+    return [text for text in texts if text]
+
+
+def _render(name: str, header: Header, version: int, **values: Any) -> str:
+    spec, epsilon_ = spec_of(header["mechanism"]["name"]), epsilon(header)
+    return _template(name, version).render(
+        header=header,
+        mechanism=header["mechanism"],
+        name=spec.name,
+        hides=spec.hides,
+        verdict=verdict(header),
+        p=rounded_up(success(header)),
+        epsilon=None if epsilon_ is None else rounded_up(epsilon_),
+        half=half(header),
+        delta=delta_in_words(header) if spec.is_dp else None,
+        known=max(1, math.ceil(math.log2(header["subsets"]))),
+        **values,
+    )
+
+
+@cache
+def _template(name: str, version: int) -> "jinja2.Template":
+    filters: dict[str, Callable[..., Any]] = {
+        "code": code,
+        "literal": json.dumps,
+        "general": "{:g}".format,
+        "thousands": "{:,}".format,
+    }
+    return template(f"{name}.md.j2", Path(__file__).parent / f"v{version}", **filters)
+
+
+def code(value: object) -> str:
+    """A text as inline code that Markdown, its tables and HTML show as it is.
+
+    >>> code("a | b"), code("a `b`")
+    ('`a \\\\| b`', '`` a `b` ``')
+    """
+    text = " ".join(str(value).split()).replace("|", "\\|")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    edge = " " if text.startswith("`") or text.endswith("`") or not text else ""
+    return f"{fence}{edge}{text}{edge}{fence}"

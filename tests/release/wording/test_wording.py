@@ -1,0 +1,159 @@
+"""Sentences: those of a published wording never change, and the newest says what holds, with the run's own numbers."""
+
+import hashlib
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paczero.config import TaskConfig
+from paczero.mechanism.bounds import posterior_success, success_for_epsilon
+from paczero.mechanism.registry import SPECS, spec_of
+from paczero.release import guarantee, wording
+from paczero.release.model_card import card
+from paczero.release.plots import Development
+from paczero.release.wording.labels import GATES, HIDES, HOW_IT_WORKS
+from paczero.report.html import write_report
+
+from ...written_runs import make_header
+
+# What the code before `privacy.json` of version 2 said, for each mechanism and some settings.
+FIXTURE = Path(__file__).parents[2] / "fixtures" / "wording-1.json"
+TASKS = (None, TaskConfig(), TaskConfig(kind="answer"), TaskConfig(kind="chat"))
+DEVELOPMENT = (
+    None,
+    Development((0, 40), (0.6, 0.7), 0.57, 0.6, 400, ("the served step", "the threshold")),
+    Development((0, 40), (0.6, 0.7), untuned=0.5, metric="loss"),
+)
+BUDGETS = ({"budget": 0.01, "units": 12_345}, {"budget": 0.7})
+
+
+@pytest.mark.parametrize("case", json.loads(FIXTURE.read_text(encoding="utf-8")), ids=lambda case: case["name"])
+def test_wording_1_is_as_it_was_published(case: dict[str, Any]) -> None:
+    header, development = make_header(case["name"], **case["changes"]), DEVELOPMENT[case["dev"]]
+    assert wording.promise(header, 1) == case["promise"]
+    assert wording.limits(header, 1) == case["not_promised"]
+    assert wording.sentences(header, 1) == case["sentences"]
+    facts = {
+        "chosen_step": 40,
+        "weights_sha256": "0f" * 32,
+        "threshold": 0.1 if header["threshold"] == "median" else 0.0,
+        "development": development and development.facts(40),
+    }
+    text = card(
+        header,
+        facts,
+        folder="model" if header["peft"] is None else "adapter",
+        pictures=("released.png", "posterior.png")[: case["dev"]],
+        task=TASKS[case["task"]],
+        version=1,
+    )
+    assert hashlib.sha256(text.encode()).hexdigest() == case["card_sha256"]
+
+
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("test_seed", [None, 3])
+def test_every_mechanism_has_its_sentences(name: str, test_seed: int | None) -> None:
+    header = make_header(name, test_seed=test_seed)
+    assert wording.promise(header) and wording.limits(header)
+    assert wording.mechanism_line(header).partition(" ")[0].rstrip(":") == name
+    hidden, not_hidden, helps = wording.sentences(header)
+    assert hidden.startswith("Hidden: ") and not_hidden.startswith("Not hidden: ") and helps.startswith("What helps")
+    assert len(GATES[name]) == 4 and spec_of(name).hides in HIDES
+    assert (name in HOW_IT_WORKS) == (spec_of(name).hides != "nothing")
+
+
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in SPECS), *(("mi", c) for c in BUDGETS)])
+def test_the_bound_is_stated_with_the_runs_own_numbers(name: str, changes: dict[str, Any]) -> None:
+    header = make_header(name, **changes)
+    hidden, not_hidden, helps = wording.sentences(header)
+    stated = [float(number) for number in re.findall(r"probability at most ([0-9.]+)", hidden)]
+    spec, budget = spec_of(name), header["budget"]
+    if spec.hides in ("nothing", "all") or (budget or 0) > 0.6931:
+        assert not stated
+    elif spec.hides == "half":
+        assert posterior_success(budget) <= stated[0] < posterior_success(budget) + 1.01e-4
+        assert f"{header['units']:,} units" in hidden and f"I = {budget:g} nats" in hidden
+        assert "in the pool" in not_hidden and "dp-sign" in helps
+        assert ("on average" in hidden) == (name == "mi")
+    else:
+        true = success_for_epsilon(header["mechanism"]["epsilon"], header["mechanism"]["delta"])
+        assert true <= stated[0] < true + 1.01e-4
+        assert f"ε = {header['mechanism']['epsilon']:g}" in hidden
+
+
+def test_what_zero_nats_are_worth_is_said() -> None:
+    """I = 0 holds for plain training on the whole pool too; no release may sell it as more."""
+    for name in ("zpl", "skip", "mi"):
+        assert "plain training on the whole pool has I = 0 nats" in wording.sentences(make_header(name))[1]
+    for name in ("none", "full-sign"):
+        header = make_header(name)
+        assert guarantee.half(header)["nats"] == 0.0 and "I = 0 nats" in wording.sentences(header)[0]
+        assert "protects no record" in wording.promise(header)
+
+
+@pytest.mark.parametrize("budget", [1e-9, 0.001, 0.33, 0.68])
+def test_the_promise_of_mi_prints_the_bound_rounded_up(budget: float) -> None:
+    text = wording.promise(make_header("mi", budget=budget))
+    printed = float(text.split("p = ")[1].split(" ")[0])
+    assert posterior_success(budget) <= printed <= posterior_success(budget) + 1.01e-4
+    assert "on average" in text and "rare" in text
+
+
+@pytest.mark.parametrize("name", ["zpl", "mi"])
+@pytest.mark.parametrize("family", ["random", "paired", "balanced"])
+def test_every_limit_is_said(name: str, family: str) -> None:
+    text = " ".join(wording.limits(make_header(name, family=family)))
+    for words in (
+        "Membership in the pool is not hidden",
+        "larger collection",
+        "Every record of the pool influences",
+        "not differential privacy",
+        "coin toss",
+        "3 times out of 4",
+        "development set",
+        "unit column",
+        "1 - 2^-k",
+        "add their budgets",
+        "log2 M = 7",
+        family,
+        "(ε, δ)-differentially private",
+    ):
+        assert words in text
+    assert ("partner" in text) == (family == "paired")
+    assert ("complement" in text) == (family == "balanced")
+    assert ("an average" in text) == (name == "mi")
+
+
+@pytest.mark.parametrize("name", ["dpzero", "dp-aggzo", "dp-sign"])
+def test_a_private_run_states_what_its_noise_follows_from(name: str) -> None:
+    header = make_header(name)
+    text = wording.promise(header)
+    for words in (
+        "ε = 2 and δ = 2.78e-06 (1/N² for N = 600)",
+        "one unit is added or removed",
+        "p = 0.8808",
+        "4.62428",
+        "never reads the secret half",
+        "secret sample" if spec_of(name).sampled else "the whole pool",
+    ):
+        assert words in text
+    limits = " ".join(wording.limits(header))
+    for words in ("many records", "size of the pool", "unit column", "add their", "development set", "micro-batch"):
+        assert words in limits
+    assert "not differential privacy" not in limits
+    given = make_header(name, mechanism=header["mechanism"] | {"delta": 1e-5})
+    assert "δ = 1e-05," in wording.promise(given)
+
+
+@pytest.mark.parametrize("name", ["zpl", "mi", "none", "dpzero", "skip"])
+def test_card_and_report_say_the_same(finished, undrawn, name):
+    run = finished(name)
+    text = (run.release / "README.md").read_text(encoding="utf-8")
+    page = write_report(run).read_text(encoding="utf-8")
+    for sentence in wording.sentences(make_header(name)):
+        assert f"\n- {sentence}\n" in text
+        assert f"<li>{sentence}</li>" in html.unescape(page)
