@@ -176,19 +176,20 @@ class MechanismConfig:
     """How one bit a direction is released.
 
     Attributes:
-        name: `zpl` (contested steps release a fair coin, I = 0), `mi` (they release the secret subset's sign
-            through a noisy channel) or `none` (MeZO: the real mean derivative, no privacy); with (ε, δ)-differential
-            privacy over the pool `dpzero`, `dp-aggzo` (noisy means) or `dp-sign` (noisy signs); ablations: `full-sign`,
-            `half-sign` (no privacy), `coin` (learns nothing), `skip` (contested steps release 0).
+        name: `zpl`, `mi`, `dpzero`, `dp-aggzo`, `dp-sign`, `none`, or an ablation. In a contested step `zpl` releases a
+            fair coin (I = 0), and `mi` the sign of the secret subset through a noisy channel. `dpzero` and `dp-aggzo`
+            release noisy means, `dp-sign` noisy signs, with (ε, δ)-differential privacy over the pool. `none` is MeZO:
+            the real mean derivative, no privacy. Ablations: `full-sign` and `half-sign` (no privacy), `coin` (learns
+            nothing), `skip` (a contested step releases 0).
         subsets: M, how many candidate subsets; even.
         family: how the candidates are drawn: `random` (the paper's), `paired` or `balanced`.
         pilots: directions measured at the base model for the `balanced` family; each costs two passes over the pool.
-        budget: B, the whole run's mutual information in nats; `mi` needs it.
+        budget: B, the mutual information of the whole run in nats, for `mi`.
         channel: the noisy channel of `mi`: `bit` or the paper's `gaussian`.
         allocation: how the budget is spread over the steps: `adaptive` or `uniform`.
         clip: c, each unit's derivative is clipped to ±c (nats of loss per unit of direction; `dp-aggzo`: the length of
             its K derivatives); `none` and `coin` may leave it out.
-        epsilon: ε of the whole run; `dpzero`, `dp-aggzo` and `dp-sign` need it.
+        epsilon: ε of the whole run, for `dpzero`, `dp-aggzo` and `dp-sign`.
         delta: δ of the whole run; 1/N² where left out.
         sampling_prob: `dpzero`, `dp-aggzo`: each step uses a secret sample of the pool, each unit with this
             probability; the whole pool where left out.
@@ -271,10 +272,10 @@ class TaskConfig:
     Attributes:
         kind: `classification` (one of a few label words follows), `answer` (each record has its own text) or `chat`
             (instruction data, through the tokenizer's chat template).
-        template: the prompt; `{label}` comes last, every other placeholder is a column of the data.
+        template: the prompt: `{label}` comes last, every other placeholder is a column of the data.
         label_column: the column that holds the label; of `answer` a text, a list of texts any of which is right (the
             first is trained on), or {"text": such a list}.
-        labels: value of the label column -> label word (or words) put in the place of `{label}`; two or more.
+        labels: for each value of the label column the word that stands for it at `{label}`; two or more.
         unit_column: the column that names whose record it is; without one each record is a unit of its own.
         too_long: what happens to a record beyond the model's context: `error` or `truncate` (its columns are cut
             at their end, the longest first, the rest of the template stays; of `chat` the completion is).
@@ -404,13 +405,13 @@ class PACZeroConfig:
     """A run: where it goes, what is released, how far each step moves.
 
     Attributes:
-        output_dir: the run directory; its `release/` may be published, its `private/` never.
+        output_dir: the directory of the run; its `release/` may be published, its `private/` never.
         task: prompt, labels and units.
         mechanism: what is released and at what cost.
-        max_steps: T, how many updates.
-        learning_rate: η at the first step, in weight per bit (for `none`: per unit of mean derivative).
+        max_steps: T, the number of updates.
+        learning_rate: η at the first step; in weight per bit, for `none` per unit of mean derivative.
         lr_scheduler_type: `linear` falls to 0 over the run, `constant` stays.
-        mu: μ, half the distance between the two points at which losses are taken.
+        mu: μ, half the distance between the two points at which losses are measured.
         directions: K, directions (and releases) a step.
         direction_law: `rademacher` (the same bits on any device) or `gaussian` (the paper's).
         train_layers: full tuning only: indices of the decoder layers to train; all parameters where left out.
@@ -421,21 +422,20 @@ class PACZeroConfig:
         metric_for_best_model: the step with the best `loss`, `accuracy` (of a classification) or `f1` (of generated
             answers) on the dev set is served; the last step where left out.
         eval_steps: dev evaluation every so many steps (and after the last).
-        seed: the public seed of directions, candidates and initial adapter.
-        test_seed: makes secret, coins and flips reproducible for testing; the report is marked VOID.
-        dtype: type of the model's weights; adapters are float32 whatever it is.
+        seed: the public seed of directions, candidates, drawn records and the initial adapter.
+        test_seed: makes secret, coins and noise reproducible for tests; the report is marked VOID.
+        dtype: the type of the model's weights; adapters are always float32.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        batch_tokens: token positions of a micro-batch at most; beyond some hundreds a CPU gains nothing more and
-            spends time on getting memory again for each layer.
+        batch_tokens: token positions of a micro-batch at most; a CPU gains nothing beyond some hundreds.
         cache_bytes: hidden states below the first trained layer stay in memory up to this size, in a memory-mapped
             file in `private/` beyond.
-        cache_dir: a directory of the owner's (0700) where hidden states and pilot derivatives stay beyond the run, for
-            other runs on the same records; they are the records' text in another form. `private/`, and only until the
-            run is finished, where left out.
+        cache_dir: a directory (mode 0700) where hidden states and pilot derivatives are kept for other runs on the same
+            records; they are the records' text in another form. Where left out they lie in `private/` until the run is
+            finished.
         engine: fast paths and where the work is done; they change how long a run takes, not what it computes.
         report_to: one or more of `tensorboard`, `trackio`, `wandb`, `all` that are installed, or `none`; they receive
             public metrics only.
-        force: go on where a warning would stop the run (a budget of ln 2 or more, weights that round away).
+        force: go on where the run would be refused (a budget of ln 2 or more, updates that round away).
     """
 
     output_dir: str = "runs/paczero"

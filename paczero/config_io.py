@@ -35,9 +35,8 @@ class DataConfig:
     """Where the records come from: csv, tsv, jsonl or parquet files, or hub names `name[:config][@split]`.
 
     Attributes:
-        train: the pool, whose records are protected; a file (csv, tsv, jsonl, parquet) or a dataset of the hub,
-            `name[:config][@split]`.
-        dev: records to evaluate on while training, which are not in the pool; they are not protected.
+        train: the pool, whose records are protected: a file, or a dataset of the hub.
+        dev: records for evaluation during training; they are not in the pool and not protected.
         test: records to score once, at the end.
         train_records: how many records of `train` are the pool, drawn by the run's seed; all where left out.
         dev_records: how many records the dev set has, drawn from `dev`, or from what the pool leaves of `train`; all of
@@ -73,8 +72,8 @@ class RunSettings:
     Attributes:
         model: a model's directory, or its id on the hub.
         data: where the records come from.
-        peft: the keys of a PEFT configuration, such as {peft_type: LORA, r: 8, target_modules: [q_proj, v_proj]}; full
-            tuning where left out.
+        peft: the keys of a PEFT configuration, such as {r: 8, target_modules: [q_proj, v_proj]}; full tuning where left
+            out.
         args: all other settings.
     """
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paczero.config import EngineConfig, MechanismConfig, PACZeroConfig, TaskConfig, learning_rate_at
+from paczero.config import EngineConfig, FormerNameWarning, MechanismConfig, PACZeroConfig, TaskConfig, learning_rate_at
 from paczero.errors import PACZeroError
 
 BAD: list[tuple[type, dict[str, Any], str]] = [
@@ -119,3 +119,36 @@ def test_schedules(rate: float, steps: int, data: st.DataObject) -> None:
     assert PACZeroConfig(learning_rate=rate, max_steps=steps).learning_rate_at(step) == linear
     with pytest.raises(PACZeroError, match="schedule: 'cosine'"):
         learning_rate_at("cosine", rate, steps, step)
+
+
+def test_former_names_in_python() -> None:
+    with pytest.warns(FormerNameWarning) as caught:
+        old: Any = {"steps": 7, "select": "last", "average": 0.5, "schedule": "constant"}
+        args = PACZeroConfig(**old)
+    assert str(caught[0].message).startswith("steps is now called max_steps") and len(caught) == 4
+    assert args == PACZeroConfig(max_steps=7, metric_for_best_model=None, ema_decay=0.5, lr_scheduler_type="constant")
+    with pytest.warns(FormerNameWarning, match=r"mechanism\.sampling_prob"):
+        sampled: Any = {"name": "dpzero", "epsilon": 1.0, "sampling": 0.5}
+        assert MechanismConfig(**sampled).sampling_prob == 0.5
+    with pytest.warns(FormerNameWarning), pytest.raises(PACZeroError, match="together with max_steps"):
+        PACZeroConfig(max_steps=3, **{"steps": 3})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["num_train_epochs", "weight_decay", "warmup_ratio", "fp16", "save_steps", "optim"])
+def test_settings_of_transformers_without_a_counterpart(name: str) -> None:
+    with pytest.raises(PACZeroError, match=f"{name}: it was given, and is no setting of PACZero: "):
+        PACZeroConfig(**{name: 1})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="other"):
+        PACZeroConfig(**{"other": 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "trackers"), [("none", []), ("tensorboard", ["tensorboard"]), (["none"], []), ((), []), (None, [])]
+)
+def test_trackers_as_transformers_users_write_them(given: Any, trackers: list[str]) -> None:
+    assert PACZeroConfig(report_to=given).report_to == trackers
+
+
+def test_all_trackers_are_those_that_are_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "trackio" else None)
+    assert PACZeroConfig(report_to="all").report_to == ["trackio"]

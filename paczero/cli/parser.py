@@ -117,6 +117,7 @@ class SettingsParser(CommandParser):
         self.add_argument("--help-all", action=_Help, help="show every setting and stop")
         self._negative_number_matcher = re.compile(r"-\.?\d")  # `-1e-3` is a value
         self.settings: set[str] = set()  # destinations of the flags that are settings, their groups or other names
+        self.frequent: list[argparse.Action] = []  # shown by `-h`, too
         self.rare: list[argparse.Action] = []  # shown by `--help-all` alone
 
     def add_settings(self, keys: Collection[str], *, first: Collection[str] = ()) -> None:
@@ -127,8 +128,7 @@ class SettingsParser(CommandParser):
             if group not in groups:
                 groups[group] = self.add_argument_group(_TITLES[group])
             action = groups[group].add_argument(f"--{key}", **_option(key))
-            if key not in first:
-                self.rare.append(action)
+            (self.frequent if key in first else self.rare).append(action)
         for group in groups.keys() & GROUPS:
             self.add_argument(f"--{group}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         others = [key for key, now in OTHER_NAMES.items() if not isinstance(now, Renamed) or now in keys]
@@ -172,8 +172,12 @@ class _Help(argparse.Action):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        for action in parser.rare if option_string != "--help-all" else ():
-            action.help = argparse.SUPPRESS
+        if option_string != "--help-all":
+            for action in parser.rare:
+                action.help = argparse.SUPPRESS
+            for action in parser.frequent:  # the first clause is enough here
+                text, default, rest = action.help.partition(" (default: ")
+                action.help = re.split(r"; |\. ", text)[0] + default + rest
         parser.print_help()
         parser.exit()
 
@@ -215,7 +219,7 @@ def _explanations() -> dict[str, str]:
         for cls in group:
             _, _, attributes = (inspect.getdoc(cls) or "").partition("Attributes:\n")
             for name, text in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", attributes, re.MULTILINE):
-                found[prefix + name] = " ".join(text.split())
+                found[prefix + name] = " ".join(text.split()).removesuffix(".")
     return found
 
 
@@ -251,7 +255,7 @@ def _metavar(key: str, kind: Any) -> str:
     if literal := next((part for part in parts if typing.get_origin(part) is typing.Literal), None):
         words = "|".join(typing.get_args(literal))
         return words if len(words) <= _INDENT - len(key) else "WORD"
-    return {bool: "[true|false]", int: "N", float: "X", str: "TEXT"}.get(parts[-1], "N ...")
+    return {bool: "true|false", int: "N", float: "X"}.get((*typing.get_args(parts[-1]), parts[-1])[0], "TEXT")
 
 
 # -- the parsers of settings -------------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
-"""What choosing among several runs of one pool costs: the sum of what all of them may tell, whichever is kept.
+"""What choosing among several runs on one pool costs: the sum of what all of them may tell.
 
 >>> searched([Searched("mi", 0.33), Searched("mi", 0.33), Searched("zpl", 0.0)])
-'3 runs on the pool: whoever keeps one of them for its figures owes what all may tell: 0.66 nats (p = 0.9947), \
-not what a run states by itself; choose the settings on other records, or state the sum'
+'3 runs on the pool: if you keep one of them for its metrics, state what holds for all together, not for that \
+run alone: 0.66 nats (p = 0.9947); or choose the settings on other records'
 
-The figures that decide are functions of what all runs released. Let the guess about the kept run's secret be right with
-probability p. Were secrets and releases independent, it would be right with probability 1/2, whichever run is kept, so
-by data processing kl(p ‖ 1/2) <= I(all secrets; all releases), which is at most the sum of the budgets, whether the
-runs have one secret or each its own. Differentially private runs compose alike (basic composition).
+The metrics that decide are functions of what all runs release. Let a guess of the kept run's secret be right with
+probability p. If secrets and releases were independent, it would be right with probability 1/2, whichever run is kept.
+So by data processing kl(p ‖ 1/2) <= I(all secrets; all releases), which is at most the sum of the budgets, whether the
+runs share one secret or not. Differentially private runs compose alike (basic composition).
 """
 
 import math
@@ -32,16 +32,16 @@ class Searched(NamedTuple):
 
 
 def searched(runs: Sequence[Searched]) -> str | None:
-    """A warning about the runs among which somebody may choose; None for fewer than two."""
+    """A warning about runs from which one may be chosen; None for fewer than two."""
     if len(runs) < 2:
         return None
     owed = [text for text in (_halves(runs), _pool(runs)) if text]
     opening = f"{len(runs):,} runs on the pool: "
     if not owed:
-        return f"{opening}none of them promises anything, nor does the one that is kept"
+        return f"{opening}none of them makes a promise"
     return (
-        f"{opening}whoever keeps one of them for its figures owes what all may tell: {'; '.join(owed)}, not what a run "
-        "states by itself; choose the settings on other records, or state the sum"
+        f"{opening}if you keep one of them for its metrics, state what holds for all together, not for that run alone: "
+        f"{'; '.join(owed)}; or choose the settings on other records"
     )
 
 

@@ -22,7 +22,7 @@ def test_the_sum_is_said():
     [
         ([Searched("mi", 0.4), Searched("mi", 0.4)], "no bound: ln 2 or more"),
         ([Searched("mi", 0.1), Searched("half-sign")], "no bound on the secret half"),
-        ([Searched("none"), Searched("full-sign")], "none of them promises anything"),
+        ([Searched("none"), Searched("full-sign")], "none of them makes a promise"),
         ([Searched("dp-sign", epsilon=1.0), Searched("dpzero", epsilon=2.0)], "ε = 3 over the pool"),
         ([Searched("dp-sign", epsilon=1.0), Searched("zpl")], "no ε over the pool"),
         ([Searched("dp-sign", epsilon=1.0), Searched("coin")], "ε = 1 over the pool"),

@@ -50,6 +50,7 @@ def target_parser(command: str, description: str, *, usage: str) -> SettingsPars
     )
     keys = [key for key in SETTING_TYPES if key in ("model", *PLAIN_SETTINGS) or key.startswith(("task.", "engine."))]
     parser.add_settings(keys, first=("model", "task.template", "task.labels", "dtype", "device"))
+    parser.frequent[0].help = "the base model of an adapter, where it is not the one that the adapter names"
     return parser
 
 
