@@ -142,13 +142,17 @@ def _with_other_names(prefix: str = "") -> Callable[[Settings], Settings]:
     return decorate
 
 
-def _require(condition: bool, name: str, value: object, expected: str) -> None:
-    if not condition:
-        raise PACZeroError(f"{name}: {value!r} was given; expected {expected}")
+def _require(settings: Any, key: str, fine: bool, expected: str) -> None:
+    if not fine:
+        value = getattr(settings, key.rpartition(".")[2])
+        raise PACZeroError(
+            f"{key}: {dict(value) if isinstance(value, Mapping) else value!r} was given; expected {expected}"
+        )
 
 
-def _positive(name: str, value: float) -> None:
-    _require(math.isfinite(value) and value > 0, name, value, "a finite number above 0")
+def _require_positive(settings: Any, key: str) -> None:
+    value = getattr(settings, key.rpartition(".")[2])
+    _require(settings, key, math.isfinite(value) and value > 0, "a finite number above 0")
 
 
 def _chosen(settings: Any, prefix: str = "") -> None:
@@ -158,7 +162,7 @@ def _chosen(settings: Any, prefix: str = "") -> None:
             if get_origin(part) is Literal:
                 value, words = getattr(settings, name), get_args(part)
                 fine = value in words or (value is None and part is not kind)
-                _require(fine, prefix + name, value, f"one of {', '.join(words)}")
+                _require(settings, prefix + name, fine, f"one of {', '.join(words)}")
 
 
 def learning_rate_at(schedule: str, learning_rate: float, steps: int, step: int) -> float:
@@ -214,27 +218,27 @@ class MechanismConfig:
         spec = spec_of(self.name)
         self._check_privacy()
         _require(
-            2 <= self.subsets <= MAXIMUM_SUBSETS and self.subsets % 2 == 0,
+            self,
             "mechanism.subsets",
-            self.subsets,
+            2 <= self.subsets <= MAXIMUM_SUBSETS and self.subsets % 2 == 0,
             f"an even number of candidates from 2 to {MAXIMUM_SUBSETS:,} (each record is in exactly half of them)",
         )
-        _require(self.pilots >= 1, "mechanism.pilots", self.pilots, "1 or more")
+        _require(self, "mechanism.pilots", self.pilots >= 1, "1 or more")
         if self.clip is not None:
-            _positive("mechanism.clip", self.clip)
+            _require_positive(self, "mechanism.clip")
         else:
             _require(
-                not spec.needs_clip, "mechanism.clip", None, "a number above 0 (only `none` and `coin` run without)"
+                self, "mechanism.clip", not spec.needs_clip, "a number above 0 (only `none` and `coin` run without)"
             )
         if self.budget is not None:
             _require(
-                math.isfinite(self.budget) and self.budget >= 0,
+                self,
                 "mechanism.budget",
-                self.budget,
+                math.isfinite(self.budget) and self.budget >= 0,
                 "nats, a finite number of 0 or more",
             )
         if spec.has_budget:
-            _require(self.budget is not None, "mechanism.budget", None, "a number of nats, which `mi` needs (say 0.33)")
+            _require(self, "mechanism.budget", self.budget is not None, "a number of nats, which `mi` needs (say 0.33)")
         elif self.budget:
             raise PACZeroError(
                 f"mechanism.budget: {self.budget!r} was given with mechanism.name {self.name!r}, which spends none; "
@@ -257,12 +261,12 @@ class MechanismConfig:
         if spec.is_dp:
             expected = "a finite number above 0, which a differentially private mechanism needs (say 2)"
             fine = self.epsilon is not None and math.isfinite(self.epsilon) and self.epsilon > 0
-            _require(fine, "mechanism.epsilon", self.epsilon, expected)
+            _require(self, "mechanism.epsilon", fine, expected)
         if self.delta is not None:
-            _require(0 < self.delta < 1, "mechanism.delta", self.delta, "a probability above 0 and below 1")
+            _require(self, "mechanism.delta", 0 < self.delta < 1, "a probability above 0 and below 1")
         if self.sampling_prob is not None:
             fine = 0 < self.sampling_prob <= 1
-            _require(fine, "mechanism.sampling_prob", self.sampling_prob, "a probability above 0, 1 at most")
+            _require(self, "mechanism.sampling_prob", fine, "a probability above 0, 1 at most")
 
 
 @dataclass(frozen=True)
@@ -307,18 +311,18 @@ class TaskConfig:
     def __post_init__(self) -> None:
         _chosen(self, "task.")
         _require(
-            self.template.endswith("{label}") and self.template.count("{label}") == 1,
+            self,
             "task.template",
-            self.template,
+            self.template.endswith("{label}") and self.template.count("{label}") == 1,
             "a text that ends with {label}, once",
         )
-        _require(len(self.labels) >= 2, "task.labels", dict(self.labels), "two or more label values with their words")
+        _require(self, "task.labels", len(self.labels) >= 2, "two or more label values with their words")
         words = list(self.labels.values())
-        _require(len(set(words)) == len(words), "task.labels", dict(self.labels), "a different word for each label")
+        _require(self, "task.labels", len(set(words)) == len(words), "a different word for each label")
         if self.max_length is not None:
-            _require(self.max_length >= 2, "task.max_length", self.max_length, "2 tokens or more")
-        _require(self.max_new_tokens >= 1, "task.max_new_tokens", self.max_new_tokens, "1 or more")
-        _require(self.stop != "", "task.stop", self.stop, "a text, such as a newline")
+            _require(self, "task.max_length", self.max_length >= 2, "2 tokens or more")
+        _require(self, "task.max_new_tokens", self.max_new_tokens >= 1, "1 or more")
+        _require(self, "task.stop", self.stop != "", "a text, such as a newline")
         for name, kinds in _USED_BY.items():
             value = getattr(self, name)
             if self.kind not in kinds and value != _default(type(self), name):
@@ -352,7 +356,8 @@ def _trackers(given: Sequence[str]) -> list[str]:
     if names == ["all"]:
         return [name for name in TRACKERS if importlib.util.find_spec(name) is not None]
     unknown = sorted(set(names) - set(TRACKERS))
-    _require(not unknown, "report_to", unknown, f"any of {', '.join(TRACKERS)}, or all, or none")
+    if unknown:
+        raise PACZeroError(f"report_to: {unknown} was given; expected any of {', '.join(TRACKERS)}, or all, or none")
     return names
 
 
@@ -389,9 +394,9 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _chosen(self, "engine.")
-        _require(self.check_steps >= 1, "engine.check_steps", self.check_steps, "1 or more")
+        _require(self, "engine.check_steps", self.check_steps >= 1, "1 or more")
         if self.max_memory is not None:
-            _require(self.max_memory >= 1, "engine.max_memory", self.max_memory, "bytes, 1 or more")
+            _require(self, "engine.max_memory", self.max_memory >= 1, "bytes, 1 or more")
             if self.offload == "none" and self.devices == "one":
                 raise PACZeroError(
                     f"engine.max_memory: {self.max_memory} was given with engine.offload 'none', so that nothing could "
@@ -467,35 +472,29 @@ class PACZeroConfig:
 
     def __post_init__(self) -> None:
         _chosen(self)
-        _require(isinstance(self.task, TaskConfig), "task", self.task, "a TaskConfig")
-        _require(isinstance(self.mechanism, MechanismConfig), "mechanism", self.mechanism, "a MechanismConfig")
-        _require(isinstance(self.engine, EngineConfig), "engine", self.engine, "an EngineConfig")
+        _require(self, "task", isinstance(self.task, TaskConfig), "a TaskConfig")
+        _require(self, "mechanism", isinstance(self.mechanism, MechanismConfig), "a MechanismConfig")
+        _require(self, "engine", isinstance(self.engine, EngineConfig), "an EngineConfig")
         for name in ("max_steps", "directions", "eval_steps", "batch_tokens"):
-            value = getattr(self, name)
-            _require(value >= 1, name, value, "1 or more")
+            _require(self, name, getattr(self, name) >= 1, "1 or more")
         for name in ("learning_rate", "mu"):
-            _positive(name, getattr(self, name))
-        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "a number in [0, 1)")
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "an integer from 0 to 2^63 - 1")
-        _require(self.cache_bytes >= 0, "cache_bytes", self.cache_bytes, "0 bytes or more")
+            _require_positive(self, name)
+        _require(self, "ema_decay", 0 <= self.ema_decay < 1, "a number in [0, 1)")
+        _require(self, "seed", 0 <= self.seed < 2**63, "an integer from 0 to 2^63 - 1")
+        _require(self, "cache_bytes", self.cache_bytes >= 0, "0 bytes or more")
         if self.units_per_step is not None:
-            _require(
-                self.units_per_step >= MINIMUM_UNITS,
-                "units_per_step",
-                self.units_per_step,
-                f"{MINIMUM_UNITS} units or more",
-            )
+            _require(self, "units_per_step", self.units_per_step >= MINIMUM_UNITS, f"{MINIMUM_UNITS} units or more")
         if spec_of(self.mechanism.name).is_dp:
             _require(
-                self.units_per_step is None,
+                self,
                 "units_per_step",
-                self.units_per_step,
+                self.units_per_step is None,
                 f"none with {self.mechanism.name}: a public part of the pool does not help its privacy; see "
                 "mechanism.sampling_prob",
             )
         if spec_of(self.mechanism.name).one_direction:
             name = self.mechanism.name
-            _require(self.directions == 1, "directions", self.directions, f"1 with {name}; `dp-aggzo` takes more")
+            _require(self, "directions", self.directions == 1, f"1 with {name}; `dp-aggzo` takes more")
         self._check_kind()
         object.__setattr__(self, "report_to", _trackers(self.report_to))
         budget = self.mechanism.budget
@@ -510,10 +509,10 @@ class PACZeroConfig:
         kind = self.task.kind
         metric, known = self.metric_for_best_model, ("loss", *_METRICS[kind])
         expected = f"{' or '.join(known)} with task.kind {kind}, or null for the last step"
-        _require(metric is None or metric in known, "metric_for_best_model", metric, expected)
+        _require(self, "metric_for_best_model", metric is None or metric in known, expected)
         if kind != "classification":
             expected = f"'none' with task.kind {kind}, which decides between no labels"
-            _require(self.threshold == "none", "threshold", self.threshold, expected)
+            _require(self, "threshold", self.threshold == "none", expected)
 
     def learning_rate_at(self, step: int) -> float:
         """η_t: the learning rate of `step` (from 0), a function of public values only."""

@@ -1,4 +1,4 @@
-"""Runs of a sweep as processes of their own: each `paczero train` in the same interpreter's environment, with a log."""
+"""Runs of a sweep as processes: each is a `paczero train` with the same interpreter, and has a log."""
 
 import ctypes
 import fcntl
@@ -18,11 +18,11 @@ _WAIT = 0.2  # seconds between two looks
 
 _PARENT_DEATH = 1  # Linux, prctl(2): PR_SET_PDEATHSIG
 
-_PATIENCE = 60.0  # seconds that a run has to come to the end of its step
+_PATIENCE = 60.0  # seconds that a run has to finish its step
 
 
 class Workers:
-    """Starts runs and says which have ended.
+    """Starts runs and reports which have ended.
 
     Args:
         threads: of each run.
@@ -34,7 +34,7 @@ class Workers:
 
     @property
     def busy(self) -> list[Planned]:
-        """What runs now."""
+        """The runs that are at work."""
         return [item for item, _ in self._running.values()]
 
     def start(self, item: Planned) -> None:
@@ -61,7 +61,7 @@ class Workers:
         self._running[process.pid] = (item, process)
 
     def ended(self) -> list[tuple[Planned, int]]:
-        """Waits a moment; returns what has ended, with its exit code."""
+        """Waits a moment; returns the runs that have ended, with their exit codes."""
         time.sleep(_WAIT)
         over = [
             (pid, item, process.returncode)
@@ -73,9 +73,9 @@ class Workers:
         return [(item, code) for _, item, code in over]
 
     def close(self) -> None:
-        """Stops what still runs, as Ctrl-C would: it can go on later."""
+        """Stops the runs as Ctrl-C would; they can go on later."""
         for _, process in self._running.values():
-            process.terminate()  # Ctrl-C's own signal is ignored by what a shell started in the background
+            process.terminate()  # a process that a shell started in the background ignores SIGINT
         until = time.monotonic() + _PATIENCE
         for _, process in self._running.values():
             try:
@@ -96,14 +96,14 @@ def as_flags(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _ending_with_us() -> Callable[[], None] | None:
-    """What a run does first, so that it stops as by Ctrl-C if the sweep is killed; None where no system offers it."""
+    """A function that a run calls first: it then stops as by Ctrl-C when the sweep is killed. None except on Linux."""
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def follow() -> None:
         prctl(_PARENT_DEATH, signal.SIGTERM)
-        if os.getppid() != parent:  # it was killed meanwhile
+        if os.getppid() != parent:  # the sweep was killed before the call above
             os._exit(128 + signal.SIGTERM)
 
     return follow
