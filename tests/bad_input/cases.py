@@ -311,7 +311,7 @@ flag(
 flag("an unknown dtype", "dtype: 'fp16' was given; expected one of float32, bfloat16,", "--dtype", "fp16")
 flag(
     "more units a step than there are",
-    "units_per_step: 1000 was given; expected at most the pool's 40",
+    "units_per_step: 1000 was given; expected at most 40",
     "--units_per_step",
     "1000",
 )
@@ -358,7 +358,7 @@ flag(
 )
 flag(
     "metric_for_best_model without a dev set",
-    "data.dev: none was given, but metric_for_best_model is",
+    "none was given, but metric_for_best_model is",
     "--metric_for_best_model",
     "loss",
     "--data.dev",
@@ -477,7 +477,7 @@ cmd(
 cmd("replay without a request", "--output: nothing was given; expected where the weights go, or", "replay", "{run}")
 cmd(
     "replay of too many steps",
-    "--step: 99 was given; expected 0 to 4, the steps that ran",
+    "step: 99 was given; expected 0 to 4, the steps that ran",
     "replay",
     "{run}",
     "--step",
