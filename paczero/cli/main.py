@@ -10,6 +10,7 @@ paczero 0.1.0
 import contextlib
 import errno
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -67,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments without the program's name; those of the process when left out.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show ε is no reason to fail
     try:
         with results_once(), _former_names_shown():
             return _dispatch(arguments)

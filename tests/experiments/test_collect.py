@@ -91,7 +91,7 @@ def test_f1_and_loss_are_read_by_record(tmp_path: Path) -> None:
         (lambda run: (run / "summary.json").unlink(), "has no summary.json"),
         (lambda run: (run / "summary.json").write_text("{"), "cannot be read"),
         (lambda run: (run / "summary.json").write_text('{"metric": "x"}'), "metric 'x'; expected one of accuracy"),
-        (lambda run: (run / "release" / "privacy.json").write_text("{}"), "its keys are not those of a statement"),
+        (lambda run: (run / "release" / "privacy.json").write_text("{}"), "its format is not"),
         (lambda run: (run / "release" / "transcript.jsonl").unlink(), "no transcript"),
         (lambda run: (run / "decisions.csv").write_text("number,target\n1,a\n"), "is no table of decisions"),
         (lambda run: (run / "decisions.csv").write_text("number,target,decision\n1,a,b\n"), "its mean is not the"),
