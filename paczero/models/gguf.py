@@ -13,8 +13,6 @@ Sources: the GGUF specification (ggml-org/ggml, docs/gguf.md); transformers, "GG
 import contextlib
 import copy
 import hashlib
-import importlib.metadata
-import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paczero.errors import PACZeroError
-from paczero.utils.io import make_durable, sync_directory
+from paczero.utils.io import find_installed, make_durable, sync_directory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,18 +47,7 @@ def find_smollm2() -> Path:
     Raises:
         PACZeroError: the package is not installed, or the file is not in it.
     """
-    try:
-        files = importlib.metadata.distribution(SMOLLM2_DISTRIBUTION).files or []
-    except importlib.metadata.PackageNotFoundError:
-        raise PACZeroError(
-            f"{SMOLLM2_DISTRIBUTION}: the package that holds SmolLM2 is not installed; {_INSTALL}"
-        ) from None
-    found = [Path(str(file.locate())) for file in files if file.name == SMOLLM2_FILE]
-    if not found or not found[0].is_file():
-        raise PACZeroError(
-            f"{SMOLLM2_DISTRIBUTION}: {SMOLLM2_FILE} is missing from the installed package; re{_INSTALL}"
-        )
-    return found[0].resolve()
+    return find_installed(SMOLLM2_DISTRIBUTION, SMOLLM2_FILE, _INSTALL)
 
 
 def convert_gguf(source: str | Path, target: str | Path) -> Path:

@@ -21,6 +21,7 @@ from torch import nn
 from paczero.config import PACZeroConfig
 from paczero.data.encoding import EncodedDataset
 from paczero.errors import IntegrityError
+from paczero.mechanism.registry import spec_of
 from paczero.mechanism.subsets import draw_subsets
 from paczero.optim.derivatives import Objective
 from paczero.optim.parameters import PerturbedParameters
@@ -28,6 +29,28 @@ from paczero.training.factory import make_weights
 from paczero.utils.io import canonical, write_whole
 
 BuildProgress = Callable[[str, int, int], None]
+
+
+def find_candidates(
+    path: Path,
+    args: PACZeroConfig,
+    objective: Objective,
+    weights: dict[str, nn.Parameter],
+    records: EncodedDataset,
+    progress: BuildProgress,
+    base: str,
+) -> Callable[[], np.ndarray] | None:
+    """Gives rank 0 its candidates (N, M), once all ranks have measured for them; None where the mechanism uses none.
+
+    Args:
+        path: where a run that goes on finds them, and a new one keeps them.
+    """
+    if not spec_of(args.mechanism.name).candidates:
+        return None
+    if objective.scorer.group.broadcast_from_main(path.exists):
+        return partial(read_candidates, path)
+    draw = measured_candidates(args, objective, weights, records, progress, base)
+    return lambda: keep_candidates(path, draw())
 
 
 def measured_candidates(

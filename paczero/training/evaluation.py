@@ -5,7 +5,7 @@
 {'f1': 0.41, 'exact_match': 0.3, 'loss': 1.92}
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -85,6 +85,17 @@ class Evaluator:
     def table(self, found: Predictions, threshold: float = 0.0) -> dict[str, list[Any]]:
         """The same of every record: name of a column -> R values."""
         return self.records.task.table(self.records.dataset, self.records.encoded, found, threshold)
+
+
+def evaluate_once(evaluator: Evaluator, known: Mapping[int, DevResult], done: int, *, median: bool) -> DevResult:
+    """Evaluates after `done` steps, or takes what an earlier start of this run found there (rank 0 knows).
+
+    Args:
+        known: steps done -> result, of earlier starts.
+        median: whether a binary decision moves to the median of the scores.
+    """
+    group = evaluator.scorer.group
+    return group.broadcast_from_main(lambda: known.get(done)) or evaluator.dev_result(done, median=median)
 
 
 def make_evaluator(

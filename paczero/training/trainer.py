@@ -20,7 +20,7 @@ import contextlib
 import copy
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,6 @@ from paczero.mechanism.transcript import Transcript
 from paczero.models.adapters import attach, peft_settings
 from paczero.models.layers import first_trained_layer
 from paczero.models.loading import base_fingerprint, load
-from paczero.optim.derivatives import Objective
 from paczero.optim.parameters import WeightEMA
 from paczero.optim.precision import check_update_precision
 from paczero.release import statement
@@ -51,8 +50,8 @@ from paczero.release.publish import publish_release, save_weights
 from paczero.release.replay import take_steps
 from paczero.run_directory import RunDirectory
 from paczero.training.callbacks import RunCallbacks, check_callbacks, check_trackers
-from paczero.training.candidates import BuildProgress, keep_candidates, measured_candidates, read_candidates
-from paczero.training.evaluation import Evaluator, make_generator
+from paczero.training.candidates import BuildProgress, find_candidates
+from paczero.training.evaluation import Evaluator, evaluate_once, make_generator
 from paczero.training.factory import check_fit, make_batches, make_objective, make_scorer, make_weights
 from paczero.training.loop import DevResult, Loop, Observer, Outcome, Schedule
 from paczero.training.state import (
@@ -385,20 +384,28 @@ class PACZeroTrainer:
         source = self._generator(self.pool) if self._trains_on_f1 else self.scorer(self.pool, "pool")
         objective = make_objective(source, self.pool)
         objective.scorer.check()
-        candidates = self._candidates(objective)
+        base = self._base["sha256"]
+        candidates = find_candidates(
+            self.run.candidates, args, objective, self._trained, self.pool, self.progress, base
+        )
 
         def open_state() -> RunState:
             membership = None if candidates is None else candidates()
             return RunState.open(self.run, args, self.header, self._journal_header, journal, membership)
 
         state = self.group.on_main(open_state)
+        evaluate = None
+        if self.dev is not None:
+            known = {} if callbacks is None else callbacks.diagnostics.dev
+            evaluator = self.evaluator(self.dev, "dev set")
+            evaluate = partial(evaluate_once, evaluator, known, median=args.threshold == "median")
         loop = Loop(
             objective,
             self.weights,
             state,
             schedule=Schedule.of(args),
             average=WeightEMA(self.weights, args.ema_decay) if args.ema_decay else None,
-            evaluate=self._dev_evaluation(callbacks),
+            evaluate=evaluate,
             observers=[] if callbacks is None else callbacks.all,
             stop=lambda: callbacks is not None and callbacks.transformers.stop,
             group=self.group,
@@ -415,31 +422,6 @@ class PACZeroTrainer:
                 "train: an earlier call moved the weights and they are too many to be kept; make a new trainer"
             )
         self._moved = True
-
-    def _candidates(self, objective: Objective) -> Callable[[], np.ndarray] | None:
-        """What gives rank 0 its candidates, once all ranks have measured for it; None where none are used."""
-        path = self.run.candidates
-        if not spec_of(self.args.mechanism.name).candidates:
-            return None
-        if self.group.broadcast_from_main(path.exists):
-            return partial(read_candidates, path)
-        base = self._base["sha256"]
-        draw = measured_candidates(self.args, objective, self._trained, self.pool, self.progress, base)
-        return lambda: keep_candidates(path, draw())
-
-    def _dev_evaluation(self, callbacks: RunCallbacks | None) -> Callable[[int], DevResult] | None:
-        """Evaluates on the dev set, or takes what an earlier start of this run found there."""
-        if self.dev is None:
-            return None
-        evaluator = self.evaluator(self.dev, "dev set")
-
-        def evaluate(done: int) -> DevResult:
-            known = self.group.broadcast_from_main(
-                lambda: None if callbacks is None else callbacks.diagnostics.dev.get(done)
-            )
-            return known or evaluator.dev_result(done, median=self.args.threshold == "median")
-
-        return evaluate
 
     def _publish(self, outcome: Outcome) -> dict[str, Any]:
         chosen = [result for result in outcome.dev if result.done == outcome.chosen]

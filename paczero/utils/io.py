@@ -11,6 +11,7 @@ b'{"t":0,"y":[1,-1]}'
 
 import contextlib
 import errno
+import importlib.metadata
 import json
 import os
 from collections.abc import Iterator
@@ -229,3 +230,24 @@ def make_durable(folder: Path) -> None:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def find_installed(distribution: str, name: str, install: str) -> Path:
+    """A data file inside an installed package, which is looked up and never imported.
+
+    Args:
+        distribution: the package's name on the index.
+        name: the file's name, without folders.
+        install: the command that installs the package, for the error message.
+
+    Raises:
+        PACZeroError: the package is not installed, or the file is not in it.
+    """
+    try:
+        files = importlib.metadata.distribution(distribution).files or []
+    except importlib.metadata.PackageNotFoundError:
+        raise PACZeroError(f"{distribution}: this package, which holds {name}, is not installed; {install}") from None
+    for file in files:
+        if file.name == name and (path := Path(str(file.locate()))).is_file():
+            return path.resolve()
+    raise PACZeroError(f"{distribution}: {name} is not in the installed version; {install}")
