@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -151,21 +152,19 @@ class RunDirectory:
 
 @contextlib.contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Holds the lock of a file while the context lasts, if no other process does; yields whether it holds it.
+    """Holds a lock file while the context lasts, if no other process does; yields whether it holds it.
 
     Raises:
         PACZeroError: the file cannot be locked, as on a network disk whose lock service is down.
     """
-    lock = FileLock(path, timeout=0, mode=0o600)
+    lock = FileLock(path, timeout=0, mode=0o600, fallback_to_soft=False)
     try:
         lock.acquire()
     except Timeout:
         yield False
         return
     except OSError as error:
-        raise PACZeroError(
-            f"{str(path)!r} cannot be locked: {error.strerror}; choose a place on a local disk"
-        ) from error
+        raise _not_lockable(path, error) from error
     try:
         yield True
     finally:
@@ -173,8 +172,22 @@ def held(path: Path) -> Iterator[bool]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process has locked this file; False where there is no file."""
+    """Whether a process has locked this file, which stays as it is; False where there is no file.
+
+    Raises:
+        PACZeroError: locks cannot be read there.
+    """
     if not path.is_file():
         return False
-    with held(path) as free:
-        return not free
+    try:
+        with open(path, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the file is closed
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise _not_lockable(path, error) from error
+    return False
+
+
+def _not_lockable(path: Path, error: OSError) -> PACZeroError:
+    return PACZeroError(f"{str(path)!r} cannot be locked: {error.strerror}; use a local disk")

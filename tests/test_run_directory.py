@@ -1,5 +1,7 @@
 """A run's directory appears whole, belongs to its owner and to one process at a time."""
 
+import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paczero.errors import PACZeroError
-from paczero.run_directory import RunDirectory
+from paczero.run_directory import RunDirectory, held, is_held
 from paczero.utils.io import write_whole
 
 
@@ -102,3 +104,33 @@ def test_a_file_is_seen_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_asking_whether_a_file_is_held_leaves_it_as_it_is(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    assert not is_held(log) and not log.exists()
+    log.write_text("what a run printed")
+    log.chmod(0o444)
+    assert not is_held(log)
+    with open(log) as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)  # as a sweep's worker holds it
+        assert is_held(log)
+    assert not is_held(log)
+    assert log.read_text() == "what a run printed" and stat.S_IMODE(log.stat().st_mode) == 0o444
+    with held(tmp_path / "lock") as mine, held(tmp_path / "lock") as other:
+        assert mine and not other and is_held(tmp_path / "lock")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EBADF, errno.ENOSYS])
+def test_a_disk_without_locks_is_refused_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(PACZeroError, match="cannot be locked"), held(tmp_path / "lock"):
+        pass
+    with pytest.raises(PACZeroError, match="cannot be locked"):
+        is_held(tmp_path / "lock")
