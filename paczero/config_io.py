@@ -170,6 +170,8 @@ def is_null(value: Any) -> bool:
 def _converted(value: Any, kind: Any) -> Any:
     """As `convert`; raises ValueError."""
     origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if isinstance(value, Path):
+        value = str(value)
     if kind is Any:
         return _untyped(value)
     if origin in (typing.Union, types.UnionType):

@@ -68,7 +68,7 @@ def evaluate(
     """
     target = target if isinstance(target, Target) else find_target(target, settings)
     dataset = read_dataset(_test_set(target) if data is None else data, target.args.task)
-    threshold = _untuned_threshold(target) if base else target.threshold
+    threshold = threshold_of(target, base=base)
     evaluator = target_evaluator(target, dataset, base=base, progress=progress)
     found = evaluator.find()
     table = evaluator.table(found)
@@ -151,11 +151,17 @@ def _test_set(target: Target) -> Rows:
         drawn = None if data.test_records is None else read_splits(data, args.task, seed=args.seed).test
         if drawn is not None or data.test is not None:
             return drawn or load_rows(data.test)
-    raise PACZeroError("--data: nothing was given and no test set is known; expected labelled records")
+    raise PACZeroError("data: nothing was given and no test set is known; expected labelled records")
 
 
-def _untuned_threshold(target: Target) -> float:
-    """The threshold of the run's first dev evaluation, before any step; 0 where no threshold is moved."""
+def threshold_of(target: Target, *, base: bool = False) -> float:
+    """The target's decision threshold; of its base, that of the run's first dev evaluation (0 where none is moved).
+
+    Raises:
+        PACZeroError: the run moves its threshold, and its evaluation of the untuned model is missing.
+    """
+    if not base:
+        return target.threshold
     if target.run is None or target.args.threshold == "none":
         return 0.0
     path = target.run.diagnostics
@@ -167,6 +173,5 @@ def _untuned_threshold(target: Target) -> float:
         if row["kind"] == "dev" and row["t"] == 0:
             return float(row["threshold"])
     raise PACZeroError(
-        f"--base: the run moves its threshold, but {str(path)!r} has no evaluation of the untuned model; "
-        "restore the file"
+        f"base: the run moves its threshold, but {str(path)!r} has no evaluation of the untuned model; restore the file"
     )

@@ -39,7 +39,7 @@ def load_target(target: Target, *, base: bool = False) -> tuple[nn.Module, PreTr
         return load_model(target.model)
     if target.base is None:
         reason = "the adapter names no base model" if target.adapter else "its base model is not known"
-        raise PACZeroError(f"--model: none was given, and of {target.name!r} {reason}; add --model DIR_OR_ID")
+        raise PACZeroError(f"model: none was given, and of {target.name!r} {reason}; give its directory or hub id")
     try:
         model, tokenizer = load_model(target.base)
     except PACZeroError as error:
@@ -47,7 +47,7 @@ def load_target(target: Target, *, base: bool = False) -> tuple[nn.Module, PreTr
             raise
         raise PACZeroError(
             f"model: {target.name!r} names the base {target.base!r}, which is neither here nor on the hub; "
-            "add --model with the directory where it lies"
+            "give the directory where it lies as model"
         ) from error
     _check_base(target, model)
     return (model if base or target.adapter is None else _with_adapter(model, target.adapter, target.base)), tokenizer
@@ -97,6 +97,6 @@ def _with_adapter(model: PreTrainedModel, adapter: Path, base: str) -> nn.Module
     if unmatched:
         raise PACZeroError(
             f"the adapter in {str(adapter)!r} belongs to another base than {base!r}: {len(unmatched)} of its weights, "
-            f"such as {unmatched[0]!r}, have no place there; add --model with the base that it was trained on"
+            f"such as {unmatched[0]!r}, have no place there; give the base that it was trained on as model"
         )
     return wrapped.eval()

@@ -48,6 +48,7 @@ def predict(
     data: Any,
     *,
     settings: Mapping[str, Any] | None = None,
+    base: bool = False,
     progress: "Progress | None" = None,
 ) -> PredictedTable:
     """Decides on each record (classification) or generates its answer; labels in the data are not read.
@@ -56,6 +57,7 @@ def predict(
         target: a run, release, adapter or model: its directory, its hub id, or what `find_target` returns.
         data: a file, a hub name, a `datasets.Dataset`, or a sequence of mappings.
         settings: as in `find_target`.
+        base: decide with the untuned base model.
         progress: called with (what is done, records done, records in all).
 
     Raises:
@@ -69,11 +71,12 @@ def predict(
     added = _added_columns(dataset)
     if taken := [name for name in added if name in rows.columns]:
         raise PACZeroError(f"{rows.origin}: has a column {taken[0]!r}, which would be replaced; rename it")
-    from paczero.inference.evaluation import target_evaluator
+    from paczero.inference.evaluation import target_evaluator, threshold_of
 
-    evaluator = target_evaluator(target, dataset, progress=progress)
+    threshold = threshold_of(target, base=base)
+    evaluator = target_evaluator(target, dataset, base=base, progress=progress)
     if evaluator.generator is None:
-        predicted = label_columns(dataset, evaluator.scores(), target.threshold)
+        predicted = label_columns(dataset, evaluator.scores(), threshold)
     else:
         predicted = {"prediction": evaluator.texts()}
     values = zip(*predicted.values(), strict=True)
@@ -149,9 +152,7 @@ def render(kind: str, columns: Sequence[str], records: Sequence[Mapping[str, Any
         table = pyarrow.table({name: [record.get(name) for record in records] for name in columns})
     except pyarrow.ArrowException as error:
         reason = " ".join(str(error).split())[:200]
-        raise PACZeroError(
-            f"--output: parquet cannot hold these columns ({reason}); choose a .jsonl or .csv"
-        ) from error
+        raise PACZeroError(f"parquet cannot hold these columns ({reason}); choose .jsonl or .csv") from error
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
     return bytes(sink.getvalue())

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from paczero.config import PACZeroConfig, TaskConfig
-from paczero.config_io import DataConfig, RunSettings, load_settings
+from paczero.config_io import DataConfig, RunSettings, load_settings, nested, read_settings
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.run_directory import RunDirectory
 
@@ -57,14 +57,15 @@ def find_target(name: str | Path, settings: Mapping[str, Any] | None = None) -> 
 
     Args:
         name: a directory, or a hub id of a release, an adapter or a model.
-        settings: nested settings as in a YAML file; `model`, `task`, `engine`, `dtype`, `device` and `batch_tokens`
-            override what the target states, `data` names a test set.
+        settings: as in a YAML file, nested or dotted; `model`, `task`, `engine`, `dtype`, `device` and `batch_tokens`
+            override what the target states, `data` and `seed` name a test set. Others have no effect.
 
     Raises:
-        PACZeroError: nothing usable has that name, a run is not finished, or the task is not stated.
+        PACZeroError: nothing usable has that name, a run is not finished, the task is not stated, or a setting is
+            unknown or not of its type.
         IntegrityError: the statement, task or transcript of a release was changed.
     """
-    path = Path(name).expanduser()
+    given, path = nested(read_settings(settings or {})), Path(name).expanduser()
     if RunDirectory(path).config.is_file():
         target = _run_target(RunDirectory(path))
     elif path.exists():
@@ -73,7 +74,7 @@ def find_target(name: str | Path, settings: Mapping[str, Any] | None = None) -> 
         fetched = _from_hub(str(name))
         model = Target(name=str(name), args=PACZeroConfig(), model=str(name))
         target = model if fetched is None else _folder_target(fetched)
-    return _with_settings(replace(target, name=str(name)), settings or {})
+    return _with_settings(replace(target, name=str(name)), given)
 
 
 def _with_settings(target: Target, settings: Mapping[str, Any]) -> Target:
@@ -81,8 +82,8 @@ def _with_settings(target: Target, settings: Mapping[str, Any]) -> Target:
     required = () if target.states_task else _REQUIRED.get(given.get("kind", "classification"), ())
     if missing := [f"task.{key}" for key in required if key not in given]:
         raise PACZeroError(
-            f"{missing[0]}: none was given, and {target.name!r} does not say how it was trained; add "
-            f"{' and '.join(f'--{key}' for key in missing)}, or --config FILE with the task (such as RUN/config.yaml)"
+            f"{missing[0]}: none was given, and {target.name!r} does not say how it was trained; give "
+            f"{' and '.join(missing)}, or a file of settings that has them (such as RUN/config.yaml)"
         )
     args = target.args
     task = replace(args.task, **{**given, "unit_column": None})

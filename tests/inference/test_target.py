@@ -21,7 +21,7 @@ def test_a_release_by_itself_scores_as_the_run_does(metrics, finished_once, tmp_
 
 
 def test_an_adapter_by_itself_needs_the_task(metrics, refused, finished_once, lone_adapter, tiny_test_csv):
-    assert "--task.template and --task.labels" in refused(lone_adapter, tiny_test_csv)
+    assert "task.template and task.labels" in refused(lone_adapter, tiny_test_csv)
     result = metrics(lone_adapter, tiny_test_csv, task=TASK)
     named = {"task": TASK, "data": {"test": str(tiny_test_csv)}}
     assert evaluate(lone_adapter, settings=named).metrics == result
@@ -116,3 +116,14 @@ def test_data_that_does_not_fit(refused, finished_once, tmp_path, tiny_test_csv)
         path.write_text(content)
         assert message in refused(finished_once, path), name
     assert "there is no such file" in refused(finished_once, tmp_path / "nothing.csv")
+
+
+def test_settings_from_python_are_checked(refused, finished_once, lone_adapter, tiny_model_dir):
+    assert "batch_token is no setting" in refused(finished_once, batch_token=64)
+    assert "engine.packed is no setting" in refused(finished_once, engine={"packed": False})
+    assert "task.label is no setting" in refused(lone_adapter, task=TASK | {"label": {}})
+    assert "batch_tokens: 'many' was given" in refused(finished_once, batch_tokens="many")
+    target = find_target(
+        lone_adapter, {"task": TASK | {"labels": {0: "terrible", 1: "great"}}, "model": tiny_model_dir}
+    )
+    assert (target.base, dict(target.args.task.labels)) == (str(tiny_model_dir), TASK["labels"])

@@ -8,14 +8,17 @@ $ paczero eval runs/first --text "A film to see twice." --text "I left early."
 import json
 import math
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from paczero.cli.console import Live, keep_quiet, shown, warn
 from paczero.cli.parser import SettingsParser, command_parser
-from paczero.config_io import SETTING_TYPES, nested
+from paczero.config_io import SETTING_TYPES
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
+from paczero.inference.predictions import predict, render
 from paczero.inference.target import PLAIN_SETTINGS, Target, find_target
 from paczero.utils.csv import csv_text
 from paczero.utils.io import write_whole
@@ -54,6 +57,18 @@ def target_parser(command: str, description: str, *, usage: str) -> SettingsPars
     return parser
 
 
+@contextmanager
+def naming_flags() -> Iterator[None]:
+    """Writes the flag where an error begins with the argument of that name: `data: …` becomes `--data: …`."""
+    try:
+        yield
+    except PACZeroError as error:
+        name, _, rest = str(error).partition(": ")
+        if name not in ("base", "data", "model"):
+            raise
+        raise type(error)(f"--{name}: {rest}") from error
+
+
 def parser() -> SettingsParser:
     made = target_parser("eval", _ABOUT, usage="TARGET [--data FILE | --text TEXT ...] [OPTIONS]")
     made.add_argument(
@@ -73,13 +88,13 @@ def run(namespace: Namespace) -> int:
     out = None if namespace.predictions is None else Path(namespace.predictions)
     if out is not None and not out.absolute().parent.is_dir():
         raise PACZeroError(f"--predictions: {str(out)!r} lies in no directory that exists; make it first")
-    target = find_target(namespace.target, nested(namespace.settings))
+    target = find_target(namespace.target, namespace.settings)
     if namespace.text:
-        return _decide(target, namespace)
+        return _decide(target, namespace, out)
     keep_quiet()
     from paczero.inference import evaluate
 
-    with Live(every=60) as live:
+    with naming_flags(), Live(every=60) as live:
         live.show(f"loading {target.name}")
         result = evaluate(target, namespace.data, base=namespace.base, progress=shown(live))
     for note in result.notes:
@@ -92,20 +107,21 @@ def run(namespace: Namespace) -> int:
     return 0
 
 
-def _decide(target: Target, namespace: Namespace) -> int:
+def _decide(target: Target, namespace: Namespace, out: Path | None) -> int:
     """Decides on the texts of `--text`."""
     task = target.args.task
-    if namespace.data or namespace.base or namespace.predictions:
-        raise PACZeroError("--text: given together with --data, --base or --predictions; expected it alone")
+    if namespace.data:
+        raise PACZeroError("--text: given together with --data; expected one of them")
     if task.kind != "classification":
         raise PACZeroError(f"--text: given for a task of kind {task.kind!r}; put the records into a file, see predict")
     columns = Template.parse(task.template).columns
     if len(columns) != 1:
         raise PACZeroError(f"--text: the template has the columns {', '.join(columns)}; put the texts into a file")
     keep_quiet()
-    from paczero.inference import predict
-
-    table = predict(target, [{columns[0]: text} for text in namespace.text])
+    with naming_flags():
+        table = predict(target, [{columns[0]: text} for text in namespace.text], base=namespace.base)
+    if out is not None:
+        write_whole(out, render(".csv", table.columns, table.records))
     results = [
         {
             "text": record[columns[0]],

@@ -11,10 +11,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from paczero.cli.commands.eval import target_parser
+from paczero.cli.commands.eval import naming_flags, target_parser
 from paczero.cli.console import Live, keep_quiet, shown, warn
 from paczero.cli.parser import SettingsParser
-from paczero.config_io import nested
 from paczero.data.loading import Rows
 from paczero.data.tables import decode, read_table
 from paczero.errors import PACZeroError
@@ -54,10 +53,10 @@ def run(namespace: Namespace) -> int:
         if not getattr(namespace, name):
             raise PACZeroError(f"--{name}: nothing was given; expected a file, or - for standard {name}")
     kind = _output_kind(namespace.output, force=namespace.force)
-    target = find_target(namespace.target, nested(namespace.settings))
+    target = find_target(namespace.target, namespace.settings)
     data = _standard_input() if namespace.input == "-" else namespace.input
     keep_quiet()
-    with Live() as live:
+    with naming_flags(), Live() as live:
         live.show(f"loading {target.name}")
         table = predict(target, data, progress=shown(live))
     for note in table.notes:

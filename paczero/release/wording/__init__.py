@@ -2,7 +2,7 @@
 
 Each folder `vN` is one wording: the promise, its limits, three short sentences, one line for the mechanism, and the
 model card. A release names its wording in `privacy.json`, and `paczero verify` renders that version again and compares.
-So a published wording never changes (tests/release/wording holds what version 1 says). For better English, copy the
+So a published wording never changes (tests/fixtures/wording-N.json hold what each says). For better English, copy the
 newest folder under the next number, edit the copy, and add the number to `VERSIONS`.
 
     hidden, not_hidden, helps = sentences(header)

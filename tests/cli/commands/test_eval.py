@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from paczero.cli.commands.eval import looks_swapped
+from paczero.inference import predict
 
 
 def test_a_table_for_people(paczero, finished_once, tiny_dev_csv):
@@ -22,6 +23,20 @@ def test_texts_of_ones_own(paczero, finished_once):
     assert [line.rpartition("%  ")[2] for line in out.splitlines()] == ["the film is superb", "the plot is awful"]
     code, out, _ = paczero("eval", finished_once, "--text", "the film is superb", "--json")
     assert set(json.loads(out)[0]) == {"text", "prediction", "probability"}
+
+
+def test_texts_for_the_base_model_and_into_a_csv(paczero, finished_once, tmp_path):
+    texts = ["the film is superb", "the plot is awful"]
+    given = [part for text in texts for part in ("--text", text)]
+    probabilities = []
+    for base in ([], ["--base"]):
+        code, _, _ = paczero("eval", finished_once, *given, *base, "--predictions", tmp_path / "out.csv")
+        assert code == 0
+        rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+        expected = predict(finished_once, [{"text": text} for text in texts], base=bool(base)).records
+        assert rows == [{name: str(value) for name, value in row.items()} for row in expected]
+        probabilities.append([row["probability 1"] for row in rows])
+    assert probabilities[0] != probabilities[1]
 
 
 def test_predictions_are_harmless_in_a_spreadsheet(paczero, finished_once, tmp_path):
