@@ -1,8 +1,8 @@
 """Attacks on the secret half: the best there can be, and one that learns from examples.
 
->>> belief = bayes(trial, membership)                       # doctest: +SKIP
->>> belief.shape, belief.sum()                              # doctest: +SKIP
-((128,), 1.0)
+    belief = bayes(trial, membership)
+    belief.shape, belief.sum()
+    # ((128,), 1.0)
 
 `bayes` knows model, records, candidates and procedure, so that of a run nothing is left to find out but S*: it
 computes the probability of each candidate from what was released. No attack on the release is right more often.

@@ -1,8 +1,8 @@
 """Who is in the pool at all? Nothing is promised about it by most mechanisms, and this is what attacks find out.
 
->>> result = canaries({"zpl, random": canary_settings(MechanismConfig())}, runs=40)         # doctest: +SKIP
->>> result.rows[0].auc, result.rows[0].epsilon_low                                          # doctest: +SKIP
-(0.61, 0.4)
+    result = canaries({"zpl, random": canary_settings(MechanismConfig())}, runs=40)
+    result.rows[0].auc, result.rows[0].epsilon_low
+    # (0.61, 0.4)
 
 Canaries are records whose label nothing explains; in each run each of them is in the pool or not by the toss of a coin
 of its own. Two attacks of outsiders look at the final weights' loss on each: LiRA compares it with that in runs whose

@@ -1,7 +1,7 @@
 """The page of an audit, from its document alone: each bound beside what attacks reached.
 
->>> write(document, Path("runs/demo/report/audit"), header)        # doctest: +SKIP
-PosixPath('runs/demo/report/audit/index.html')
+    write(document, Path("runs/demo/report/audit"), header)
+    # PosixPath('runs/demo/report/audit/index.html')
 
 For the owner: it speaks of the journal. Every text that comes from a run is escaped, and the page loads nothing.
 """

@@ -1,7 +1,7 @@
 """The figures of an audit, as PNG bytes, from its document (`audit.json`) alone.
 
->>> draw(document)["bounds.png"][:4]     # doctest: +SKIP
-b'\\x89PNG'
+    draw(document)["bounds.png"][:4]
+    # b'\\x89PNG'
 
 Style and colours are the report's.
 """

@@ -1,7 +1,7 @@
 """Positive controls: leaks known from other code, rebuilt on purpose. An audit that does not see them is blind.
 
->>> [control.caught for control in controls()]
-[True, True, True, True]
+    [control.caught for control in controls()]
+    # [True, True, True, True]
 
 None of this can be reached from training; it lives here, at the level of signs and bits, where a run takes no time.
 Each leak is attacked by Bayes' rule, and judged by the rule by which real runs are: the lower end of the interval,

@@ -1,8 +1,8 @@
 """What an audit found, as one document (`audit.json`), from which the page and the figures are made.
 
->>> document = build(Parts(run="runs/demo", exact=recompute("runs/demo")))     # doctest: +SKIP
->>> document["passed"], document["failures"]                                   # doctest: +SKIP
-(True, [])
+    document = build(Parts(run="runs/demo", exact=recompute("runs/demo")))
+    document["passed"], document["failures"]
+    # (True, [])
 
 What decides: whatever in the journal does not follow; an attack on the secret half whose success lies above its bound
 with the stated confidence; a leak rebuilt on purpose that was not caught, for then the audit is blind. What attacks

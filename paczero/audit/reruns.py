@@ -1,8 +1,8 @@
 """The procedure repeated with fresh secrets, and attacked: how often is a guess right, and how often may it be?
 
->>> result = rerun(settings_of(header), Path("runs/demo/private/audit"), runs=300)      # doctest: +SKIP
->>> [attack.comparison.exceeded for attack in result.attacks]                           # doctest: +SKIP
-[False, False, False, False, False]
+    result = rerun(settings_of(header), Path("runs/demo/private/audit"), runs=300)
+    [attack.comparison.exceeded for attack in result.attacks]
+    # [False, False, False, False, False]
 
 Each re-run is a whole training of the small model (`simulation`) under the audited run's mechanism, with a secret and
 coins of the operating system; its outcome is one line on disk, so that an interrupted audit goes on. What each attack

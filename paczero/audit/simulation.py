@@ -1,9 +1,9 @@
 """A small world in which the whole procedure can be repeated hundreds of times: a tiny model and made-up records.
 
->>> simulation = Simulation(settings_of(header), units=64)          # doctest: +SKIP
->>> trial = simulation.run(Path("/tmp/one"))                        # doctest: +SKIP
->>> trial.y.shape, trial.losses.shape                               # doctest: +SKIP
-((24, 1), (64,))
+    simulation = Simulation(settings_of(header), units=64)
+    trial = simulation.run(Path("/tmp/one"))
+    trial.y.shape, trial.losses.shape
+    # ((24, 1), (64,))
 
 What is repeated is the code that users train with: prompts, forward passes, derivatives, candidates of the run's own
 family, the release object with a secret and coins of the operating system, journal, transcript, updates. Model and

@@ -1,15 +1,11 @@
-"""What a person reads: refusals, a live line, times and sizes.
+"""What a person reads while a command works: refusals, warnings, and the live line of a run.
 
->>> duration(133), size(98_000_000)
-('2 min 13 s', '98 MB')
+    with Live() as live:
+        trainer.observers.append(ProgressCallback(live, mechanism))
 
-What a person sees of a run while it trains: the live line, and who keeps quiet meanwhile.
+    step 120 of 300 · 1 min 12 s left · unanimous 48 % (last 50: 36 %) · spent 0.12 of 0.33 nats · dev 71.2 %
 
->>> with Live() as live:
-...     trainer.observers.append(ProgressCallback(live, mechanism))
-step 120 of 300 · 1 min 12 s left · unanimous 48 % (last 50: 36 %) · spent 0.12 of 0.33 nats · dev 71.2 % (best 72.0 %)
-
-The owner's to see: which steps were unanimous and what was spent speak of the pool and are not for publication.
+The line is for the owner alone: unanimous steps and spent nats speak of the pool and are not for publication.
 """
 
 import os
@@ -47,9 +43,9 @@ class Live:
 
     What is longer than a terminal is wide goes on in the next row, so that nothing is missing in a narrow one.
 
-    >>> with Live(every=30) as live:
-    ...     live.show("step 10 of 300")           # replaces what was shown before
-    ...     live.note("dev accuracy 68.8 %")      # stays
+        with Live(every=30) as live:
+            live.show("step 10 of 300")           # replaces what was shown before
+            live.note("dev accuracy 68.8 %")      # stays
 
     Args:
         stream: where to write; standard error when left out, so that standard output holds results only.

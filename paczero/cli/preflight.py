@@ -1,13 +1,13 @@
 """What a run is, what it promises and what it costs, said before it starts.
 
->>> preflight(trainer, settings)     # doctest: +SKIP
-Model      models/small: 134.5 M parameters, 15,360 of them train (peft, 1 of 30 layers runs in each step)
-Pool       600 units, 600 records of pool.csv; dev 400, test 1,000
-Mechanism  zpl, M = 128 candidates (balanced), budget 0 nats
-Promise    whoever sees the release and knows the pool guesses which half a unit is in …
-Engine     packing: records lie end to end, no padding
-Cost       300 steps, each 2 passes over 9,800 token positions (12 % padding); about 2 min 13 s, 620 MB for …
-Writes     runs/first (release/ may be published when it is finished; private/ never)
+preflight(trainer, settings)
+# Model      models/small: 134.5 M parameters, 15,360 of them train (peft, 1 of 30 layers runs in each step)
+# Pool       600 units, 600 records of pool.csv; dev 400, test 1,000
+# Mechanism  zpl, M = 128 candidates (balanced), budget 0 nats
+# Promise    whoever sees the release and knows the pool guesses which half a unit is in …
+# Engine     packing: records lie end to end, no padding
+# Cost       300 steps, each 2 passes over 9,800 token positions (12 % padding); about 2 min 13 s, 620 MB for …
+# Writes     runs/first (release/ may be published when it is finished; private/ never)
 """
 
 import sys

@@ -1,10 +1,9 @@
 """One run from settings to report; `paczero train` and `paczero demo` call the same function.
 
->>> with Live() as live:
-...     trainer = make_trainer(settings, live=live)
-...     train_run(settings, live=live, trainer=trainer)
-...     other = trainer.with_args(other_settings.args)          # the same model and records, another mechanism
-...     train_run(other_settings, live=live, trainer=other)
+    with Live() as live:
+        job = make_job(settings, live=live)
+        train_run(settings, live=live, job=job)
+        train_run(other_settings, live=live, job=job.with_args(other_settings.args))    # another mechanism
 
 All processes of a run come through here. What rank 0 alone does stands in `group.on_main` or
 `group.broadcast_from_main`.

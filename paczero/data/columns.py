@@ -1,11 +1,11 @@
-"""Conversations of instruction data: a list of messages, or a prompt and a completion, in one form.
+"""What stands in the columns of records: conversations of instruction data, and the right answers to a question.
+
+A conversation is a list of messages, or a prompt and a completion. The answers of a record are a text, a list of texts,
+or a mapping with such a list under "text", as SQuAD has it.
 
 >>> rows = load_rows([{"prompt": "Why is the sky blue?", "completion": "It scatters blue light."}])
 >>> [message["role"] for message in read_conversations(rows, TaskConfig(kind="chat"))[0]]
 ['user', 'assistant']
-
-The right answers to a record: a text, a list of texts, or a mapping with such a list under "text" (as SQuAD has it).
-
 >>> read_answers(load_rows([{"answers": {"text": ["1973", "in 1973"], "answer_start": [4, 1]}}]), "answers")
 [('1973', 'in 1973')]
 """
@@ -13,7 +13,7 @@ The right answers to a record: a text, a list of texts, or a mapping with such a
 from typing import Any
 
 from paczero.config import TaskConfig
-from paczero.data.loading import Rows
+from paczero.data.loading import Rows, load_rows  # noqa: F401 (the example)
 from paczero.errors import PACZeroError
 
 Messages = list[dict[str, str]]

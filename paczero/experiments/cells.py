@@ -1,17 +1,17 @@
 """Runs of the same settings under different seeds are one cell; cells are compared only where that is fair.
 
->>> cells = group(runs)                                       # doctest: +SKIP
->>> cell, why = best([c for c in cells if c.mechanism == "zpl"])   # doctest: +SKIP
->>> why                                                       # doctest: +SKIP
-'the best mean accuracy on the selection sets of 6 such cells'
+    cells = group(runs)
+    cell, why = best([c for c in cells if c.mechanism == "zpl"])
+    why
+    # 'the best mean accuracy on the selection sets of 6 such cells'
 
 What is chosen is chosen by the figures on the selection (dev) sets; those on the test sets are never looked at for it.
 
 Of cells that differ in one setting alone, such as the learning rate, the one that the selection sets prefer.
 
->>> kept, aside = choose(cells, "learning_rate", METRICS["accuracy"])     # doctest: +SKIP
->>> kept[0].name, aside[0].cell.name                                      # doctest: +SKIP
-('zpl', 'zpl,learning_rate=0.006')
+    kept, aside = choose(cells, "learning_rate", METRICS["accuracy"])
+    kept[0].name, aside[0].cell.name
+    # ('zpl', 'zpl,learning_rate=0.006')
 
 What stands aside is not looked at on the test set.
 """

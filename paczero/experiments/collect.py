@@ -1,8 +1,8 @@
 """Finds the runs of a sweep and reads of each what is compared; what cannot be compared is kept with its reason.
 
->>> runs, left_out = collect([Path("runs/sst2")])         # doctest: +SKIP
->>> runs[0].cell, runs[0].seed, runs[0].test              # doctest: +SKIP
-('none', 0, 0.794)
+    runs, left_out = collect([Path("runs/sst2")])
+    runs[0].cell, runs[0].seed, runs[0].test
+    # ('none', 0, 0.794)
 
 A run is what `paczero train` makes; in a sweep's directory it lies in CELL/seed-SEED. Reads only.
 """

@@ -1,7 +1,7 @@
 """What one cell gains over another, paired by seed and by test record.
 
->>> difference(zpl, none)                       # doctest: +SKIP
-Difference(seeds=(0, 1, 2), mean=-0.0099, interval=(-0.028, 0.009), shared=True)
+    difference(zpl, none)
+    # Difference(seeds=(0, 1, 2), mean=-0.0099, interval=(-0.028, 0.009), shared=True)
 
 How far a difference could be off: a bootstrap over seeds and over test records at once.
 

@@ -1,8 +1,8 @@
 """`results.json`: everything that is known of the compared runs, from which tables, text and figures are made.
 
->>> document = build(runs, left_out, commands=["paczero sweep my.yaml"])        # doctest: +SKIP
->>> document["gap_points"], document["gap_ci95"]                                # doctest: +SKIP
-(0.94, [-0.6, 2.4])
+    document = build(runs, left_out, commands=["paczero sweep my.yaml"])
+    document["gap_points"], document["gap_ci95"]
+    # (0.94, [-0.6, 2.4])
 
 Figures of the metric are as in the summaries (shares from 0 to 1, or nats); differences, and all keys with `points` in
 their name, are in `unit`: percentage points, or nats where the metric is a loss. A positive difference is better, a
@@ -10,13 +10,13 @@ positive gap is what it costs to ask all halves to agree. What is not known is n
 
 One cell as it stands in `results.json`, and the units in which differences are said there.
 
->>> cell_row(cell, difference(cell, baseline), True, ACCURACY)["difference_points"]     # doctest: +SKIP
--0.94
+    cell_row(cell, difference(cell, baseline), True, ACCURACY)["difference_points"]
+    # -0.94
 
 Which source made a document.
 
->>> source(Path(paczero.__file__).parent, paczero.__version__)            # doctest: +SKIP
-'3f2c…9a+changes'
+    source(Path(paczero.__file__).parent, paczero.__version__)
+    # '3f2c…9a+changes'
 """
 
 import json

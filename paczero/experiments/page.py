@@ -1,7 +1,7 @@
 """`results.md`: what `results.json` says, for people. The same document gives the same bytes.
 
->>> page(document, pictures={"cells.png"})         # doctest: +SKIP
-'# Results\\n\\nAsking all halves to agree costs **0.9 points** …'
+page(document, pictures={"cells.png"})
+# '# Results\\n\\nAsking all halves to agree costs **0.9 points** …'
 """
 
 from collections.abc import Collection, Mapping, Sequence

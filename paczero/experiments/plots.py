@@ -1,7 +1,7 @@
 """The figures of compared runs, as PNG bytes, from `results.json` alone.
 
->>> utility(document)[:4]                # doctest: +SKIP
-b'\\x89PNG'
+    utility(document)[:4]
+    # b'\\x89PNG'
 
 Every point is a run (a seed); a bar is the mean over the seeds of a cell. Style and colours are the report's.
 """

@@ -1,8 +1,8 @@
 """Judging a set of records with the weights as they stand: scores, generated texts, and the figures of their task.
 
->>> evaluator = Evaluator(records, scorer, make_generator(model, records, args, tokenizer))    # doctest: +SKIP
->>> evaluator.figures()                                                                       # doctest: +SKIP
-{'f1': 0.41, 'exact_match': 0.3, 'loss': 1.92}
+evaluator = Evaluator(records, scorer, make_generator(model, records, args, tokenizer))
+evaluator.figures()
+# {'f1': 0.41, 'exact_match': 0.3, 'loss': 1.92}
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Tables as csv that do no harm where they are opened; whatever the commands write as csv goes through here.
+r"""Tables as csv that do no harm where they are opened; every csv that a command writes goes through here.
 
 >>> harmless("=HYPERLINK(1)"), harmless("fine"), harmless("-1.5")
 ("'=HYPERLINK(1)", 'fine', '-1.5')

@@ -1,8 +1,8 @@
 """A run's journal computed again, from the files alone and by code that shares nothing with what wrote it.
 
->>> audit = recompute("runs/demo")               # doctest: +SKIP
->>> audit.passed, audit.information, audit.success_bound
-(True, 0.0, 0.5)
+    audit = recompute("runs/demo")
+    audit.passed, audit.information, audit.success_bound
+    # (True, 0.0, 0.5)
 
 From the candidates' signs and what was released follow, in arithmetic of 50 digits: whether a step was unanimous, q,
 what the noise that was used lets through, what the step could have spent, the charge, and the posterior, step by step;

@@ -1,8 +1,8 @@
 """Instruction data: a conversation whose last message, the assistant's, is what should follow.
 
->>> encoded = encode(pool, task, tokenizer, context=8192)       # doctest: +SKIP
->>> tokenizer.decode(encoded.answers[0])                        # doctest: +SKIP
-'The sky scatters blue light.<|im_end|>'
+    encoded = encode(pool, task, tokenizer, context=8192)
+    tokenizer.decode(encoded.answers[0])
+    # 'The sky scatters blue light.<|im_end|>'
 
 Records are `messages` (a list of {"role", "content"}) or a prompt and a completion; both go through the tokenizer's
 chat template. The loss is the completion's alone, up to the end of its turn.

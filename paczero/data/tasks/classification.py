@@ -1,8 +1,8 @@
 """Classification by label words: "A fine film. It was" is followed by " great" or by " terrible".
 
->>> encoded = encode(pool, task, tokenizer, context=8192)      # doctest: +SKIP
->>> encoded.prompts[0], encoded.candidates      # doctest: +SKIP
-([49, 4979, 4771, 30, 657, 436], [[13321], [1109]])
+    encoded = encode(pool, task, tokenizer, context=8192)
+    encoded.prompts[0], encoded.candidates
+    # ([49, 4979, 4771, 30, 657, 436], [[13321], [1109]])
 
 The white space before `{label}` belongs to the label word, as byte-level tokenizers have it.
 """

@@ -1,8 +1,8 @@
 """Answers of their own, as in SQuAD: a prompt with a question is followed by a text, which is generated and compared.
 
->>> encoded = encode(pool, task, tokenizer, context=8192)       # doctest: +SKIP
->>> tokenizer.decode(encoded.answers[0])                        # doctest: +SKIP
-' October 1973\\n'
+    encoded = encode(pool, task, tokenizer, context=8192)
+    tokenizer.decode(encoded.answers[0])
+    # ' October 1973\\n'
 
 What is trained on is the first answer with the stop text behind it, so that the model learns to stop too; what is
 generated ends before the stop text and is judged by F1 and exact match against all answers.
