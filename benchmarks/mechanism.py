@@ -155,7 +155,7 @@ def whole_life(units: int, subsets: int) -> dict[str, float]:
 def against(targets: tuple[Target, ...]) -> list[dict[str, Any]]:
     """Each target, what was measured, and whether it was met."""
     rows = []
-    with multiprocessing.get_context("spawn").Dataset(1, maxtasksperchild=1) as processes:
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
         for target in targets:
             found = processes.apply(whole_life, (target.units, target.subsets))
             met = found["seconds"] <= target.seconds and found["bytes"] <= target.bytes

@@ -148,7 +148,7 @@ def run(point: Point, threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     before = resident("VmRSS")
     args = PACZeroConfig(
-        steps=1 + point.steps,
+        max_steps=1 + point.steps,
         directions=point.directions,
         task=TASK,
         learning_rate=1e-5,
@@ -235,7 +235,7 @@ def measure(axes: Sequence[str], *, quick: bool, threads: int) -> dict[str, Any]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     result: dict[str, Any] = {}
-    with context.Dataset(1, maxtasksperchild=1) as processes:
+    with context.Pool(1, maxtasksperchild=1) as processes:
         for name in axes:
             axis = AXES[name]
             values = list(axis.quick if quick else axis.values)

@@ -1,5 +1,6 @@
 """SmolLM2-135M on critics' snippets, as in the demo but short: trains, replays, loads with PEFT, makes sense."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ def test_training_moves_the_model_and_it_still_makes_sense(
 
 def test_replay_verifies(trained: PACZeroTrainer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(trained.run.root), "--verify"]) == 0, capsys.readouterr().err
-    assert trained.weights.fingerprint()[:12] in "".join(capsys.readouterr())
+    statement = json.loads((trained.run.release / "privacy.json").read_text())
+    assert statement["weights_sha256"] == trained.weights.fingerprint()
 
 
 def test_peft_loads_what_the_trainer_scores(

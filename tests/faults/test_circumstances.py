@@ -141,11 +141,11 @@ def test_no_memory_in_a_pass_proposes_and_takes_nothing(
 ) -> None:
     run, scores = tmp_path / "run", Scorer.scores
 
-    def failing(self: Scorer, wanted: np.ndarray | None = None) -> np.ndarray:
+    def failing(self: Scorer, wanted: np.ndarray | None = None, **more: Any) -> np.ndarray:
         journal = run / "private" / "journal.jsonl"
         if journal.exists() and journal.read_bytes().count(b"\n") > 3:
             raise error
-        return scores(self, wanted)
+        return scores(self, wanted, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(Scorer, "scores", failing)

@@ -176,7 +176,7 @@ def test_other_settings_are_refused(make_trainer: MakeTrainer, run: Path, change
         make_trainer(run, **({"mechanism": MI} | changed)).train(resume_from_checkpoint=True)
 
 
-def test_another_pool_base_or_number_of_threads(
+def test_another_pool_dev_set_or_base(
     make_trainer: MakeTrainer,
     make_tiny_csv: Callable[..., Path],
     make_tiny_model: Callable[..., Path],
@@ -194,13 +194,20 @@ def test_another_pool_base_or_number_of_threads(
     for changed, message in others:
         with pytest.raises(IntegrityError, match=message):
             make_trainer(run, mechanism=MI, **changed).train(resume_from_checkpoint=True)
+
+
+def test_one_process_takes_the_number_of_threads_that_the_run_began_with(
+    make_trainer: MakeTrainer, run: Path, whole: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
     trainer = make_trainer(run, mechanism=MI)
     torch.set_num_threads(2)
     try:
-        with pytest.raises(IntegrityError, match="differs in torch_threads"):
-            trainer.train(resume_from_checkpoint=True)
+        trainer.train(resume_from_checkpoint=True)
+        assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(1)
+    assert "1 thread, as this run began with" in caplog.text
+    assert released(run) == whole
 
 
 def test_what_watches_a_run_may_change(make_trainer: MakeTrainer, run: Path, whole: dict[str, bytes]) -> None:

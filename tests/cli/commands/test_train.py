@@ -11,6 +11,7 @@ import yaml
 from paczero.cli import training as runs
 from paczero.cli.console import ProgressCallback
 from paczero.cli.main import main
+from paczero.inference import evaluation
 
 
 def interrupt_at(monkeypatch, step, how):
@@ -111,7 +112,7 @@ def test_interrupted_before_the_run_begins(refusal, arguments, tmp_path, monkeyp
     def load(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "make_trainer", load)
+    monkeypatch.setattr(runs, "make_job", load)
     assert "nothing was written" in refusal(*arguments(tmp_path / "run"), code=130)
     assert not (tmp_path / "run").exists()
 
@@ -213,7 +214,7 @@ def test_a_secret_may_be_used_again(paczero, arguments, finished, tmp_path):
         (["--mechanism.name", "mi", "--mechanism.budget", "0.7"], "promises nothing"),
         (["--mechanism.name", "mi", "--mechanism.budget", "-1"], "mechanism.budget"),
         (["--mechanism.name", "mi", "--mechanism.budget", "nan"], "mechanism.budget"),
-        (["--secret", "nothing.json"], "--secret"),
+        (["--secret", "nothing.json"], "secret: 'nothing.json'"),
         (["--peft.rank", "4"], "rank"),
         (["--report_to", "[wandb]"], "report_to"),
     ],
@@ -258,7 +259,7 @@ def test_no_memory_proposes_smaller_batches(refusal, arguments, tmp_path, monkey
     def fail(*_, **__):
         raise raised
 
-    monkeypatch.setattr(runs, "untuned", fail)
+    monkeypatch.setattr(evaluation, "untuned_metrics", fail)
     assert "--batch_tokens 128 " in refusal(*arguments(tmp_path / "run", "--batch_tokens", "256"))
 
 
