@@ -45,7 +45,7 @@ from paczero.audit.journal.reader import (
     read_setting,
 )
 from paczero.audit.journal.result import ExactAudit, ReleaseFigures
-from paczero.audit.journal.steps import Recount, asks_candidates
+from paczero.audit.journal.steps import StepChecker, asks_candidates
 from paczero.errors import PACZeroError
 from paczero.run_directory import RunDirectory
 
@@ -73,7 +73,7 @@ def recompute(run: Path | str, progress: Progress | None = None) -> ExactAudit:
         raise PACZeroError(
             f"mechanism: {shown(setting.name)} is unknown to this version; audit it with the one that made it"
         )
-    recount, notes = Recount(setting), _not_checked(setting)
+    recount, notes = StepChecker(setting), _not_checked(setting)
     membership = _check_headers(directory, setting, candidates, recount)
     releases: list[ReleaseFigures] = []
     released: list[tuple[Any, ...]] = []
@@ -98,7 +98,7 @@ def _setting(run: RunDirectory) -> Setting:
     return read_setting(run.transcript)
 
 
-def _check_headers(run: RunDirectory, setting: Setting, candidates: bool, recount: Recount) -> Bools | None:
+def _check_headers(run: RunDirectory, setting: Setting, candidates: bool, recount: StepChecker) -> Bools | None:
     """That header, journal and candidates belong together. Returns the candidates (N, M), where there are any."""
     header = journal_header(run.journal)
     if not chained_header(run.journal):
@@ -128,7 +128,7 @@ def _not_checked(setting: Setting) -> list[str]:
 
 def _result(
     setting: Setting,
-    recount: Recount,
+    recount: StepChecker,
     membership: Bools | None,
     releases: list[ReleaseFigures],
     steps_run: int,
@@ -139,7 +139,7 @@ def _result(
     bound = float(promised(setting))
     posterior, inside = np.empty(0), np.empty(0)
     if membership is not None:
-        posterior = recount.belief.probabilities()
+        posterior = recount.posterior.probabilities()
         inside = np.clip(membership @ posterior, 0, 1)  # the sum of all may round to more than 1
     private = setting.mechanism if setting.name in PRIVATE else {}
     return ExactAudit(

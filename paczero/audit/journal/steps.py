@@ -1,9 +1,9 @@
 """What each step of a journal must have been, given those before: q, information, share, charge, release, posterior.
 
->>> belief = Posterior(4)
+>>> posterior = Posterior(4)
 >>> signs = np.array([True, True, True, False])
->>> belief.observe(signs, plus=mp.mpf(9), minus=mp.mpf(1))
->>> belief.probabilities().round(3).tolist()
+>>> posterior.observe(signs, plus=mp.mpf(9), minus=mp.mpf(1))
+>>> posterior.probabilities().round(3).tolist()
 [0.321, 0.321, 0.321, 0.036]
 
 Rules: the paper's (arXiv 2605.06505), and our bit channel and adaptive allocation. Shares and sums are exact
@@ -90,14 +90,14 @@ class Posterior:
         return np.array([float(weight / total) for weight in self._weights])
 
 
-class Recount:
+class StepChecker:
     """Goes through the steps of a journal in order.
 
     Args:
         setting: the run's header.
 
     Attributes:
-        belief: the posterior after what was taken so far.
+        posterior: the posterior after what was taken so far.
         spent: the exact sum of charges, nats.
         information: the sum of what the noise lets through, nats.
         findings: the first 200.
@@ -107,7 +107,7 @@ class Recount:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.belief = Posterior(setting.subsets)
+        self.posterior = Posterior(setting.subsets)
         self.spent = Fraction(0)
         self.information = mp.mpf(0)
         self.findings: list[Finding] = []
@@ -152,7 +152,7 @@ class Recount:
 
     def _of_candidates(self, step: int, k: int, entry: Entry, share: Fraction) -> ReleaseFigures:
         signs, noise = entry.signs[k], entry.noise[k]
-        real = self.belief.split(signs)
+        real = self.posterior.split(signs)
         # Only `mi` counts with what was released before; the others take all candidates as possible, always.
         split = real if self.setting.name == "mi" else _counted(signs)
         if entry.unanimous[k] != (split.common != 0):
@@ -239,11 +239,11 @@ class Recount:
             if math.isinf(entry.noise[k]) or entry.output is None:
                 return
             pull = mp.mpf(entry.output[k]) / mp.mpf(entry.noise[k]) ** 2  # densities e^±pull, up to what both share
-            self.belief.observe(signs, plus=mp.exp(pull), minus=mp.exp(-pull))
+            self.posterior.observe(signs, plus=mp.exp(pull), minus=mp.exp(-pull))
         else:
             flip = _flip(entry.noise[k]) if self.setting.name == "mi" and not self._gaussian else mp.mpf(0)
             kept, positive = 1 - flip, entry.y[k] > 0
-            self.belief.observe(signs, plus=kept if positive else flip, minus=flip if positive else kept)
+            self.posterior.observe(signs, plus=kept if positive else flip, minus=flip if positive else kept)
         self._outlook = self._look()
 
     def _plain(self, step: int, k: int, entry: Entry) -> ReleaseFigures:
@@ -283,7 +283,7 @@ class Recount:
 
     def _look(self) -> tuple[float, float]:
         """Nats left in the posterior, and its largest probability."""
-        p = self.belief.probabilities()
+        p = self.posterior.probabilities()
         return float(-(p[p > 0] * np.log(p[p > 0])).sum()) + 0.0, float(p.max())
 
     @property
