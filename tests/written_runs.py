@@ -13,8 +13,8 @@ from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
 from paczero.release import plots as figures
-from paczero.release.plots import Development
 from paczero.release.publish import complete
+from paczero.release.statement import Development
 from paczero.run_directory import RunDirectory
 
 # Values that no other file could hold by chance, so that a search for them means something.

@@ -8,7 +8,6 @@ people with any colour vision tell apart; no text is smaller than 10 pt.
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib as mpl
@@ -23,6 +22,7 @@ from paczero.data.metrics import METRICS
 from paczero.mechanism.bounds import posterior_success
 from paczero.mechanism.registry import MechanismSpec, spec_of
 from paczero.release import guarantee
+from paczero.release.statement import Development
 from paczero.release.wording import mechanism_line
 from paczero.release.wording.labels import GATES, released_values
 
@@ -57,48 +57,6 @@ _STYLE: dict[Any, Any] = {
     "savefig.bbox": None,
     "path.simplify": True,
 }
-
-
-@dataclass(frozen=True)
-class Development:
-    """The task's figure on the development set, which is not protected, over the run.
-
-    Attributes:
-        steps: updates done at each evaluation, ascending.
-        values: accuracy, F1 (shares in [0, 1]) or loss (nats), one an evaluation.
-        untuned: the figure of the base model as it is.
-        untuned_median: accuracy of the base model with its decision moved to the median of the scores.
-        records: size of the development set.
-        used_for: what the set decided, such as "the served step" or "the threshold".
-        metric: which figure it is, a key of `records.metrics.METRICS`.
-    """
-
-    steps: tuple[int, ...] = ()
-    values: tuple[float, ...] = ()
-    untuned: float | None = None
-    untuned_median: float | None = None
-    records: int | None = None
-    used_for: tuple[str, ...] = ()
-    metric: str = "accuracy"
-
-    def completed(self, header: Mapping[str, Any]) -> "Development":
-        """With the untuned figure taken from the evaluation at step 0, where it was not given.
-
-        There the decision stood where the run puts it: at the median of the scores, or where it is by itself.
-        """
-        if self.untuned is not None or self.untuned_median is not None or 0 not in self.steps:
-            return self
-        start = self.values[self.steps.index(0)]
-        return replace(self, untuned_median=start) if header["threshold"] == "median" else replace(self, untuned=start)
-
-    def facts(self, chosen_step: int) -> dict[str, Any] | None:
-        """What a release states of it: metrics that are not finite are left out; None where nothing was measured."""
-        if not self.steps and self.untuned is None:
-            return None
-        served = self.values[self.steps.index(chosen_step)] if chosen_step in self.steps else None
-        values = {"served": served, "untuned": self.untuned, "untuned_median": self.untuned_median}
-        finite = {name: v if v is not None and math.isfinite(v) else None for name, v in values.items()}
-        return {"metric": self.metric, "records": self.records, "used_for": list(self.used_for), **finite}
 
 
 def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:

@@ -19,7 +19,7 @@ from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
 from paczero.release import plots, statement, task_file
 from paczero.release.model_card import CARD, card
-from paczero.release.plots import Development
+from paczero.release.statement import Development
 from paczero.run_directory import RunDirectory
 from paczero.utils.io import make_durable, sync_directory, write_whole
 

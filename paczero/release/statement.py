@@ -15,12 +15,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.release import guarantee, wording
 from paczero.release.model_card import CARD, without_license
+from paczero.utils import io
 
 NAME = "privacy.json"
 
@@ -36,7 +38,7 @@ KEYS = (
     *("files", "sha256"),
 )
 
-_OF_THE_HEADER = (*("mechanism", "subsets", "family", "units", "budget", "test_seed", "steps", "directions", "base"),)
+_OF_THE_HEADER = ("mechanism", "subsets", "family", "units", "budget", "test_seed", "steps", "directions", "base")
 
 _VERSION_1 = "paczero-privacy/1"
 
@@ -47,6 +49,48 @@ _KEYS_1 = (
 )
 
 _MAXIMUM_BYTES = 16 * 1024**2  # far above any honest statement; a reader is not made to load a huge file
+
+
+@dataclass(frozen=True)
+class Development:
+    """The task's figure on the development set, which is not protected, over the run.
+
+    Attributes:
+        steps: updates done at each evaluation, ascending.
+        values: accuracy, F1 (shares in [0, 1]) or loss (nats), one an evaluation.
+        untuned: the figure of the base model as it is.
+        untuned_median: accuracy of the base model with its decision moved to the median of the scores.
+        records: size of the development set.
+        used_for: what the set decided, such as "the served step" or "the threshold".
+        metric: which figure it is, a key of `paczero.data.metrics.METRICS`.
+    """
+
+    steps: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+    untuned: float | None = None
+    untuned_median: float | None = None
+    records: int | None = None
+    used_for: tuple[str, ...] = ()
+    metric: str = "accuracy"
+
+    def completed(self, header: Mapping[str, Any]) -> "Development":
+        """With the untuned figure taken from the evaluation at step 0, where it was not given.
+
+        There the decision stood where the run puts it: at the median of the scores, or where it is by itself.
+        """
+        if self.untuned is not None or self.untuned_median is not None or 0 not in self.steps:
+            return self
+        start = self.values[self.steps.index(0)]
+        return replace(self, untuned_median=start) if header["threshold"] == "median" else replace(self, untuned=start)
+
+    def facts(self, chosen_step: int) -> dict[str, Any] | None:
+        """What a release states of it: metrics that are not finite are left out; None where nothing was measured."""
+        if not self.steps and self.untuned is None:
+            return None
+        served = self.values[self.steps.index(chosen_step)] if chosen_step in self.steps else None
+        values = {"served": served, "untuned": self.untuned, "untuned_median": self.untuned_median}
+        finite = {name: v if v is not None and math.isfinite(v) else None for name, v in values.items()}
+        return {"metric": self.metric, "records": self.records, "used_for": list(self.used_for), **finite}
 
 
 def statement(
@@ -70,7 +114,7 @@ def statement(
         steps_run: how many steps the transcript holds, where a run ended before T; all T where left out.
         threshold: where the served binary decision lies, as a difference of scores; a function of the served weights
             and the development set, which is not protected. 0.0 where none was moved.
-        development: metrics on the development set; see `plots.Development.facts`.
+        development: metrics on the development set; see `Development.facts`.
         version: the wording of the model card.
 
     Raises:
@@ -118,9 +162,8 @@ def _version_1(header: Mapping[str, Any], document: Mapping[str, Any]) -> dict[s
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
-    """The one byte form that is hashed: sorted keys, no white space, ASCII, finite numbers, without `sha256`."""
-    content = {key: value for key, value in document.items() if key != "sha256"}
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+    """The bytes that are hashed: the document in canonical form, without `sha256`."""
+    return io.canonical({key: value for key, value in document.items() if key != "sha256"})
 
 
 def seal(document: Mapping[str, Any]) -> dict[str, Any]:

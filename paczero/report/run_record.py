@@ -19,7 +19,7 @@ from paczero.data.metrics import METRICS
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.registry import spec_of
 from paczero.release import statement
-from paczero.release.plots import Development
+from paczero.release.statement import Development
 from paczero.run_directory import RunDirectory
 from paczero.utils.io import read_lines
 

@@ -45,9 +45,9 @@ from paczero.models.loading import base_fingerprint, load
 from paczero.optim.parameters import WeightEMA
 from paczero.optim.precision import check_update_precision
 from paczero.release import statement
-from paczero.release.plots import Development
 from paczero.release.publish import publish_release, save_weights
 from paczero.release.replay import take_steps
+from paczero.release.statement import Development
 from paczero.run_directory import RunDirectory
 from paczero.training.callbacks import RunCallbacks, check_callbacks, check_trackers
 from paczero.training.candidates import BuildProgress, find_candidates

@@ -14,8 +14,8 @@ from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.registry import spec_of
 from paczero.release import statement
 from paczero.release.model_card import card, settings, without_license
-from paczero.release.plots import Development
 from paczero.release.publish import complete
+from paczero.release.statement import Development
 from paczero.release.wording import code
 from paczero.run_directory import RunDirectory
 

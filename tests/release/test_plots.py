@@ -8,7 +8,7 @@ import pytest
 
 from paczero.mechanism.registry import SPECS
 from paczero.release import plots as figures
-from paczero.release.plots import Development
+from paczero.release.statement import Development
 
 from ..written_runs import development, make_header
 

@@ -14,115 +14,87 @@ from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import FORMAT
 from paczero.models.adapters import ADAPTER_LAW
 
-_HASH = re.compile(r"[0-9a-f]{64}")
-
-_TYPES = ("float32", "float16", "bfloat16")
+_FLOATS = ("float32", "float16", "bfloat16")
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu", "npu", "hpu", "mlu", "musa", "sdaa", "neuron")
 
-_LARGEST_SEED = 2**63 - 1
-
 _ACCOUNTANTS = 1 + 1e-3  # another version of the library may round to another grid
 
-Test = Callable[[Any], bool]
+
+def _is_hash(value: Any) -> bool:
+    return type(value) is str and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
-def _is(*kinds: type) -> Test:
-    return lambda value: type(value) in kinds
+def _up_to(highest: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and 1 <= value <= highest
 
 
-def _whole(low: int, high: int) -> Test:
-    return lambda value: type(value) is int and low <= value <= high
-
-
-def _number(test: Callable[[float], bool]) -> Test:
-    return lambda value: type(value) is float and math.isfinite(value) and test(value)
-
-
-def _optional(test: Test) -> Test:
-    return lambda value: value is None or test(value)
-
-
-def _one_of(*values: object) -> Test:
-    return lambda value: type(value) is str and value in values
-
-
-def _hash(value: Any) -> bool:
-    return type(value) is str and _HASH.fullmatch(value) is not None
-
-
-def _is_shape(value: Any) -> bool:
-    return type(value) is list and len(value) <= 8 and all(map(_whole(0, 2**40), value))
-
-
-def _parameters(value: Any) -> bool:
-    if type(value) is not list or not value:
+def _are_parameters(value: Any) -> bool:
+    """Whether a value is [name, type, shape] of every trained parameter, in the order of names."""
+    rows_fit = type(value) is list and all(type(row) is list and len(row) == 3 for row in value)
+    if not rows_fit or not all(_fits(name, str) and _fits(kind, _FLOATS) for name, kind, _ in value):
         return False
-    if not all(type(row) is list and len(row) == 3 for row in value):
-        return False
-    names = [row[0] for row in value]
-    fine = all(type(name) is str and type(kind) is str and kind in _TYPES for name, kind, _ in value)
-    return fine and names == sorted(set(names)) and all(_is_shape(shape) for _, _, shape in value)
+    names = [name for name, _, _ in value]
+    sizes_fit = all(_fits(shape, [int]) and len(shape) <= 8 and min(shape, default=0) >= 0 for _, _, shape in value)
+    return bool(names) and names == sorted(set(names)) and sizes_fit
 
 
-def _layers(value: Any) -> bool:
-    return type(value) is list and all(map(_whole(-(10**6), 10**6), value))
-
-
-_ADAPTER = {"law": _one_of(ADAPTER_LAW), "seed": _whole(0, _LARGEST_SEED), "sha256": _hash}
-
-_BASE = {"dtype": _one_of(*_TYPES), "id": _is(str), "sha256": _hash}
-
-_SCHEDULE = {"learning_rate": _number(lambda value: value > 0), "name": _one_of("linear", "constant")}
-
-_KEYS: dict[str, tuple[Test | dict[str, Test], str]] = {
-    "adapter": (_ADAPTER, "null, or law, seed and SHA-256 of the initial adapter"),
-    "average": (_number(lambda value: 0 <= value < 1), "a number in [0, 1)"),
-    "base": (_BASE, "type, id and SHA-256 of the base model"),
-    "budget": (_optional(_number(lambda value: value >= 0)), "nats, or null"),
-    "device_kind": (_one_of(*_DEVICES), "a kind of device"),
-    "direction_law": (_one_of("rademacher", "gaussian"), "rademacher or gaussian"),
-    "directions": (_whole(1, 10**5), "a whole number of 1 or more"),
-    "family": (_one_of("random", "paired", "balanced"), "random, paired or balanced"),
-    "format": (_one_of(FORMAT), FORMAT),
-    "mechanism": (_is(dict), "the mechanism's settings"),
-    "mu": (_number(lambda value: value > 0), "a number above 0"),
-    "parameters": (_parameters, "[name, type, shape] of every trained parameter, in the order of names"),
-    "peft": (_optional(_is(dict)), "PEFT's settings, or null"),
-    "pilots": (_optional(_whole(1, 10**7)), "a whole number of 1 or more, or null"),
-    "restore": (_one_of("copy", "arithmetic"), "copy or arithmetic"),
-    "schedule": (_SCHEDULE, "name and learning rate"),
-    "seed": (_whole(0, _LARGEST_SEED), "a whole number of 0 or more"),
-    "steps": (_whole(1, 10**8), "a whole number of 1 or more"),
-    "subsets": (_whole(2, 2**16), "an even number of candidates"),
-    "test_seed": (_optional(_is(int)), "a whole number, or null"),
-    "threshold": (_one_of("none", "median"), "none or median"),
-    "train_layers": (_optional(_layers), "layers' numbers, or null"),
-    "units": (_whole(MINIMUM_UNITS, 2**22), f"{MINIMUM_UNITS} units to 2^22"),
-    "units_per_step": (_optional(_whole(1, 2**22)), "a whole number of 1 or more, or null"),
+# The form of each key; see `_fits`. The settings among them have further limits, which `_settings` checks.
+_FORMS: dict[str, Any] = {
+    "adapter": (None, {"law": ADAPTER_LAW, "seed": int, "sha256": _is_hash}),
+    "average": float,
+    "base": {"dtype": _FLOATS, "id": str, "sha256": _is_hash},
+    "budget": (None, float),
+    "device_kind": _DEVICES,
+    "direction_law": str,
+    "directions": _up_to(10**5),
+    "family": str,
+    "format": FORMAT,
+    "mechanism": dict,
+    "mu": float,
+    "parameters": _are_parameters,
+    "peft": (None, dict),
+    "pilots": (None, _up_to(10**7)),
+    "restore": str,
+    "schedule": {"learning_rate": float, "name": str},
+    "seed": int,
+    "steps": _up_to(10**8),
+    "subsets": int,
+    "test_seed": (None, int),
+    "threshold": ("none", "median"),
+    "train_layers": (None, [int]),
+    "units": _up_to(2**22),
+    "units_per_step": (None, _up_to(2**22)),
 }
+
+
+def _fits(value: Any, form: Any) -> bool:
+    """Whether a JSON value has a form.
+
+    The form is a type (no bool is an int), a test, [form] for a list, {key: form} for an object with these keys, a
+    tuple of forms for any of them, or the value itself.
+    """
+    if isinstance(form, tuple):
+        return any(_fits(value, one) for one in form)
+    if isinstance(form, list):
+        return type(value) is list and all(_fits(item, form[0]) for item in value)
+    if isinstance(form, dict):
+        return type(value) is dict and value.keys() == form.keys() and all(_fits(value[key], form[key]) for key in form)
+    if isinstance(form, type):
+        return type(value) is form and (form is not float or math.isfinite(value))
+    return bool(form(value)) if callable(form) else type(value) is type(form) and value == form
 
 
 def check_header(header: Mapping[str, Any], where: str) -> None:
     """Checks one header.
 
     Raises:
-        IntegrityError: names the key, what it says and what a run would say.
+        IntegrityError: names the key and what it says.
     """
-    _check_keys(header, {key: test for key, (test, _) in _KEYS.items()}, where)
-    for key, (test, expected) in _KEYS.items():
-        value = header[key]
-        if isinstance(test, dict):
-            if key == "adapter" and value is None:
-                continue
-            if type(value) is not dict:
-                raise IntegrityError(f"{where}: {key} {_shown(value)}; expected {expected}")
-            _check_keys(value, test, f"{where}: {key}")
-            for inner, inner_test in test.items():
-                if not inner_test(value[inner]):
-                    raise IntegrityError(f"{where}: {key}.{inner} {_shown(value[inner])} is none that a run has")
-        elif not test(value):
-            raise IntegrityError(f"{where}: {key} {_shown(value)}; expected {expected}")
+    _check_keys(header, _FORMS, where)
+    for key, form in _FORMS.items():
+        if not _fits(header[key], form):
+            raise IntegrityError(f"{where}: {key} {_shown(header[key])} is none that a run has")
     _check_together(header, where)
 
 
@@ -138,8 +110,9 @@ def _check_together(header: Mapping[str, Any], where: str) -> None:
         raise IntegrityError(f"{where}: it speaks of an adapter or of peft, but not of both")
     if header["adapter"] is not None and header["adapter"]["seed"] != header["seed"]:
         raise IntegrityError(f"{where}: adapter.seed {header['adapter']['seed']}; expected seed {header['seed']}")
-    if (header["units_per_step"] or 1) > header["units"]:
-        raise IntegrityError(f"{where}: units_per_step {header['units_per_step']}; there are {header['units']} units")
+    if not MINIMUM_UNITS <= (header["units_per_step"] or MINIMUM_UNITS) <= header["units"]:
+        units = f"units {header['units']} with units_per_step {header['units_per_step']}"
+        raise IntegrityError(f"{where}: {units}; a pool has {MINIMUM_UNITS} or more, and a step none beyond them")
     if (header["pilots"] is None) != (header["family"] != "balanced"):
         raise IntegrityError(f"{where}: pilots {header['pilots']} with family {header['family']!r}")
     try:
@@ -189,6 +162,7 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
     )
     return PACZeroConfig(
         mechanism=mechanism,
+        force=True,  # a budget that promises nothing may be released; the statement says so
         max_steps=header["steps"],
         directions=header["directions"],
         learning_rate=header["schedule"]["learning_rate"],

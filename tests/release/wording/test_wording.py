@@ -14,7 +14,7 @@ from paczero.mechanism.bounds import posterior_success, success_for_epsilon
 from paczero.mechanism.registry import SPECS, spec_of
 from paczero.release import guarantee, wording
 from paczero.release.model_card import card
-from paczero.release.plots import Development
+from paczero.release.statement import Development
 from paczero.release.wording.labels import GATES, HIDES, HOW_IT_WORKS
 from paczero.report.html import write_report
 
