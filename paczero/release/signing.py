@@ -97,29 +97,30 @@ def check(release: Path, document: dict[str, Any], expected: Path | None = None)
         return None
     try:
         data = _read(path, "signature")
+        content = parse_line(data.removesuffix(b"\n"), str(path))
     except PACZeroError as error:
         raise IntegrityError(f"{path}: is no {FORMAT} file; restore it") from error
-    content = parse_line(data[:-1], str(path)) if data.endswith(b"\n") else {}
-    if set(content) != _KEYS or content["format"] != FORMAT or not all(isinstance(v, str) for v in content.values()):
+    texts = set(content) == _KEYS and all(isinstance(value, str) for value in content.values())
+    if not texts or content["format"] != FORMAT or not data.endswith(b"\n"):
         raise IntegrityError(f"{path}: is no {FORMAT} file; restore it")
     if content["statement_sha256"] != document["sha256"]:
         raise IntegrityError(f"{path}: signs another statement than the {statement.NAME} beside it")
     found = content["public_key"]
-    _hold(found, content, path)
+    _check_signature(content, path)
     if wanted is not None and found != wanted:
         raise IntegrityError(f"{path}: was signed by {_fingerprint(found)}; expected {_fingerprint(wanted)}")
     return Signature(_fingerprint(found), wanted is not None)
 
 
-def _hold(public: str, content: dict[str, str], path: Path) -> None:
+def _check_signature(content: dict[str, str], path: Path) -> None:
+    _library()
     from cryptography.exceptions import InvalidSignature
 
-    _library()
     try:
-        key = _public_key(public.encode(), str(path))
+        key = _public_key(content["public_key"].encode(), str(path))
     except PACZeroError as error:
         raise IntegrityError(str(error)) from error
-    if _line(key) != public:
+    if _line(key) != content["public_key"]:
         raise IntegrityError(f"{path}: its public key is not written as ssh-keygen writes it; restore the file")
     try:
         key.verify(base64.b64decode(content["signature"], validate=True), _message(content["statement_sha256"]))
@@ -144,25 +145,21 @@ def _read(path: Path, what: str) -> bytes:
 
 def _private_key(path: Path) -> "Ed25519PrivateKey":
     serialization, ed25519 = _library()
-    data = _read(path, "key")
+    data, password = _read(path, "key"), None
     load = serialization.load_ssh_private_key if b"OPENSSH PRIVATE" in data else serialization.load_pem_private_key
-    password: bytes | None = None
-    for attempt in range(2):
+    try:
         try:
-            key = load(data, password)
-            break
-        except TypeError:  # it is encrypted and no passphrase was given
-            if attempt:
-                raise PACZeroError(f"key: {str(path)!r} cannot be opened; expected {_EXPECTED}") from None
+            key = load(data, None)
+        except (TypeError, ValueError) as error:
+            if "password" not in str(error).lower():
+                raise
             password = _passphrase(path)
-        except ValueError as error:
-            if password is None and "password" in str(error).lower():
-                password = _passphrase(path)
-                continue
-            reason = "its passphrase is another" if password else f"expected {_EXPECTED}"
-            raise PACZeroError(f"key: {str(path)!r} cannot be used; {reason}") from error
-        except Exception as error:  # the library's own kinds, such as UnsupportedAlgorithm
-            raise PACZeroError(f"key: {str(path)!r} cannot be used: {' '.join(str(error).split())[:120]}") from error
+            key = load(data, password)
+    except PACZeroError:
+        raise
+    except Exception as error:  # the library has several kinds for what is no key
+        reason = "its passphrase is another" if password else f"expected {_EXPECTED}"
+        raise PACZeroError(f"key: {str(path)!r} cannot be used; {reason}") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise PACZeroError(f"key: {str(path)!r} is of another kind; expected {_EXPECTED}")
     return key
