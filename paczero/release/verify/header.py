@@ -80,8 +80,10 @@ def _fits(value: Any, form: Any) -> bool:
         return type(value) is list and all(_fits(item, form[0]) for item in value)
     if isinstance(form, dict):
         return type(value) is dict and value.keys() == form.keys() and all(_fits(value[key], form[key]) for key in form)
+    if form is float:
+        return type(value) is float and math.isfinite(value)
     if isinstance(form, type):
-        return type(value) is form and (form is not float or math.isfinite(value))
+        return type(value) is form
     return bool(form(value)) if callable(form) else type(value) is type(form) and value == form
 
 
