@@ -102,29 +102,14 @@ def test_only_the_mechanism_opens_the_secret() -> None:
     assert users <= {"mechanism.pac", *(m for m in MODULES if layer(m) == "audit")}
 
 
-def loaded_at_import(module: str) -> set[str]:
-    """The package's modules that an import of this one loads first: neither in functions nor for type checkers only."""
-    found: set[str] = set()
-    queue: list[ast.AST] = list(tree_of(module).body)
-    while queue:
-        node = queue.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            continue
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            queue += node.orelse
-            continue
-        found.update(n.removeprefix("paczero.") for n in imported(node) if n.startswith("paczero."))
-        queue += ast.iter_child_nodes(node)
-    return found & MODULES.keys()
-
-
 def test_no_circular_imports() -> None:
+    """Not even by way of imports inside functions or for type checkers alone."""
     done: set[str] = set()
 
     def visit(module: str, above: tuple[str, ...]) -> None:
         assert module not in above, f"circular import: {' -> '.join((*above, module))}"
         if module not in done:
-            for name in sorted(loaded_at_import(module)):
+            for name in sorted(set(inside(module)) & MODULES.keys()):
                 visit(name, (*above, module))
             done.add(module)
 

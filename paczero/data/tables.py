@@ -10,11 +10,15 @@ has the header's number of tabs, each line is a record, and one stray quote make
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from paczero.data.template import listed
 from paczero.errors import PACZeroError
+from paczero.utils.csv import csv_text
 
+KINDS = (".csv", ".tsv", ".jsonl", ".parquet")  # of a table that is written
 _SIGNATURES = {b"PK\x03\x04": "an Excel or zip file", b"PAR1": "a parquet file", b"\x1f\x8b": "a gzip file"}
 
 _LONGEST_FIELD = 2**30
@@ -120,3 +124,37 @@ def _tab_fields(lines: list[str]) -> list[list[str]]:
 
 def _enclosed(field: str) -> bool:
     return len(field) > 1 and field[0] == field[-1] == '"'
+
+
+def render(kind: str, columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> bytes:
+    """A table as the bytes of a file.
+
+    >>> render(".csv", ["text", "n"], [{"text": "=1+1", "n": 2}])
+    b"text,n\\n'=1+1,2\\n"
+
+    Args:
+        kind: one of `KINDS`. In csv and tsv, a text that a spreadsheet would run gets an apostrophe before it, and
+            lists and structures become JSON. In jsonl and parquet each value stays as it is.
+        columns: in order.
+        records: column -> value; a missing column is empty.
+
+    Raises:
+        PACZeroError: the values of a column have no common type, which parquet needs.
+    """
+    if kind in (".csv", ".tsv"):
+        rows = ([record.get(name) for name in columns] for record in records)
+        return csv_text(columns, rows, delimiter="," if kind == ".csv" else "\t").encode()
+    if kind == ".jsonl":
+        lines = ({name: record[name] for name in columns if name in record} for record in records)
+        return "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines).encode()
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        table = pyarrow.table({name: [record.get(name) for record in records] for name in columns})
+    except pyarrow.ArrowException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise PACZeroError(f"parquet cannot hold these columns ({reason}); choose .jsonl or .csv") from error
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    return bytes(sink.getvalue())

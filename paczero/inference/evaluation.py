@@ -21,7 +21,6 @@ from paczero.data.splits import read_splits
 from paczero.data.tasks.base import Predictions
 from paczero.errors import PACZeroError
 from paczero.inference.loading import load_target
-from paczero.inference.predictions import label_columns
 from paczero.inference.target import Target, find_target
 from paczero.models.layers import plain
 from paczero.training.evaluation import Evaluator, Progress, make_evaluator
@@ -175,3 +174,21 @@ def threshold_of(target: Target, *, base: bool = False) -> float:
     raise PACZeroError(
         f"base: the run moves its threshold, but {str(path)!r} has no evaluation of the untuned model; restore the file"
     )
+
+
+def added_columns(dataset: Dataset) -> tuple[str, ...]:
+    return ("prediction", *(f"probability {name}" for name in dataset.label_names))
+
+
+def label_columns(dataset: Dataset, scores: np.ndarray, threshold: float) -> dict[str, list[Any]]:
+    """The decided label and the probability of each label: name of a column -> R values.
+
+    Args:
+        dataset: the R records.
+        scores: of each label word (R, C).
+        threshold: decision threshold of a binary task, as a difference of scores.
+    """
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities = (weights / weights.sum(axis=1, keepdims=True)).round(6)
+    labels = [dataset.label_names[choice] for choice in decisions(scores, threshold)]
+    return dict(zip(added_columns(dataset), [labels, *probabilities.T.tolist()], strict=True))

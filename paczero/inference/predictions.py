@@ -5,27 +5,21 @@ table.records[0]["prediction"], table.records[0]["probability 1"]
 Path("decided.parquet").write_bytes(render(".parquet", table.columns, table.records))
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from paczero.config import TaskConfig
 from paczero.data.dataset import Dataset, make_dataset
 from paczero.data.loading import Rows, load_rows, read_file
-from paczero.data.metrics import decisions
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
+from paczero.inference.evaluation import added_columns, label_columns, target_evaluator, threshold_of
 from paczero.inference.target import Target, find_target
-from paczero.utils.csv import csv_text
 
 if TYPE_CHECKING:
     from paczero.training.evaluation import Progress
-
-KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -68,11 +62,9 @@ def predict(
     target = target if isinstance(target, Target) else find_target(target, settings)
     rows = load_rows(data)
     dataset = unlabelled(rows, target.args.task)
-    added = _added_columns(dataset)
+    added = added_columns(dataset)
     if taken := [name for name in added if name in rows.columns]:
         raise PACZeroError(f"{rows.origin}: has a column {taken[0]!r}, which would be replaced; rename it")
-    from paczero.inference.evaluation import target_evaluator, threshold_of
-
     threshold = threshold_of(target, base=base)
     evaluator = target_evaluator(target, dataset, base=base, progress=progress)
     if evaluator.generator is None:
@@ -104,58 +96,6 @@ def unlabelled(rows: Rows, task: TaskConfig) -> Dataset:
     placeholder = {task.label_column: next(iter(task.labels))}
     texts = [{column: row.get(column, "") for column in template.columns} | placeholder for row in rows]
     return make_dataset(Rows(texts, rows.origin), task, training=False)
-
-
-def _added_columns(dataset: Dataset) -> tuple[str, ...]:
-    return ("prediction", *(f"probability {name}" for name in dataset.label_names))
-
-
-def label_columns(dataset: Dataset, scores: np.ndarray, threshold: float) -> dict[str, list[Any]]:
-    """The decided label and the probability of each label: name of a column -> R values.
-
-    Args:
-        dataset: the R records.
-        scores: of each label word (R, C).
-        threshold: decision threshold of a binary task, as a difference of scores.
-    """
-    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probabilities = (weights / weights.sum(axis=1, keepdims=True)).round(6)
-    labels = [dataset.label_names[choice] for choice in decisions(scores, threshold)]
-    return dict(zip(_added_columns(dataset), [labels, *probabilities.T.tolist()], strict=True))
-
-
-def render(kind: str, columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> bytes:
-    """A table as the bytes of a file.
-
-    >>> render(".csv", ["text", "n"], [{"text": "=1+1", "n": 2}])
-    b"text,n\\n'=1+1,2\\n"
-
-    Args:
-        kind: one of `KINDS`. In csv and tsv, a text that a spreadsheet would run gets an apostrophe before it, and
-            lists and structures become JSON. In jsonl and parquet each value stays as it is.
-        columns: in order.
-        records: column -> value; a missing column is empty.
-
-    Raises:
-        PACZeroError: the values of a column have no common type, which parquet needs.
-    """
-    if kind in (".csv", ".tsv"):
-        rows = ([record.get(name) for name in columns] for record in records)
-        return csv_text(columns, rows, delimiter="," if kind == ".csv" else "\t").encode()
-    if kind == ".jsonl":
-        lines = ({name: record[name] for name in columns if name in record} for record in records)
-        return "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines).encode()
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
-
-    try:
-        table = pyarrow.table({name: [record.get(name) for record in records] for name in columns})
-    except pyarrow.ArrowException as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PACZeroError(f"parquet cannot hold these columns ({reason}); choose .jsonl or .csv") from error
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink)
-    return bytes(sink.getvalue())
 
 
 def _originals(source: Any, rows: Rows) -> list[dict[str, Any]]:

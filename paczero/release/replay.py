@@ -41,8 +41,8 @@ def replay_release(
         PACZeroError: there is no release, no such step, or the base model cannot be loaded.
         IntegrityError: a file differs from the statement, or the base model is another than the header's.
     """
+    from paczero.release.statement import checked_statement, find_release
     from paczero.release.verify.header import check_header
-    from paczero.release.verify.release import checked_statement, find_release
 
     folder = find_release(Path(release))
     transcript = Transcript.read(folder / "transcript.jsonl")

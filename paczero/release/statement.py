@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.transcript import Transcript
 from paczero.release import guarantee, wording
 from paczero.release.model_card import CARD, without_license
+from paczero.run_directory import RunDirectory
 from paczero.utils import io
 
 NAME = "privacy.json"
@@ -294,3 +296,40 @@ def _check_facts(path: Path, document: Mapping[str, Any], header: Mapping[str, A
     for key in expected:
         if key != "sha256" and canonical({key: expected[key]}) != canonical({key: document[key]}):  # 6 is not 6.0
             raise IntegrityError(f"{path}: {key} does not agree with the transcript's header")
+
+
+def find_release(path: Path) -> Path:
+    """The release that a path names: a folder that is one, or that of a finished run.
+
+    Raises:
+        PACZeroError: there is none.
+    """
+    run = RunDirectory(path)
+    if not path.is_dir():
+        raise PACZeroError(f"{str(path)!r} is no directory; expected a run or its release/")
+    for folder in (path, run.release):
+        if (folder / NAME).exists() or (folder / "transcript.jsonl").exists():
+            return folder
+    if run.private.is_dir():
+        raise PACZeroError(f"{str(path)!r} is not finished and has no release; `paczero train --resume {path}`")
+    raise PACZeroError(f"{str(path)!r} holds no release; expected {NAME} and transcript.jsonl in it")
+
+
+def checked_statement(folder: Path, transcript: Transcript) -> dict[str, Any]:
+    """The statement, if files, header and steps agree with it.
+
+    Raises:
+        IntegrityError: a file is missing, added or changed, a step is missing, or statement and transcript disagree.
+    """
+    try:
+        document = check_release(folder, transcript.header)
+    except IntegrityError:
+        raise
+    except (KeyError, TypeError, PACZeroError) as error:  # what cannot be stated was not stated by a run
+        raise IntegrityError(f"{folder}: statement or header is none that a run wrote: {error}") from error
+    if document["steps_run"] != len(transcript.y):
+        raise IntegrityError(
+            f"{folder / 'transcript.jsonl'}: holds {len(transcript.y)} steps, but {NAME} says that "
+            f"{document['steps_run']} ran; restore the missing ones"
+        )
+    return document

@@ -12,7 +12,7 @@ TASK = {"template": "{text} It was {label}", "labels": {"0": "terrible", "1": "g
 def test_its_base_lies_elsewhere(metrics, refused, lone_adapter, tiny_model_dir, tiny_test_csv, tmp_path):
     config = lone_adapter / "adapter_config.json"
     config.write_text(config.read_text().replace(str(tiny_model_dir), str(tmp_path / "gone")))
-    assert "neither here nor on the hub; add --model" in refused(lone_adapter, tiny_test_csv, task=TASK)
+    assert "neither here nor on the hub" in refused(lone_adapter, tiny_test_csv, task=TASK)
     assert metrics(lone_adapter, tiny_test_csv, task=TASK, model=str(tiny_model_dir))["records"] == 24
     content = json.loads(config.read_text()) | {"base_model_name_or_path": None}
     config.write_text(json.dumps(content))

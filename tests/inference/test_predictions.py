@@ -5,9 +5,10 @@ import pytest
 
 from paczero.config import TaskConfig
 from paczero.data.loading import Rows
+from paczero.data.tables import render
 from paczero.errors import PACZeroError
 from paczero.inference import evaluate, predict
-from paczero.inference.predictions import label_columns, render, unlabelled
+from paczero.inference.predictions import label_columns, unlabelled
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from typing import Any
 from paczero.cli.console import Live, keep_quiet, shown, warn
 from paczero.cli.parser import SettingsParser, command_parser
 from paczero.config_io import SETTING_TYPES
+from paczero.data.tables import render
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
-from paczero.inference.predictions import predict, render
 from paczero.inference.target import PLAIN_SETTINGS, Target, find_target
 from paczero.utils.csv import csv_text
 from paczero.utils.io import write_whole
@@ -119,6 +119,8 @@ def _decide(target: Target, namespace: Namespace, out: Path | None) -> int:
         raise PACZeroError(f"--text: the template has the columns {', '.join(columns)}; put the texts into a file")
     keep_quiet()
     with naming_flags():
+        from paczero.inference import predict
+
         table = predict(target, [{columns[0]: text} for text in namespace.text], base=namespace.base)
     if out is not None:
         write_whole(out, render(".csv", table.columns, table.records))

@@ -15,9 +15,8 @@ from paczero.cli.commands.eval import naming_flags, target_parser
 from paczero.cli.console import Live, keep_quiet, shown, warn
 from paczero.cli.parser import SettingsParser
 from paczero.data.loading import Rows
-from paczero.data.tables import decode, read_table
+from paczero.data.tables import KINDS, decode, read_table, render
 from paczero.errors import PACZeroError
-from paczero.inference.predictions import KINDS, predict, render
 from paczero.inference.target import find_target
 from paczero.utils.io import write_whole
 
@@ -58,6 +57,8 @@ def run(namespace: Namespace) -> int:
     keep_quiet()
     with naming_flags(), Live() as live:
         live.show(f"loading {target.name}")
+        from paczero.inference import predict
+
         table = predict(target, data, progress=shown(live))
     for note in table.notes:
         warn(note)

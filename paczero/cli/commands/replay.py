@@ -49,7 +49,7 @@ def run(namespace: Namespace) -> int:
         from paczero.mechanism.transcript import Transcript
         from paczero.release.publish import save_weights
         from paczero.release.replay import replay_release
-        from paczero.release.verify.release import find_release
+        from paczero.release.statement import find_release
 
         with Live() as live:
             model, tokenizer, weights = replay_release(

@@ -28,7 +28,8 @@ def parser() -> CommandParser:
 
 def run(namespace: Namespace) -> int:
     from paczero.release import signing
-    from paczero.release.verify.release import find_release, verify_release
+    from paczero.release.statement import find_release
+    from paczero.release.verify.release import verify_release
 
     if namespace.key is None:
         raise PACZeroError("--key: nothing was given; expected your private key, such as ~/.ssh/id_ed25519")

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
 from paczero.release import signing, statement
 from paczero.release.verify.documents import check_adapter_config, check_card, check_task
 from paczero.release.verify.files import check_folder, check_pictures
 from paczero.release.verify.header import check_header, check_noise
-from paczero.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)
@@ -68,13 +66,13 @@ def verify_release(
     """
     from paczero.release.verify import weights
 
-    folder = find_release(Path(folder))
+    folder = statement.find_release(Path(folder))
     progress(f"checking {folder}")
     names = check_folder(folder)
     transcript = Transcript.read(folder / "transcript.jsonl")
     header = transcript.header
     check_header(header, str(folder / "transcript.jsonl"))
-    document = checked_statement(folder, transcript)
+    document = statement.checked_statement(folder, transcript)
     check_pictures(folder, names)
     task = check_task(folder)
     if header["peft"] is not None:
@@ -133,40 +131,3 @@ def _texts(document: Mapping[str, Any], folder: Path, unknown: str | None) -> st
     partly = statement.wording_of(document, folder) == 1
     text = "model card, task and PEFT's settings say the same"
     return text + ("; of the task, only what a card of wording 1 shows" if partly else "")
-
-
-def find_release(path: Path) -> Path:
-    """The release that a path names: a folder that is one, or that of a finished run.
-
-    Raises:
-        PACZeroError: there is none.
-    """
-    run = RunDirectory(path)
-    if not path.is_dir():
-        raise PACZeroError(f"{str(path)!r} is no directory; expected a run or its release/")
-    for folder in (path, run.release):
-        if (folder / statement.NAME).exists() or (folder / "transcript.jsonl").exists():
-            return folder
-    if run.private.is_dir():
-        raise PACZeroError(f"{str(path)!r} is not finished and has no release; `paczero train --resume {path}`")
-    raise PACZeroError(f"{str(path)!r} holds no release; expected {statement.NAME} and transcript.jsonl in it")
-
-
-def checked_statement(folder: Path, transcript: Transcript) -> dict[str, Any]:
-    """The statement, if files, header and steps agree with it.
-
-    Raises:
-        IntegrityError: a file is missing, added or changed, a step is missing, or statement and transcript disagree.
-    """
-    try:
-        document = statement.check_release(folder, transcript.header)
-    except IntegrityError:
-        raise
-    except (KeyError, TypeError, PACZeroError) as error:  # what cannot be stated was not stated by a run
-        raise IntegrityError(f"{folder}: statement or header is none that a run wrote: {error}") from error
-    if document["steps_run"] != len(transcript.y):
-        raise IntegrityError(
-            f"{folder / 'transcript.jsonl'}: holds {len(transcript.y)} steps, but {statement.NAME} says that "
-            f"{document['steps_run']} ran; restore the missing ones"
-        )
-    return document

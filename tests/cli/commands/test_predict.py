@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from paczero.inference.predictions import KINDS
+from paczero.data.tables import KINDS
 
 
 @pytest.fixture
