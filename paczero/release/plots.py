@@ -30,6 +30,12 @@ BLUE, VERMILION, GREEN, GREY, INK = "#0072B2", "#D55E00", "#007F5F", "#6B6B6B", 
 
 _DPI = 144
 
+_HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
+
+_DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 3))}
+
+_AT_EDGE = {"xycoords": ("axes fraction", "data")}  # x from 0 to 1 across the axes, y as the data
+
 # Fixed here, so that nobody's matplotlibrc changes a released byte or asks for a TeX that is not there.
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -78,6 +84,11 @@ def moving_share(flags: Sequence[float], window: int) -> list[float]:
     return [float(value) for value in (total[ends] - total[starts]) / (ends - starts)]
 
 
+def _note(axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **style: Any) -> None:
+    """Writes a text `shift` points away from a point."""
+    axes.annotate(text, at, xytext=shift, textcoords="offset points", **{"color": INK, **style})
+
+
 def in_percent(axes: Axes) -> None:
     """Writes the shares on the vertical axis in percent."""
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
@@ -101,17 +112,8 @@ def unanimity(steps: Sequence[int], share: Sequence[float], spent: Sequence[floa
         mean = sum(share) / len(share)
         full = window - 1 if len(share) >= 2 * window else 0  # the first means are of few steps, and jump
         top.plot(steps[full:], moving_share(share, window)[full:], color=BLUE, linewidth=2)
-        top.axhline(mean, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)))
-        top.annotate(
-            f"whole run: {100 * mean:.0f} %",
-            (1, mean),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, 4),
-            textcoords="offset points",
-            ha="right",
-            color=INK,
-            bbox=_HALO,
-        )
+        top.axhline(mean, color=GREY, **_DASHED)
+        _note(top, f"whole run: {100 * mean:.0f} %", (1, mean), (-2, 4), **_AT_EDGE, ha="right", bbox=_HALO)
         top.set(ylim=(0, 1.04), ylabel="all candidates agree\n(share of releases)")
         top.set_title(f"How often all {header['subsets']} candidate halves agree (mean of {window} steps)")
         in_percent(top)
@@ -129,21 +131,11 @@ def _spent_in_words(header: Mapping[str, Any]) -> str:
     return f"spent: 0 nats ({text})" if header["budget"] is not None else f"no promise ({text})"
 
 
-_HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
-
-
 def _draw_spent(axes: Axes, steps: Sequence[int], spent: Sequence[float], header: Mapping[str, Any]) -> None:
     budget = header["budget"]
     axes.plot(steps, spent, color=VERMILION, linewidth=2)
-    axes.axhline(budget, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
-    axes.annotate(
-        f"budget B = {budget:g} nats",
-        (0, budget),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, 4),
-        textcoords="offset points",
-        color=INK,
-    )
+    axes.axhline(budget, color=INK, **_DASHED)
+    _note(axes, f"budget B = {budget:g} nats", (0, budget), (4, 4), **_AT_EDGE)
     axes.set(ylim=(0, max(budget, *spent) * 1.2 or 1.0), ylabel="spent (nats)")
     axes.set_title(f"What of the budget is spent: {spent[-1]:.3g} of {budget:g} nats")
 
@@ -165,16 +157,11 @@ def development(dev: Development, header: Mapping[str, Any], chosen_step: int | 
         if chosen_step in dev.steps[:-1]:
             at = dev.values[dev.steps.index(chosen_step)]
             axes.plot([chosen_step], [at], marker="o", markersize=12, markerfacecolor="none", color=INK, clip_on=False)
-            axes.annotate(
-                f"served {metric.shown(at)}",
-                (chosen_step, at),
-                xytext=(0, 12),
-                textcoords="offset points",
-                ha="center",
-                bbox=_HALO,
+            _note(
+                axes, f"served {metric.shown(at)}", (chosen_step, at), (0, 12), color="black", ha="center", bbox=_HALO
             )
-        low, high = min(value for value, *_ in labels), max(value for value, *_ in labels)
-        low, high = min(low, *dev.values), max(high, *dev.values)
+        shown = (*dev.values, *(value for value, *_ in labels))
+        low, high = min(shown), max(shown)
         margin = max(0.02, 0.18 * (high - low))
         axes.set(ylim=(low - margin, high + margin), xlim=(0, max(1, header["steps"])))
         axes.set(xlabel="step (updates done)", ylabel=metric.title if metric.share else f"{metric.title} (nats)")
@@ -195,16 +182,14 @@ def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     """
     low, high = axes.get_ylim()
     gap = 0.075
-    places: list[float] = []
+    heights: list[float] = []
     ordered = sorted(labels)
     for value, _, _ in ordered:
-        place = (value - low) / (high - low)
-        places.append(max(place, places[-1] + gap) if places else place)
-    excess = max(0.0, places[-1] - 0.98)
-    for place, (_, text, colour) in zip(places, ordered, strict=True):
-        axes.annotate(
-            text, (1.015, place - excess), xycoords="axes fraction", va="center", color=colour, annotation_clip=False
-        )
+        height = (value - low) / (high - low)
+        heights.append(max(height, heights[-1] + gap) if heights else height)
+    excess = max(0.0, heights[-1] - 0.98)
+    for height, (_, text, colour) in zip(heights, ordered, strict=True):
+        axes.text(1.015, height - excess, text, transform=axes.transAxes, va="center", color=colour)
 
 
 def posterior(header: Mapping[str, Any]) -> bytes:
@@ -218,27 +203,20 @@ def posterior(header: Mapping[str, Any]) -> bytes:
         nats = np.concatenate([limit * np.linspace(0, 1, 200) ** 2, [max(0.8, 1.1 * (budget or 0))]])
         success = [posterior_success(float(value)) for value in nats]
         axes.plot(nats, success, color=BLUE, linewidth=2.2)
-        axes.axhline(0.5, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)))
-        axes.axvline(limit, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.axhline(0.5, color=GREY, **_DASHED)
+        axes.axvline(limit, color=GREY, **_DASHED)
         axes.text(limit - 0.008, 0.53, "from ln 2 on:\nno promise", ha="right", color=GREY, bbox=_HALO)
         axes.text(0.38, 0.507, "blind guess", ha="center", color=GREY)
         axes.plot([budget], [p], marker="o", markersize=11, color=VERMILION, clip_on=False, zorder=5)
-        if guarantee.verdict(header) != "kept":
-            text = "this run: VOID (test coins)" if guarantee.verdict(header) == "void" else "this run: no promise"
-        else:
-            text = f"this run, B = {budget:g} nats:\nright at most {100 * float(guarantee.rounded_up(p)):g} %"
-        low, right = p < 0.55, budget > 0.45
-        axes.annotate(
-            text,
-            (budget, p),
-            xytext=(-4 if right else 18, 10 if low else -16),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            va="bottom" if low else "top",
-            color=VERMILION,
-            fontweight="bold",
-            bbox=_HALO,
-        )
+        text = {
+            "kept": f"this run, B = {budget:g} nats:\nright at most {100 * float(guarantee.rounded_up(p)):g} %",
+            "nothing": "this run: no promise",
+            "void": "this run: VOID (test coins)",
+        }[guarantee.verdict(header)]
+        across, ha = (-4, "right") if budget > 0.45 else (18, "left")
+        up, va = (10, "bottom") if p < 0.55 else (-16, "top")
+        style = {"color": VERMILION, "fontweight": "bold", "bbox": _HALO}
+        _note(axes, text, (budget, p), (across, up), ha=ha, va=va, **style)
         axes.set(xlim=(-0.004, float(nats[-1])), ylim=(0.48, 1.02))
         axes.set(xlabel="mutual information about the secret half (nats)", ylabel="guesses that are right, at most")
         axes.set_title("What a leak lets somebody guess about one unit's half")
@@ -266,15 +244,8 @@ def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        axes.imshow(
-            cells.reshape(rows, columns),
-            cmap=colours,
-            vmin=-1,
-            vmax=1,
-            aspect="auto",
-            interpolation="nearest",
-            extent=(0, columns, rows * columns, 0),
-        )
+        form: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest", "extent": (0, columns, rows * columns, 0)}
+        axes.imshow(cells.reshape(rows, columns), cmap=colours, vmin=-1, vmax=1, **form)
         axes.grid(False)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="release within the row", ylabel="first release\nof the row")
@@ -282,8 +253,8 @@ def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
         plus, minus = int((values > 0).sum()), int((values < 0 if kind.zero else values <= 0).sum())
         axes.set_title(f"All that training took from the pool: {values.size:,} {released_values(header)}")
         high, low = ("+1", "−1") if bits else (f"up to +{bound:.3g}", f"down to −{bound:.3g}")
-        for place, text, colour in ((0.72, f"{high}: {plus:,}", BLUE), (0.28, f"{low}: {minus:,}", VERMILION)):
-            axes.annotate("■ " + text, (1.015, place), xycoords="axes fraction", va="center", color=colour)
+        for height, text, colour in ((0.72, f"{high}: {plus:,}", BLUE), (0.28, f"{low}: {minus:,}", VERMILION)):
+            axes.text(1.015, height, "■ " + text, transform=axes.transAxes, va="center", color=colour)
 
     return png(draw, 8, 1.7 + 0.12 * min(rows, 20))
 
@@ -295,15 +266,11 @@ def boundary(header: Mapping[str, Any]) -> bytes:
     """What is released against what stays private, for somebody who sees PACZero for the first time."""
     total = header["steps"] * header["directions"]
     kind = spec_of(header["mechanism"]["name"])
-    agreed = f"the signs of all {header['subsets']} candidates, a step a line: journal"
     private = [
         ("the pool's texts", "your own files; hidden states of them: cache"),
-        (
-            "the secret half S*",
-            "secret.json: drawn once" + ("" if kind.reads_secret else ", never read in training"),
-        ),
+        ("the secret half S*", f"secret.json: drawn once{'' if kind.reads_secret else ', never read in training'}"),
         ("each record's losses and derivative", "in memory, gone after the step"),
-        *_kept(kind, agreed),
+        *_kept(kind, header["subsets"]),
     ]
     public = [
         (f"{total:,} {released_values(header)}", "transcript.jsonl: all that the pool decided"),
@@ -322,17 +289,18 @@ def boundary(header: Mapping[str, Any]) -> bytes:
         _box(axes, 1.5, "Stays private: RUN/private/", "never publish", VERMILION, private)
         _box(axes, 59.5, "Released: RUN/release/", "may be published", BLUE, public)
         axes.text(50, 39, "each step,\neach direction", ha="center", va="center", color=GREY, linespacing=1.3)
-        for place, weight, text in zip((32.5, 29.5, 19, 16), ("bold", "normal", "bold", "normal"), gate, strict=True):
-            axes.text(50, place, text, ha="center", va="top", fontweight=weight, color=INK, linespacing=1.25)
+        for height, weight, text in zip((32.5, 29.5, 19, 16), ("bold", "normal", "bold", "normal"), gate, strict=True):
+            axes.text(50, height, text, ha="center", va="top", fontweight=weight, color=INK, linespacing=1.25)
         arrow = FancyArrowPatch((41.6, 22.5), (58.4, 22.5), arrowstyle="-|>", mutation_scale=26, linewidth=3, color=INK)
         axes.add_patch(arrow)
 
     return png(draw, 11.5, 5.4)
 
 
-def _kept(kind: MechanismSpec, agreed: str) -> list[tuple[str, str]]:
+def _kept(kind: MechanismSpec, candidates: int) -> list[tuple[str, str]]:
     """What else stays private: the last two lines of the left box."""
     if kind.candidates:
+        agreed = f"the signs of all {candidates} candidates, a step a line: journal"
         return [("who agreed", agreed), ("coins, noise, what was spent", "journal, diagnostics")]
     if kind.is_dp:
         return [("noise, and who was drawn", "never written"), ("mean losses, timings", "diagnostics")]
@@ -340,20 +308,11 @@ def _kept(kind: MechanismSpec, agreed: str) -> list[tuple[str, str]]:
 
 
 def _box(axes: Axes, left: float, title: str, note: str, colour: str, lines: Sequence[tuple[str, str]]) -> None:
-    axes.add_patch(
-        FancyBboxPatch(
-            (left + 0.6, 2),
-            37.8,
-            46,
-            boxstyle="round,pad=0.6,rounding_size=1.2",
-            facecolor="white",
-            edgecolor=colour,
-            linewidth=2.2,
-        )
-    )
+    edge: dict[str, Any] = {"facecolor": "white", "edgecolor": colour, "linewidth": 2.2}
+    axes.add_patch(FancyBboxPatch((left + 0.6, 2), 37.8, 46, boxstyle="round,pad=0.6,rounding_size=1.2", **edge))
     axes.text(left + 2, 46.4, title, va="top", fontsize=14, fontweight="bold", color=colour)
     axes.text(left + 2, 43, note, va="top", fontsize=11, color=colour)
     for index, (what, where) in enumerate(lines):
-        place = 37.2 - 7 * index
-        axes.text(left + 2, place, what, va="top", fontsize=12, fontweight="bold", color=INK)
-        axes.text(left + 2, place - 3, where, va="top", fontsize=10.5, color=INK)
+        height = 37.2 - 7 * index
+        axes.text(left + 2, height, what, va="top", fontsize=12, fontweight="bold", color=INK)
+        axes.text(left + 2, height - 3, where, va="top", fontsize=10.5, color=INK)
