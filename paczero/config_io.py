@@ -400,6 +400,20 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as values by dotted keys, the inverse of `nested`.
+
+    >>> dotted({"max_steps": 3, "mechanism": {"name": "mi"}})
+    {'max_steps': 3, 'mechanism.name': 'mi'}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= (
+            dotted(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}
+        )
+    return flat
+
+
 def flatten(settings: RunSettings) -> Settings:
     """Every setting of a run by its dotted key."""
     outside = ("model", "data", "peft")

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from paczero.config_io import dotted
 from paczero.data.metrics import METRICS
 from paczero.errors import PACZeroError
 from paczero.mechanism.registry import spec_of
@@ -84,18 +85,18 @@ def _draw(record: RunRecord) -> dict[str, bytes]:
 def render(run: RunDirectory, record: RunRecord, pictures: Mapping[str, bytes]) -> str:
     """The page. Every text that comes from the run is escaped."""
     card = run.release / CARD
-    return template("index.html.j2", Path(__file__).parent / "templates").render(
+    filters = {"thousands": "{:,}".format, "duration": duration}
+    return template("index.html.j2", Path(__file__).parent / "templates", **filters).render(
         run=str(run.root),
         quoted=shlex.quote(str(run.root)),
         finished=run.finished,
-        problem=record.problem,
+        record=record,
         header=record.header,
+        summary=record.summary,
+        metric=METRICS[record.development.metric] if record.development else None,
         **(_promised(record.header) if record.header else {}),
         done=len(record.y),
-        tiles=_tiles(record),
-        happened=_happened(record),
-        config=_dotted(record.config),
-        sealed=record.sealed,
+        config=dotted(record.config),
         audit=_audit(run),
         card=card.read_text(encoding="utf-8", errors="replace") if run.finished and card.is_file() else None,
         pictures=[
@@ -121,6 +122,7 @@ def _promised(header: Mapping[str, Any]) -> dict[str, Any]:
         "limits": wording.limits(header),
         "how_it_works": HOW_IT_WORKS.get(spec.name),
         "settings": settings(header),
+        "released_values": released_values(header),
     }
 
 
@@ -139,69 +141,3 @@ def _audit(run: RunDirectory) -> dict[str, Any] | None:
     ]
     own = [f"{row['label']}: {row['meaning']}" for row in rows if row["label"] == rows[0]["label"]]
     return {"passed": document["passed"], "reached": reached, "membership": own}
-
-
-def _tiles(record: RunRecord) -> list[list[tuple[str, str, str]]]:
-    """Value, label and note of the numbers at the top: accuracies, then the run's own; only what is known."""
-    known, own = [], []
-    for key, label, note in (
-        ("accuracy_before", "untuned", "the base model as it is"),
-        ("accuracy_before_median", "untuned, median", "decision moved to the median score"),
-        ("accuracy_after", "after training", "the served weights"),
-        ("accuracy_none", "without privacy", "mechanism none, a learning rate of its own"),
-    ):
-        if record.summary.get(key) is not None:
-            known.append((percent(record.summary[key]), label, note))
-    if record.unanimous:
-        share = sum(record.unanimous.values()) / len(record.unanimous)
-        own.append((percent(share, 0), "unanimous", "releases on which all candidates agreed"))
-    if record.header and spec_of(record.header["mechanism"]["name"]).has_budget and record.spent:
-        spent = record.spent[max(record.spent)]
-        own.append((f"{spent:.3g} nats", "spent", f"of a budget of {record.header['budget']:g}"))
-    seconds = record.summary.get("seconds") or sum(record.seconds.values())
-    if seconds:
-        own.append((duration(seconds), "training time", f"{len(record.y):,} steps"))
-    return [row for row in (known, own) if row]
-
-
-def _happened(record: RunRecord) -> list[str]:
-    """What happened, in sentences, from what is known."""
-    header, summary, dev = record.header, record.summary, record.development
-    if header is None:
-        return ["The run was prepared; no step has been taken."]
-    total = len(record.y) * header["directions"]
-    sentences = [
-        f"{header['base']['id']} took {len(record.y):,} of {header['steps']:,} steps on a pool of {header['units']:,} "
-        f"units. Training took {total:,} {released_values(header)} from the pool, and nothing else."
-    ]
-    after = summary.get("accuracy_after")
-    before = [summary[key] for key in ("accuracy_before", "accuracy_before_median") if summary.get(key) is not None]
-    if after is not None and before:
-        points = 100 * (after - max(before))
-        sentences.append(
-            f"Its accuracy on the test set is {percent(after)}, {abs(points):.1f} points "
-            f"{'above' if points >= 0 else 'below'} the untuned model ({percent(max(before))}"
-            f"{', the better of its two figures' if len(before) > 1 else ''})."
-        )
-    elif dev is not None and dev.steps:
-        first, last = (METRICS[dev.metric].shown(value) for value in (dev.values[0], dev.values[-1]))
-        sentences.append(
-            f"On the development set, which is not protected, the {METRICS[dev.metric].title} went from "
-            f"{first} (step {dev.steps[0]}) to {last} (step {dev.steps[-1]})."
-        )
-    if record.nonfinite:
-        sentences.append(f"{record.nonfinite:,} derivatives were not finite and counted as 0; a smaller μ may help.")
-    if record.zero_derivatives:
-        sentences.append(
-            f"Along {record.zero_derivatives:,} directions no record's loss changed at all; a larger μ may help."
-        )
-    return sentences
-
-
-def _dotted(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings under dotted names, which are the flags of `paczero train`."""
-    if isinstance(value, Mapping) and value:
-        return [
-            row for key, inner in value.items() for row in _dotted(inner, f"{prefix}.{key}" if prefix else str(key))
-        ]
-    return [(prefix, "" if value is None else str(value))] if prefix else []

@@ -8,7 +8,7 @@ are sent public figures only.
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState
 
 from paczero.config import PACZeroConfig
+from paczero.config_io import dotted
 from paczero.errors import PACZeroError
 from paczero.run_directory import RunDirectory
 from paczero.training.loop import DevResult, Observer, Step
@@ -176,17 +177,6 @@ def check_trackers(names: Sequence[str]) -> None:
             raise PACZeroError(f"report_to: {name!r} is not installed; `pip install 'paczero[{name}]'` or leave it out")
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Nested settings with dots in their names, in the types that every tracker takes."""
-    flat: dict[str, bool | int | float | str] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value if isinstance(value, bool | int | float | str) else str(value)
-    return flat
-
-
 def _arguments(args: PACZeroConfig) -> SimpleNamespace:
     """The settings, with those names of `TrainingArguments` beside them that ready-made callbacks ask for."""
     by = args.metric_for_best_model or "loss"
@@ -223,12 +213,14 @@ class Trackers:
 
         check_trackers(names)
         PartialState()
+        simple = (bool, int, float, str)  # what every tracker takes
+        shown = {name: value if isinstance(value, simple) else str(value) for name, value in dotted(settings).items()}
         for name in names:
             kind = LOGGER_TYPE_TO_CLASS[name]
             tracker = kind(run, str(directory)) if kind.requires_logging_directory else kind(run)
             tracker.start()
             self._trackers.append(tracker)
-            tracker.store_init_configuration(_flat(settings))
+            tracker.store_init_configuration(shown)
 
     def on_step(self, step: Step) -> None:
         self._log({"learning_rate": step.rate}, step.index + 1)
