@@ -1,4 +1,4 @@
-"""PACZero: fine-tuning of language models so that nobody can tell which half of the pool was the designated one.
+"""PACZero: fine-tuning of language models that hides which half of the pool was the designated one.
 
 >>> from paczero import PACZeroConfig, PACZeroTrainer      # the trainer needs torch, which is loaded on first use
 >>> from paczero.mechanism import BitChannel, draw_subsets  # numpy and scipy only
@@ -14,7 +14,7 @@ from paczero.errors import IntegrityError, PACZeroError
 if TYPE_CHECKING:
     from paczero.training.trainer import PACZeroTrainer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "EngineConfig",
     "IntegrityError",

@@ -208,7 +208,7 @@ def _of_text(text: str, kind: Any, words: Sequence[str]) -> Any:
 
 
 def _untyped(value: Any) -> Any:
-    """A value whose type nobody states: what a text without quotes looks like."""
+    """Reads a value that has no declared type as a text without quotes would be read."""
     if isinstance(value, Mapping):
         return {str(name): _untyped(item) for name, item in value.items()}
     if isinstance(value, list):

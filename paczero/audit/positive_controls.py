@@ -81,10 +81,10 @@ def controls(*, seed: int = 0) -> tuple[Control, ...]:
 
 
 def _seeded(rng: Random) -> Outcome:
-    """S*, coins and noise from one stream of a default seed: whoever has read the code draws S* again."""
+    """S*, coins and noise from one stream of a default seed: a reader of the code draws S* again."""
     right = 0
     for _ in range(500):
-        stream = np.random.default_rng(42)  # the default that nobody changes
+        stream = np.random.default_rng(42)  # a default that users keep
         secret = int(stream.integers(_SUBSETS))
         guess = int(np.random.default_rng(42).integers(_SUBSETS))
         right += guess == secret

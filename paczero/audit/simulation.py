@@ -269,7 +269,7 @@ def _number(path: Path, subsets: int) -> int:
 
 @contextmanager
 def scratch() -> "Iterator[Path]":
-    """A directory for runs that nobody needs afterwards, in memory where the system has such a place."""
+    """A directory for runs that are thrown away, in memory where the system offers it."""
     memory = Path("/dev/shm")
     root = Path(tempfile.mkdtemp(prefix="paczero-audit-", dir=memory if memory.is_dir() else None))
     try:

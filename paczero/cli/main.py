@@ -3,7 +3,7 @@
 Exit codes: 0 fine, 1 something disagrees, 2 the input cannot be used, 130 interrupted.
 
 >>> main(["--version"])
-paczero 0.1.0
+paczero 0.2.0
 0
 """
 
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(error) or "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has left (`| head`): nothing to say, and nothing more to flush at exit.
+        # The reader of our output is gone (`| head`): there is nothing to report and nothing to flush at exit.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13

@@ -207,7 +207,7 @@ _TITLES = {
     "data": "Data: where the records come from",
     "task": "Task: prompt, labels and units",
     "mechanism": "Mechanism: what is released, and at what cost",
-    "engine": "Engine: how a run is computed, which changes nothing of what it means",
+    "engine": "Engine: how a run is computed (this does not change its results)",
 }
 
 

@@ -4,7 +4,7 @@ preflight(trainer, settings)
 # Model      models/small: 134.5 M parameters, 15,360 of them train (peft, 1 of 30 layers runs in each step)
 # Pool       600 units, 600 records of pool.csv; dev 400, test 1,000
 # Mechanism  zpl, M = 128 candidates (balanced), budget 0 nats
-# Promise    whoever sees the release and knows the pool guesses which half a unit is in …
+# Promise    an attacker who sees the release and knows the pool is right about a unit's half …
 # Engine     packing: records lie end to end, no padding
 # Cost       300 steps, each 2 passes over 9,800 token positions (12 % padding); about 2 min 13 s, 620 MB for …
 # Writes     runs/first (release/ may be published when it is finished; private/ never)
@@ -79,13 +79,13 @@ def promise_line(header: Mapping[str, Any]) -> str:
     if spec_of(header["mechanism"]["name"]).is_dp:
         return (
             f"(ε, δ)-differential privacy over the pool, ε = {header['mechanism']['epsilon']:g}, δ = "
-            f"{delta_in_words(header)}: whoever sees the release is right about whether a unit was in the pool with "
+            f"{delta_in_words(header)}: an attacker who sees the release is right about a unit being in the pool with "
             f"probability {p} at most (a coin: 0.5)"
         )
     average = ", on average over releases" if spec_of(header["mechanism"]["name"]).has_budget else ""
     return (
-        f"whoever sees the release and knows the pool is right about a unit's half with probability {p} at most "
-        f"(a coin: 0.5){average}; it does not hide who is in the pool"
+        f"an attacker who sees the release and knows the pool is right about a unit's half with probability {p} at "
+        f"most (a coin: 0.5){average}; it does not hide who is in the pool"
     )
 
 

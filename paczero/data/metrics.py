@@ -93,7 +93,7 @@ def losses(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         targets: the right candidate (R,).
 
     Returns:
-        Nats, float64 (R,). Where scores overflowed it is not finite, which whoever takes derivatives counts.
+        Nats, float64 (R,). Where scores overflowed it is not finite; the derivatives count such records.
     """
     scores = np.asarray(scores, dtype=np.float64)
     top = scores.max(axis=1)

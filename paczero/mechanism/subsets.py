@@ -260,7 +260,7 @@ def _reduced(values: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _scaled(block: Floats) -> Floats:
-    """A block with the sum of squares N, so that none of the three blocks outweighs another."""
+    """A block with the sum of squares N, so that the three blocks weigh the same."""
     total = float(np.square(block, dtype=np.float64).sum())
     return block * np.float32(np.sqrt(len(block) / total)) if total > 0 else block
 

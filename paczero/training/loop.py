@@ -84,7 +84,7 @@ class DevResult:
 
 
 class Observer(Protocol):
-    """Whoever watches a run."""
+    """Receives each step and each evaluation of a run."""
 
     def on_step(self, step: Step) -> None:
         """Called after each step's update."""

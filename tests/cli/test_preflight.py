@@ -28,7 +28,7 @@ def header_of(name: str, **changes: Any) -> dict[str, Any]:
         ("half-sign", "none: this run trains on the pool as it is"),
         (
             "dp-sign",
-            "ε = 2, δ = 1e-06 (1/N² for N = 1,000): whoever sees the release is right about whether a unit was",
+            "ε = 2, δ = 1e-06 (1/N² for N = 1,000): an attacker who sees the release is right about a unit being",
         ),
         ("dpzero", "with probability 0.8808 at most"),
         ("dp-aggzo", "(ε, δ)-differential privacy over the pool"),

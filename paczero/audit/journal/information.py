@@ -18,7 +18,7 @@ import mpmath  # type: ignore[import-untyped]
 
 DIGITS = 50
 
-mp = mpmath.mp.clone()  # its own precision: nobody else's is touched
+mp = mpmath.mp.clone()  # a context of its own: the global precision stays
 
 mp.dps = DIGITS
 

@@ -17,7 +17,7 @@ from paczero.run_directory import RunDirectory
 from paczero.utils.formatting import duration, percent
 
 _DESCRIPTION = """
-Fine-tunes SmolLM2-135M on critics' snippets so that nobody can tell which half of them was the secret one, then
+Fine-tunes SmolLM2-135M on critics' snippets in a way that hides which half of them was the secret one, then
 once more without privacy, for comparison. A finished demo is shown again, an interrupted one goes on.
 
   paczero demo                 in an empty directory; writes models/, data/ and runs/ there
@@ -136,8 +136,9 @@ A language model was fine-tuned on {units:,} critics' snippets, by forward passe
 
 What happened. {subsets} halves of the pool were fixed beforehand and one was drawn as the secret. In each step every
 half voted for a direction; where all agreed ({percent(private.unanimity)} of the steps) the sign was released, where
-they did not a coin was tossed. So nobody, whatever they know, can tell from the model which half was the secret one.
-What it does not hide: whether a snippet was in the pool at all. The report says more.
+they did not a coin was tossed. So the model says nothing about which half was the secret one: I = 0. That alone holds
+for plain training on the whole pool too; here every bit is also a coin, or the sign of all halves.
+Not hidden: whether a snippet was in the pool at all. The report says more.
 
   Read       {root}/report/index.html
   Check      paczero replay {root} --verify

@@ -67,7 +67,7 @@ def _conclusion(verification: "Verification", with_base: bool) -> str:
     """What the folder was compared with, and what could still be forged."""
     signed, compared = verification.signed, []
     if signed is not None:
-        named = "the key that was named" if signed.expected else "a key that nobody named; see --key"
+        named = "the key that was named" if signed.expected else "a key that you did not name; see --key"
         compared.append(f"a signature by {signed.fingerprint} ({named})")
     if with_base:
         compared.append("the base model, which has the stated hash")

@@ -33,7 +33,7 @@ class Encoded:
         targets: which candidate is each record's (R,) int64.
         truncated: how many records were cut to fit.
         answers: instead of candidates, the R token sequences that should follow, each of one token or more.
-        lost: how many records were cut so that none of their answers stands in the prompt any more.
+        lost: how many records lost every answer from their prompt when they were cut.
     """
 
     prompts: list[list[int]]
