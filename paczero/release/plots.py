@@ -36,7 +36,7 @@ _DASHED: dict[str, Any] = {"linewidth": 1.2, "linestyle": (0, (4, 3))}
 
 _AT_EDGE = {"xycoords": ("axes fraction", "data")}  # x from 0 to 1 across the axes, y as the data
 
-# Fixed here, so that nobody's matplotlibrc changes a released byte or asks for a TeX that is not there.
+# Fixed here: a user's matplotlibrc must not change a released byte or ask for a missing TeX.
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
