@@ -108,66 +108,39 @@ def rebuild(
 def take_steps(
     weights: PerturbedParameters, transcript: Transcript, *, until: int, on_step: Callable[[int], None] | None = None
 ) -> None:
-    """Moves weights from a run's start to what step `until` serves: the iterate, or the average if one is kept.
-
-    Raises:
-        IntegrityError: header and weights disagree, or the transcript has fewer steps.
-    """
-    decay = transcript.header["average"]
-    average = WeightEMA(weights, decay) if decay else None
-    replay(weights, transcript, until=until, average=average, on_step=on_step)
-    if average is not None:
-        weights.load(average.snapshot())
-
-
-def replay(
-    weights: PerturbedParameters,
-    transcript: Transcript,
-    *,
-    until: int,
-    average: WeightEMA | None = None,
-    on_step: Callable[[int], None] | None = None,
-) -> None:
-    """Applies the first `until` steps of the transcript to weights that are at the run's start.
+    """Applies the first `until` steps of a transcript to weights at a run's start; gives what that step serves.
 
     Args:
-        weights: at their initial values; moved in place.
+        weights: at their initial values, moved in place. They end as
+            the last iterate, or as the average of the iterates if the run keeps one.
         transcript: header and released values.
         until: how many steps, from 0 to those released.
-        average: follows the iterates, where the served weights are averaged.
         on_step: called with each step's number when it is done.
 
     Raises:
-        IntegrityError: the header and the weights disagree, a step is missing, or one does not have K values.
+        IntegrityError: the header says otherwise of these weights, a step is missing, or one does not have K values.
     """
-    header = transcript.header
-    _compare(transcript, weights, average)
+    header, layout = transcript.header, weights.layout()
+    own = {"direction_law": weights.law.name, "seed": weights.seed, "mu": weights.mu, "restore": weights.restore}
+    for key, value in own.items():
+        if header[key] != value:
+            raise IntegrityError(f"transcript: its header says {key} {header[key]!r}; these weights have {value!r}")
+    if header["parameters"] != layout:
+        other = [entry for entry in layout if entry not in header["parameters"]] or header["parameters"]
+        raise IntegrityError(f"transcript: its header and these weights differ in parameters, first in {other[:1]}")
     if not 0 <= until <= len(transcript.y):
         raise IntegrityError(f"transcript: {until} steps were requested; it holds {len(transcript.y)}")
+    average = WeightEMA(weights, header["average"]) if header["average"] else None
     schedule, directions = header["schedule"], header["directions"]
-    for step in range(until):
-        y = transcript.y[step]
+    for step, y in enumerate(transcript.y[:until]):
         if len(y) != directions:
             raise IntegrityError(f"transcript: step {step} has {len(y)} values; its header says {directions}")
         for k in range(directions):
             weights.skip(step, k)
-        rate = learning_rate_at(schedule["name"], schedule["learning_rate"], header["steps"], step)
-        weights.update(step, rate, y)
+        weights.update(step, learning_rate_at(schedule["name"], schedule["learning_rate"], header["steps"], step), y)
         if average is not None:
             average.observe()
         if on_step is not None:
             on_step(step)
-
-
-def _compare(transcript: Transcript, weights: PerturbedParameters, average: WeightEMA | None) -> None:
-    header = transcript.header
-    ours = {"direction_law": weights.law.name, "seed": weights.seed, "mu": weights.mu, "restore": weights.restore}
     if average is not None:
-        ours["average"] = average.decay
-    for key, value in ours.items():
-        if header[key] != value:
-            raise IntegrityError(f"transcript: its header says {key} {header[key]!r}; these weights have {value!r}")
-    recorded, layout = header["parameters"], weights.layout()
-    if recorded != layout:
-        odd = [entry for entry in layout if entry not in recorded] or recorded
-        raise IntegrityError(f"transcript: its header and these weights differ in parameters, first in {odd[:1]}")
+        weights.load(average.snapshot())

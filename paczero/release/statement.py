@@ -206,19 +206,9 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         IntegrityError: missing, unreadable, or changed in any byte.
     """
-    try:
-        if path.stat().st_size > _MAXIMUM_BYTES:
-            raise IntegrityError(f"{path}: is larger than {_MAXIMUM_BYTES} bytes; no statement is")
-        data = path.read_bytes()
-        document = json.loads(data)
-    except OSError as error:
-        raise IntegrityError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, IntegrityError):
-            raise
-        raise IntegrityError(f"{path}: is no JSON: {' '.join(str(error).split())}") from error
+    document = io.read_object(path, limit=_MAXIMUM_BYTES)
     check(document)
-    if render(document) != data:
+    if render(document) != path.read_bytes():
         raise IntegrityError(f"{path}: was changed after it was written (its white space or spelling differs)")
     return document
 

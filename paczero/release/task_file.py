@@ -5,13 +5,12 @@ is left out, since it concerns the owner's data. Releases from before this file 
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from paczero.config import TaskConfig
 from paczero.errors import IntegrityError
-from paczero.utils.io import write_whole
+from paczero.utils.io import read_object, write_whole
 
 FORMAT = "paczero-task/1"
 
@@ -39,13 +38,10 @@ def read(folder: Path) -> TaskConfig | None:
         IntegrityError: the file is none that a run wrote.
     """
     path = folder / NAME
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, Mapping) or content.get("format") != FORMAT:
+    content = read_object(path)
+    if content.get("format") != FORMAT:
         raise IntegrityError(f"{path}: is no task that a run wrote; expected format {FORMAT!r}")
     known = {field.name for field in fields(TaskConfig)} - _OWN
     unknown = content.keys() - known - {"format"}

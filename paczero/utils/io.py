@@ -42,8 +42,35 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
     return value
 
 
+def read_object(path: Path, *, limit: int | None = None) -> dict[str, Any]:
+    """A JSON object from a file that may come from a stranger: no key twice, no NaN.
+
+    Args:
+        limit: the most bytes that are read.
+
+    Raises:
+        IntegrityError: it is none, or is longer.
+    """
+    try:
+        if limit is not None and path.stat().st_size > limit:
+            raise ValueError(f"it is larger than {limit} bytes")
+        content = json.loads(path.read_bytes(), object_pairs_hook=_once, parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise IntegrityError(f"{path}: is no JSON object; restore it")
+    return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise ValueError("a key stands twice")
+    return content
+
+
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+    raise ValueError(f"{name} is no number of JSON")
 
 
 @contextlib.contextmanager

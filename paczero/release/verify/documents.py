@@ -16,17 +16,12 @@ from paczero.errors import IntegrityError
 from paczero.release import task_file, wording
 from paczero.release.model_card import CARD, card, without_license
 from paczero.release.statement import wording_of
-from paczero.utils.io import canonical
+from paczero.utils.io import canonical, read_object
 
 _CONFIG = "adapter/adapter_config.json"
 
-# Settings that PEFT sets by itself, or that change no weight; they are checked one by one.
-_OF_PEFT = frozenset(
-    {
-        *("base_model_name_or_path", "inference_mode", "task_type", "peft_version", "revision", "auto_mapping"),
-        "fan_in_fan_out",  # PEFT corrects it to the kind of layer that it finds
-    }
-)
+# Settings that change no weight, and one that PEFT corrects to the kind of layer that it finds.
+_FREE = frozenset({"task_type", "peft_version", "fan_in_fan_out"})
 
 _PICTURES = ("released.png", "posterior.png", "development.png")
 
@@ -56,13 +51,8 @@ def check_adapter_config(release: Path, header: Mapping[str, Any]) -> None:
     content = read_object(path)
     if path.read_bytes() != (json.dumps(content, indent=2, sort_keys=True) + "\n").encode():
         raise IntegrityError(f"{path}: is not as a run writes it (a key, its order or the white space differs)")
-    if content.get("base_model_name_or_path") != header["base"]["id"]:
-        raise IntegrityError(f"{path}: names another base model than the transcript, {header['base']['id']!r}")
-    if content.get("auto_mapping") is not None:
-        raise IntegrityError(f"{path}: auto_mapping names code to be loaded; a release has none")
-    fine = content.get("inference_mode") is True and type(content.get("fan_in_fan_out")) is bool
-    if content.get("revision") is not None or not fine:
-        raise IntegrityError(f"{path}: revision, inference_mode or fan_in_fan_out is not as a run writes it")
+    if type(content.get("fan_in_fan_out")) is not bool:
+        raise IntegrityError(f"{path}: fan_in_fan_out is not as a run writes it")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PEFT warns of settings that differ; they are refused below
@@ -74,11 +64,13 @@ def check_adapter_config(release: Path, header: Mapping[str, Any]) -> None:
     if stated != canonical(header["peft"]):
         raise IntegrityError("transcript.jsonl: peft in its header is not as a run writes it")
     known = set(default.to_dict())  # what PEFT writes of its settings
-    if unknown := sorted(content.keys() - known - _OF_PEFT):
+    if unknown := sorted(content.keys() - known - _FREE):
         raise IntegrityError(f"{path}: {unknown[0]!r} is no key that PEFT knows here; a newer one may")
-    for key in sorted(known - _OF_PEFT):
+    of_release = {"base_model_name_or_path": header["base"]["id"], "inference_mode": True}
+    of_release |= {"revision": None, "auto_mapping": None}  # the second names code to be loaded
+    for key in sorted(known - _FREE):
         found = content[key] if key in content else _plain(getattr(default, key))  # PEFT takes its default
-        follows = _plain(getattr(expected, key))
+        follows = of_release[key] if key in of_release else _plain(getattr(expected, key))
         if key == "target_modules" and follows in (None, "all-linear"):
             follows = _trained_modules(header)
         if json.dumps(found) != json.dumps(follows):
@@ -200,28 +192,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | set | tuple):
         return sorted(value) if all(isinstance(item, str) for item in value) else list(value)
     return value
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a release, no key twice, no NaN.
-
-    Raises:
-        IntegrityError: it is none.
-    """
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) != len(pairs):
-            raise ValueError("a key stands twice")
-        return content
-
-    def never(name: str) -> Any:
-        raise ValueError(f"{name} is no number of JSON")
-
-    try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=once, parse_constant=never)
-    except (OSError, ValueError, RecursionError) as error:
-        raise IntegrityError(f"{path}: cannot be read as JSON: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise IntegrityError(f"{path}: is no JSON object; restore it")
-    return content

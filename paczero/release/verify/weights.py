@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.release.verify.documents import read_object
+from paczero.utils.io import read_object
 
 if TYPE_CHECKING:
     import torch
