@@ -12,7 +12,7 @@ import pytest
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
-from paczero.release import plots as figures
+from paczero.release import plots
 from paczero.release.publish import complete
 from paczero.release.statement import Development
 from paczero.run_directory import RunDirectory
@@ -163,7 +163,7 @@ def finished(tmp_path: Path, finished_runs: dict[str, Path]) -> Callable[..., Ru
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures become one-pixel stand-ins: for tests that are about words."""
-    monkeypatch.setattr(figures, "png", lambda draw, width, height: b"stand-in")
+    monkeypatch.setattr(plots, "png", lambda draw, width, height: b"stand-in")
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ killed and resumed leaves the same bytes as one that was not. Nothing of the run
 
 import json
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paczero.config import TaskConfig
-from paczero.errors import IntegrityError, PACZeroError
+from paczero.errors import IntegrityError
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
 from paczero.release import plots, statement, task_file
@@ -28,10 +27,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FIGURES = "figures"
-
-_EXPECTED = frozenset({"transcript.jsonl", "adapter", "model", CARD, FIGURES, task_file.NAME, statement.NAME})
-
-_HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, (CARD, task_file.NAME, statement.NAME)))})\.\d+")
 
 
 def publish_release(
@@ -73,10 +68,10 @@ def complete(
 ) -> dict[str, Any]:
     """Adds figures, task and model card to a staged release, then the sealed statement over all its files.
 
-    It may be called again after a kill; the same inputs give the same bytes.
+    The same inputs give the same bytes.
 
     Args:
-        staging: holds `transcript.jsonl` and `adapter/` or `model/`.
+        staging: holds `transcript.jsonl` and `adapter/` or `model/`, and nothing else.
         header: the transcript's header.
         chosen_step: updates that the served weights have had.
         weights_sha256: their fingerprint.
@@ -88,14 +83,15 @@ def complete(
         The statement, as written to `privacy.json`.
 
     Raises:
-        IntegrityError: the transcript is another run's, or the folder holds something that no release holds.
-        PACZeroError: the weights are missing, or the step is out of range.
+        IntegrityError: the transcript is another run's, or something else lies in the folder.
+        PACZeroError: the step is out of range.
     """
     transcript = Transcript.read(staging / "transcript.jsonl")
     if statement.canonical(transcript.header) != statement.canonical(header):
         raise IntegrityError(f"{staging / 'transcript.jsonl'}: its header is another run's")
+    if others := sorted({path.name for path in staging.iterdir()} - {"transcript.jsonl", "adapter", "model"}):
+        raise IntegrityError(f"{staging / others[0]}: is no part of a release; move it away, then publish again")
     development = development and development.completed(header)
-    _tidy(staging)
     pictures = public_figures(transcript, development, chosen_step)
     (staging / FIGURES).mkdir()
     for name, png in pictures.items():
@@ -114,19 +110,6 @@ def complete(
     document = statement.statement(transcript.header, files=files, steps_run=len(transcript.y), **facts)
     write_whole(staging / statement.NAME, statement.render(document))
     return document
-
-
-def _tidy(staging: Path) -> None:
-    """Removes what an earlier, killed call left; refuses what is no part of a release before it can get into one."""
-    (staging / statement.NAME).unlink(missing_ok=True)  # first: it must never stand beside files that it does not hash
-    for path in sorted(staging.iterdir()):
-        if _HALF_WRITTEN.fullmatch(path.name):
-            path.unlink()
-        elif path.name not in _EXPECTED:
-            raise IntegrityError(f"{path}: is no part of a release; move it away, then publish again")
-    if not any((staging / folder).is_dir() for folder in ("adapter", "model")):
-        raise PACZeroError(f"{staging}: neither adapter/ nor model/ is there; save the weights first")
-    shutil.rmtree(staging / FIGURES, ignore_errors=True)
 
 
 def public_figures(transcript: Transcript, development: Development | None, chosen_step: int) -> dict[str, bytes]:

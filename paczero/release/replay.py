@@ -49,7 +49,7 @@ def replay_release(
     check_header(transcript.header, str(folder / "transcript.jsonl"))
     chosen = checked_statement(folder, transcript)["chosen_step"] if step is None else step
     if not 0 <= chosen <= len(transcript.y):
-        raise PACZeroError(f"--step: {step} was given; expected 0 to {len(transcript.y)}, the steps that ran")
+        raise PACZeroError(f"step: {step} was given; expected 0 to {len(transcript.y)}, the steps that ran")
     return rebuild_from(transcript, step=chosen, model=model, progress=progress)
 
 
