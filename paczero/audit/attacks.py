@@ -1,13 +1,13 @@
-"""Attacks on the secret half: the best there can be, and one that learns from examples.
+"""Attacks on the secret half: the optimal one, and one that learns from examples.
 
     belief = bayes(trial, membership)
     belief.shape, belief.sum()
     # ((128,), 1.0)
 
-`bayes` knows model, records, candidates and procedure, so that of a run nothing is left to find out but S*: it
-computes the probability of each candidate from what was released. No attack on the release is right more often.
-`trained` knows nothing of the kind. It is shown runs whose secret is known, and learns to tell the halves apart from
-weights and losses; it would find a leak that our own account of the procedure has no place for.
+`bayes` knows model, records, candidates and procedure; only S* is unknown. It computes the probability of each
+candidate given the releases. No attack on the releases is right more often. `trained` knows none of this. It sees runs
+whose secret is known, and learns to tell the halves apart from weights and losses. It can find a leak that the model of
+`bayes` misses.
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from paczero.audit.simulation import Trial
 
 
 def bayes(trial: Trial, *, gaussian: bool = False) -> Floats:
-    """P(candidate m is S* | everything released), (M,).
+    """P(candidate m is S* | all releases), (M,).
 
     Args:
         trial: with the signs of all candidates along the run's path.
-        gaussian: whether contested releases went through the Gaussian channel, of which the attacker is given the real
-            output, as the ledger counts it.
+        gaussian: whether contested releases use the Gaussian channel; the attacker then sees its real output, as the
+            ledger assumes.
     """
     if trial.signs is None:
-        raise ValueError("trial: no candidates were asked; expected a run whose mechanism asks them")
+        raise ValueError("trial: it has no candidates; expected a run of a mechanism with candidates")
     signs, output = trial.signs.astype(np.float64), trial.output[:, :, None]
     possible = np.zeros(signs.shape[2])
     for step, direction in np.ndindex(signs.shape[:2]):
@@ -38,7 +38,7 @@ def bayes(trial: Trial, *, gaussian: bool = False) -> Floats:
             continue  # unanimous, or a fair coin
         if gaussian and noise > 0:
             possible = possible - (out - s) ** 2 / (2 * noise**2)
-        elif out[0] != 0:  # 0 is `skip`: everybody sees that it was contested, which is no news
+        elif out[0] != 0:  # 0 is `skip`, which reveals nothing about S*
             with np.errstate(divide="ignore"):
                 possible = possible + np.log(np.where(s == out[0], 1 - noise, noise))
     weights = np.exp(possible - possible.max())
@@ -46,15 +46,15 @@ def bayes(trial: Trial, *, gaussian: bool = False) -> Floats:
 
 
 def half_guesses(belief: Floats, membership: Bools, coins: Bools) -> Bools:
-    """The likelier half of every unit, (N,); where both are as likely, what the coins (N,) say."""
+    """The likelier half of every unit, (N,); the coins (N,) break ties."""
     inside = membership @ belief
     even = np.abs(inside - 0.5) < 1e-12
     return np.where(even, coins, inside > 0.5)
 
 
-def features(trial: Trial, *, of: str) -> npt.NDArray[np.float64]:
-    """What the trained attacker looks at: `model` (weights and losses) or `transcript` (released values)."""
-    if of == "model":
+def features(trial: Trial, *, source: str) -> npt.NDArray[np.float64]:
+    """The input of the trained attacker: `model` (weights and losses) or `transcript` (released values)."""
+    if source == "model":
         return np.concatenate([trial.weights.astype(np.float64), trial.losses])
     return trial.y.ravel()
 
@@ -62,8 +62,8 @@ def features(trial: Trial, *, of: str) -> npt.NDArray[np.float64]:
 def trained(seen: Sequence[npt.NDArray[np.float64]], inside: Bools, new: Sequence[npt.NDArray[np.float64]]) -> Bools:
     """Guesses (n,) about one unit's half in new runs, learned from runs whose secret is known.
 
-    Logistic regression by scikit-learn on standardised features, with a penalty that suits many features and few runs;
-    nothing is chosen on the new runs.
+    Uses scikit-learn's logistic regression on standardised features, with a strong penalty for many features and few
+    runs. Nothing is chosen on the new runs.
 
     Args:
         seen: features of each known run.

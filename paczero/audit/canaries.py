@@ -14,7 +14,7 @@ passes.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -86,10 +86,6 @@ class CanaryResult:
     base: int
     canaries: int
     steps: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def canary_settings(mechanism: MechanismConfig, *, directions: int = 1) -> PACZeroConfig:

@@ -13,8 +13,7 @@ release: take one guess a run, or the share of right guesses of each run with `m
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -41,10 +40,6 @@ class Interval:
     high: float
     confidence: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -63,10 +58,6 @@ class Comparison:
     trials: int
     attacks: int
     exceeded: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -90,10 +81,6 @@ class OneRunAudit:
     confidence: float
     tried: int
     epsilon: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:

@@ -15,8 +15,7 @@ intervals do not know. `lira` is the attack of Carlini et al. 2022, "Membership 
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -38,20 +37,16 @@ class OperatingPoint:
     """How an attack does at one threshold.
 
     Attributes:
-        asked: the FPR that must not be passed.
+        requested: the largest allowed FPR.
         threshold: "member" is said of scores above it.
-        fpr: share of the others above it, never more than `asked`, with its exact interval.
+        fpr: share of the others above it, never more than `requested`, with its exact interval.
         tpr: share of the members above it, with its exact interval.
     """
 
-    asked: float
+    requested: float
     threshold: float
     fpr: Interval
     tpr: Interval
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,13 +131,13 @@ def tpr_at_fpr(
         PACZeroError: no scores, some that are not finite, or an argument out of range.
     """
     members, others = numbers("scores_in", scores_in), np.sort(numbers("scores_out", scores_out))
-    asked = share("fpr", fpr)
+    requested = share("fpr", fpr)
     # Rounded so that fpr · m = 3 − 1e-16 still allows 3, as was meant.
-    allowed = min(math.floor(asked * len(others) * (1 + 1e-12)), len(others) - 1)
+    allowed = min(math.floor(requested * len(others) * (1 + 1e-12)), len(others) - 1)
     threshold = float(others[len(others) - 1 - allowed])
     accused, found = int(np.count_nonzero(others > threshold)), int(np.count_nonzero(members > threshold))
     return OperatingPoint(
-        asked,
+        requested,
         threshold,
         clopper_pearson(accused, len(others), confidence),
         clopper_pearson(found, len(members), confidence),

@@ -1,9 +1,9 @@
-"""The figures of an audit, as PNG bytes, from its document (`audit.json`) alone.
+"""The plots of an audit, as PNG bytes, from its document (`audit.json`) alone.
 
     draw(document)["bounds.png"][:4]
     # b'\\x89PNG'
 
-Style and colours are the report's.
+Style and colours are those of the report.
 """
 
 import math
@@ -19,16 +19,16 @@ Row = Mapping[str, Any]
 
 TITLES = {
     "bounds.png": "How often attacks on the secret half were right, beside what the promise allows",
-    "spent.png": "What each release let through, added up, beside the budget",
-    "families.png": "What somebody gains who already knows the half of some units",
-    "canaries.png": "Whether a record was in the pool at all: what attacks found out",
+    "spent.png": "Total information of the releases, beside the budget",
+    "families.png": "What an attacker gains from knowing the half of some units",
+    "canaries.png": "Whether a record was in the pool at all: the success of attacks",
 }
 
 _FAMILIES = {"random": VERMILION, "paired": GREEN, "balanced": BLUE}
 
 
 def draw(document: Row) -> dict[str, bytes]:
-    """File name -> PNG of every figure that there is data for."""
+    """File name -> PNG of every plot with data."""
     pictures: dict[str, bytes] = {}
     attacks = (document.get("reruns") or {}).get("attacks") or []
     if attacks:
@@ -47,14 +47,14 @@ def bounds(attacks: Sequence[Row]) -> bytes:
 
     def drawn(figure: Figure) -> None:
         axes = figure.subplots()
-        for place, attack in enumerate(attacks):
+        for index, attack in enumerate(attacks):
             passed = attack["exceeded"]
             colour = VERMILION if passed else BLUE
             interval = attack["interval"]
-            axes.plot([interval["low"], interval["high"]], [place, place], color=colour, linewidth=2)
-            axes.plot([interval["estimate"]], [place], marker="o", markersize=8, color=colour)
-            axes.plot([attack["prior"]] * 2, [place - 0.32, place + 0.32], color=GREY, linewidth=1.2, linestyle=":")
-            axes.plot([attack["bound"]] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=3)
+            axes.plot([interval["low"], interval["high"]], [index, index], color=colour, linewidth=2)
+            axes.plot([interval["estimate"]], [index], marker="o", markersize=8, color=colour)
+            axes.plot([attack["prior"]] * 2, [index - 0.32, index + 0.32], color=GREY, linewidth=1.2, linestyle=":")
+            axes.plot([attack["bound"]] * 2, [index - 0.32, index + 0.32], color=INK, linewidth=3)
         _names(axes, [attack["title"] for attack in attacks])
         axes.set(xlim=(-0.02, 1.02), xlabel="right guesses")
         axes.set_title("● reached, with its interval    ┃ allowed    ┊ blind guess")
@@ -64,13 +64,13 @@ def bounds(attacks: Sequence[Row]) -> bytes:
 
 
 def spent_steps(document: Row) -> list[Row]:
-    """The releases to draw: those of a run that spends something."""
+    """The points of the curve, for a run with a budget."""
     exact = document.get("exact") or {}
     return exact.get("curve") or [] if (exact.get("budget") or 0.0) > 0 else []
 
 
 def spent(document: Row) -> bytes:
-    """Charges and information over the steps, added up, below the budget."""
+    """Totals of charge and information over the steps, below the budget."""
     curve, budget = spent_steps(document), document["exact"]["budget"]
 
     def drawn(figure: Figure) -> None:
@@ -87,7 +87,7 @@ def spent(document: Row) -> bytes:
 
 
 def families(rows: Sequence[Row]) -> bytes:
-    """Chance of a right guess about another unit against how many units' halves are known, a line a family."""
+    """Probability of a right guess about a unit against the number of known units, one line for each family."""
 
     def drawn(figure: Figure) -> None:
         axes = figure.subplots()
@@ -112,11 +112,11 @@ def canaries(rows: Sequence[Row]) -> bytes:
     def drawn(figure: Figure) -> None:
         axes = figure.subplots()
         axes.axvline(0.5, color=GREY, linewidth=1.2, linestyle=":")
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             colour = GREEN if row["stated_epsilon"] is not None else VERMILION
             if row["auc_low"] is not None:
-                axes.plot([row["auc_low"], row["auc_high"]], [place, place], color=colour, linewidth=2)
-            axes.plot([row["auc"]], [place], marker="o", markersize=8, color=colour)
+                axes.plot([row["auc_low"], row["auc_high"]], [index, index], color=colour, linewidth=2)
+            axes.plot([row["auc"]], [index], marker="o", markersize=8, color=colour)
         _names(axes, [f"{row['label']}: {row['attack']}" for row in rows])
         low = min((row["auc_low"] if row["auc_low"] is not None else row["auc"]) for row in rows)
         axes.set(xlim=(min(0.45, math.floor(20 * low) / 20), 1.01), xlabel="AUC (0.5: a blind guess; 1: always right)")

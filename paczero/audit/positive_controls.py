@@ -1,18 +1,17 @@
-"""Positive controls: leaks known from other code, rebuilt on purpose. An audit that does not see them is blind.
+"""Positive controls: leaks known from other code, rebuilt deliberately. A valid audit catches each of them.
 
     [control.caught for control in controls()]
     # [True, True, True, True]
 
-None of this can be reached from training; it lives here, at the level of signs and bits, where a run takes no time.
-Each leak is attacked by Bayes' rule, and judged by the rule by which real runs are: the lower end of the interval,
-corrected for the number of attacks, above the bound that was claimed. The first four are the authors' (repository
-bilgehanertan/paczero): everything from one seeded stream, a bisection with an absolute tolerance, a posterior that is
-lost. A fifth line has no leak and must *not* be caught.
+Training cannot reach this code. It works on signs and bits, so a run takes no time. Each leak is attacked by Bayes'
+rule and judged by the rule for real runs: the lower end of the interval, corrected for the number of attacks, is above
+the claimed bound. The first four are from the authors' code (repository bilgehanertan/paczero): everything from one
+seeded stream, a bisection with an absolute tolerance, a posterior that is lost. The fifth has no leak and must *not* be
+caught.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,29 +22,29 @@ from paczero.mechanism.channels import BitChannel
 
 CONFIDENCE = 0.999
 
-_SUBSETS, _STEPS, _BUDGET = 128, 400, 2.5  # of ln 128 = 4.85 nats that there are to know about S*
+_SUBSETS, _STEPS, _BUDGET = 128, 400, 2.5  # S* has an entropy of ln 128 = 4.85 nats
 
-_INTERRUPTED = 10  # steps after which a run of the fourth leak is interrupted, and resumed
+_INTERRUPTED = 10  # steps between two interruptions in the fourth leak
 
 _MASSES = np.append(np.geomspace(1e-6, 0.25, 400)[:-1], np.linspace(0.25, 0.5, 100))
 
 Random = np.random.Generator
 
-Outcome = tuple[int, int, float]  # right guesses, runs, what was claimed
+Outcome = tuple[int, int, float]  # right guesses, runs, claimed bound
 
 
 @dataclass(frozen=True)
 class Control:
-    """A leak built on purpose, and whether it was caught.
+    """A deliberate leak, and whether it is caught.
 
     Attributes:
         name: of the leak.
-        meaning: what is wrong, in a sentence.
-        leaks: whether there is a leak; of the control without one it must not be caught.
-        caught: whether the decision came out as it must.
-        caught_by: which attack.
+        meaning: the defect, in a sentence.
+        leaks: whether there is a leak; False for the honest control, which must not be caught.
+        caught: whether the decision is the right one.
+        caught_by: the attack.
         detail: its figures.
-        comparison: success beside the bound that was claimed.
+        comparison: success and claimed bound.
     """
 
     name: str
@@ -56,16 +55,12 @@ class Control:
     detail: str
     comparison: Comparison
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 def controls(*, seed: int = 0) -> tuple[Control, ...]:
     """Runs all of them.
 
     Args:
-        seed: public, of the runs' coins, so that the same audit says the same.
+        seed: public, of the runs' coins; the same seed gives the same result.
     """
     found = []
     for number, (name, meaning, attack, leaks, run) in enumerate(_LEAKS):
@@ -81,10 +76,10 @@ def controls(*, seed: int = 0) -> tuple[Control, ...]:
 
 
 def _seeded(rng: Random) -> Outcome:
-    """S*, coins and noise from one stream of a default seed: a reader of the code draws S* again."""
+    """S*, coins and noise from one stream of a default seed: a reader of the code can draw S* again."""
     right = 0
     for _ in range(500):
-        stream = np.random.default_rng(42)  # a default that users keep
+        stream = np.random.default_rng(42)  # the unchanged default
         secret = int(stream.integers(_SUBSETS))
         guess = int(np.random.default_rng(42).integers(_SUBSETS))
         right += guess == secret
@@ -101,7 +96,7 @@ def _tolerance(rng: Random) -> Outcome:
         if abs(achieved - beta) < 1e-6:
             break
         low, high = (flip, high) if achieved > beta else (low, flip)
-    # Each step's sign shows the unit's half; of as many plus as minus nothing follows.
+    # Each step's sign indicates the unit's half; a tie is decided by a coin.
     inside = rng.random(runs) < 0.5
     agree = rng.binomial(steps, 1 - flip, size=runs)
     plus = np.where(inside, agree, steps - agree)
@@ -110,33 +105,31 @@ def _tolerance(rng: Random) -> Outcome:
 
 
 def _forgotten(rng: Random) -> Outcome:
-    """Noise made for what was known at the start, so that a split of the few that are left passes for an unlikely "
-    "one."""
+    """Calibrates noise to the prior, which underestimates the mass of the few likely candidates."""
     return _splits(rng, lambda belief, kept: np.ones_like(belief))
 
 
 def _reset(rng: Random) -> Outcome:
-    """The posterior is lost on each resume, while the budget goes on."""
+    """Loses the posterior on each resume, but not the budget."""
     return _splits(rng, lambda belief, kept: belief / kept)
 
 
 def _honest(rng: Random) -> Outcome:
-    """The posterior as it is: nothing to be caught."""
+    """Uses the true posterior: there is no leak."""
     return _splits(rng, lambda belief, kept: belief)
 
 
 def _splits(rng: Random, known: Callable[[Floats, Floats], Floats]) -> Outcome:
     """Guesses at S* after splits that follow the releases, each through a channel calibrated to what is `known`.
 
-    What the candidates say may depend on what was released before, as in training. Here each split takes the fewest
-    candidates that hold half of what is likely. Calibrated to another posterior than the true one, their small number
-    passes for a small mass, and less noise is added than the split needs.
+    As in training, signs may depend on earlier releases. Each split takes the fewest candidates that hold half of the
+    posterior mass. Under a wrong posterior their small number looks like a small mass, and the noise is too small.
     """
     beta, runs, rows = _BUDGET / _STEPS, 1000, np.arange(1000)[:, None]
     noise = np.array([BitChannel.calibrate(q, beta) for q in _MASSES])
     secret = rng.integers(_SUBSETS, size=runs)
     belief = np.full((runs, _SUBSETS), 1 / _SUBSETS)
-    kept = np.full((runs, _SUBSETS), 1.0)  # what the posterior was when it was lost
+    kept = np.full((runs, _SUBSETS), 1.0)  # the posterior at the last loss
     for step in range(_STEPS):
         if step % _INTERRUPTED == 0:
             kept = belief
@@ -146,7 +139,7 @@ def _splits(rng: Random, known: Callable[[Floats, Floats], Floats]) -> Outcome:
         inside[rows, order] = before < 0.5
         weights = known(belief, kept)
         q = (weights * inside).sum(axis=1) / weights.sum(axis=1)
-        # The next larger minority of those that were calibrated: never less noise than the exact one needs.
+        # The next larger calibrated minority: never less noise than the exact one needs.
         minority = np.minimum(np.minimum(q, 1 - q) * (1 + 1e-9), 0.5)
         flip = noise[np.searchsorted(_MASSES, minority)]
         says = inside[rows[:, 0], secret] != (rng.random(runs) < flip)
@@ -173,7 +166,7 @@ _LEAKS: tuple[tuple[str, str, str, bool, Callable[[Random], Outcome]], ...] = (
     ),
     (
         "posterior not updated",
-        "each step's noise is made for somebody who has seen nothing yet",
+        "each step's noise is calibrated to the prior, as if nothing had been released",
         "Bayes, S* itself",
         True,
         _forgotten,
@@ -187,7 +180,7 @@ _LEAKS: tuple[tuple[str, str, str, bool, Callable[[Random], Outcome]], ...] = (
     ),
     (
         "no leak",
-        "the same splits with the true posterior; here nothing may be found",
+        "the same splits with the true posterior; the attack must stay below the bound",
         "Bayes, S* itself",
         False,
         _honest,

@@ -1,16 +1,15 @@
-"""What an audit found, as one document (`audit.json`), from which the page and the figures are made.
+"""The result of an audit as one document (`audit.json`); page and plots are made from it.
 
     document = build(Parts(run="runs/demo", exact=recompute("runs/demo")))
     document["passed"], document["failures"]
     # (True, [])
 
-What decides: whatever in the journal does not follow; an attack on the secret half whose success lies above its bound
-with the stated confidence; a leak rebuilt on purpose that was not caught, for then the audit is blind. What attacks
-find out about membership in the pool is printed beside the promise and never decides: nothing is promised about it,
-except by differentially private mechanisms.
+An audit fails for each finding in the journal, for each attack on the secret half whose success is above its bound with
+the stated confidence, and for each positive control that is not caught. Attacks on membership in the pool are reported
+only: most mechanisms promise nothing about it.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import paczero
@@ -22,20 +21,20 @@ from paczero.audit.side_information import FamilyResult
 
 FORMAT = "paczero-audit/1"
 
-_POINTS = 400  # of a curve over the steps
+_POINTS = 400  # of the curve over the steps
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What was done; None or empty: that part was left out.
+    """The results of the parts; None or empty for a part that is left out.
 
     Attributes:
         run: the run's directory, as given.
         header: the transcript's header.
-        exact: the journal computed again.
-        reruns: the procedure repeated with fresh secrets, and attacked.
-        controls: leaks rebuilt on purpose.
-        families: what an attacker gains who knows some units' halves.
+        exact: the recomputed journal.
+        reruns: attacks on re-runs with fresh secrets.
+        controls: positive controls.
+        families: the effect of side information about some units' halves.
         canaries: attacks on membership in the pool.
     """
 
@@ -49,7 +48,7 @@ class Parts:
 
 
 def build(parts: Parts) -> dict[str, Any]:
-    """The document; JSON has a form for all of it."""
+    """The document, ready for JSON."""
     failed = failures(parts)
     return {
         "format": FORMAT,
@@ -61,15 +60,15 @@ def build(parts: Parts) -> dict[str, Any]:
             name for name in ("exact", "reruns", "controls", "families", "canaries") if not getattr(parts, name)
         ],
         "exact": None if parts.exact is None else _exact(parts.exact),
-        "reruns": None if parts.reruns is None else parts.reruns.to_dict(),
-        "controls": [control.to_dict() for control in parts.controls],
-        "families": [family.to_dict() for family in parts.families],
-        "canaries": None if parts.canaries is None else parts.canaries.to_dict(),
+        "reruns": None if parts.reruns is None else _reruns(parts.reruns),
+        "controls": [asdict(control) for control in parts.controls],
+        "families": [asdict(family) for family in parts.families],
+        "canaries": None if parts.canaries is None else asdict(parts.canaries),
     }
 
 
 def failures(parts: Parts) -> list[str]:
-    """Why the audit fails, a line each; none where it passes."""
+    """The reasons why the audit fails, one line each; empty if it passes."""
     lines = [] if parts.exact is None else [str(finding) for finding in parts.exact.findings]
     if parts.reruns is not None:
         lines += [
@@ -80,14 +79,20 @@ def failures(parts: Parts) -> list[str]:
             if attack.comparison.exceeded
         ]
     return lines + [
-        f"control {control.name!r}: a leak that was built on purpose was not caught, so this audit would not see it"
+        f"control {control.name!r}: this deliberate leak was not caught, so the audit cannot see such a leak"
         for control in parts.controls
         if not control.caught
     ]
 
 
+def _reruns(result: RerunsResult) -> dict[str, Any]:
+    content = asdict(result)
+    content["attacks"] = [attack | attack.pop("comparison") for attack in content["attacks"]]
+    return content
+
+
 def _exact(audit: ExactAudit) -> dict[str, Any]:
-    """All but the single releases, of which a curve is kept."""
+    """The audit without the single releases, with a curve of the totals."""
     step = max(1, len(audit.releases) // _POINTS)
     information, curve = 0.0, []
     for number, release in enumerate(audit.releases, start=1):

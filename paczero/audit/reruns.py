@@ -1,14 +1,13 @@
-"""The procedure repeated with fresh secrets, and attacked: how often is a guess right, and how often may it be?
+"""Repeats the procedure with fresh secrets and attacks it: how often is a guess right, and how often may it be?
 
     result = rerun(settings_of(header), Path("runs/demo/private/audit"), runs=300)
     [attack.comparison.exceeded for attack in result.attacks]
     # [False, False, False, False, False]
 
-Each re-run is a whole training of the small model (`simulation`) under the audited run's mechanism, with a secret and
-coins of the operating system; its outcome is one line on disk, so that an interrupted audit goes on. What each attack
-guesses about is fixed before: the half of unit 0, S* itself, all units' halves. Trials are independent, so the
-intervals are exact. The bound on S* itself is kl(p ‖ 1/M) <= B, of which kl(p ‖ 1/2) <= B for a unit's half is the
-case of two.
+Each re-run is a whole training of the small model (`simulation`) under the audited run's mechanism. Its secret and
+coins come from the operating system. Its outcome is one line on disk, so an interrupted audit can continue. The targets
+of the attacks are fixed in advance: the half of unit 0, S* itself, all units' halves. Trials are independent, so the
+intervals are exact. The bound on S* is kl(p ‖ 1/M) <= B; that on a unit's half, kl(p ‖ 1/2) <= B, is the case M = 2.
 """
 
 import base64
@@ -34,20 +33,20 @@ from paczero.mechanism.registry import spec_of
 from paczero.utils.io import canonical, owners_directory
 
 UNITS = 64
-_UNIT = 0  # whose half is guessed; fixed before anything is run
+_UNIT = 0  # the unit whose half is guessed; fixed in advance
 CONFIDENCE = 0.999
 
 
 @dataclass(frozen=True)
 class Attack:
-    """What one attack reached.
+    """The success of one attack.
 
     Attributes:
         name: of the attack.
-        title: the same for people.
+        title: the name as the page shows it.
         meaning: what it does, in a sentence.
-        prior: how often a blind guess is right.
-        comparison: success beside the bound.
+        prior: success of a blind guess.
+        comparison: the success and its bound.
     """
 
     name: str
@@ -56,11 +55,6 @@ class Attack:
     prior: float
     comparison: Comparison
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        more = {"name": self.name, "title": self.title, "meaning": self.meaning, "prior": self.prior}
-        return more | asdict(self.comparison)
-
 
 @dataclass(frozen=True)
 class RerunsResult:
@@ -68,12 +62,12 @@ class RerunsResult:
 
     Attributes:
         mechanism, family: of the re-runs.
-        budget: B, nats; None where nothing is promised.
+        budget: B, nats; None if nothing is promised.
         subsets, units, steps, directions: M, N, T and K of each re-run.
-        runs: how many.
-        unanimity: share of releases on which all candidates agreed.
+        runs: number of re-runs.
+        unanimity: share of releases on which all candidates agree.
         confidence: of the decision, before the correction for the number of attacks.
-        attacks: what each reached.
+        attacks: each attack's success.
     """
 
     mechanism: str
@@ -88,10 +82,6 @@ class RerunsResult:
     confidence: float
     attacks: tuple[Attack, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self) | {"attacks": [attack.to_dict() for attack in self.attacks]}
-
 
 def rerun(
     args: PACZeroConfig,
@@ -102,18 +92,18 @@ def rerun(
     seed: int = 0,
     progress: Progress = lambda *_: None,
 ) -> RerunsResult:
-    """Repeats the procedure until there are `runs` outcomes, and attacks them.
+    """Repeats the procedure `runs` times, and attacks the outcomes.
 
     Args:
         args: `simulation.settings_of` the audited run, or `simulation.settings`.
-        directory: where outcomes are kept (made, 0700); those of the same settings and version are taken up.
-        runs: how many, 40 or more.
+        directory: keeps the outcomes (created with 0700); outcomes of the same settings and version are reused.
+        runs: number of re-runs, 40 or more.
         units: N of the small pool.
         seed: public, of model, records and candidates.
-        progress: called with (what, done, of).
+        progress: called with (name, done, total).
 
     Raises:
-        PACZeroError: the mechanism asks no candidates, too few runs, or the directory cannot be used.
+        PACZeroError: the mechanism has no candidates, there are too few runs, or the directory cannot be used.
     """
     spec = spec_of(args.mechanism.name)
     if not spec.candidates:
@@ -135,20 +125,20 @@ def rerun(
 
 
 def attack(trials: Sequence[Trial], simulation: Simulation, *, seed: int = 0) -> RerunsResult:
-    """All attacks on these runs of one laboratory."""
+    """All attacks on these runs of one simulation."""
     args, members = simulation.args, simulation.membership
     if members is None:
-        raise PACZeroError("laboratory: its mechanism asks no candidates; there is nothing to attack")
+        raise PACZeroError("simulation: its mechanism has no candidates; there is nothing to attack")
     chosen, spec = args.mechanism, spec_of(args.mechanism.name)
     budget = spec.budget(chosen.budget)
     coins = np.random.default_rng([seed, 0xC0]).random((len(trials), simulation.units + 1))
     beliefs = [bayes(trial, gaussian=spec.has_budget and chosen.channel == "gaussian") for trial in trials]
     inside = np.array([trial.inside for trial in trials])
     guesses = np.array([half_guesses(b, members, c[:-1] < 0.5) for b, c in zip(beliefs, coins, strict=True)])
-    named = [_named(belief, coin[-1]) for belief, coin in zip(beliefs, coins, strict=True)]
+    likeliest = [_likeliest(belief, coin[-1]) for belief, coin in zip(beliefs, coins, strict=True)]
     rights: list[tuple[str, float, Bools | None]] = [
         ("bayes-unit", 0.5, guesses[:, _UNIT] == inside[:, _UNIT]),
-        ("bayes-secret", 1 / chosen.subsets, np.array([n == t.secret for n, t in zip(named, trials, strict=True)])),
+        ("bayes-secret", 1 / chosen.subsets, np.array([n == t.secret for n, t in zip(likeliest, trials, strict=True)])),
         ("bayes-units", 0.5, None),
         ("trained-model", 0.5, _learned(trials, inside[:, _UNIT], "model")),
         ("trained-transcript", 0.5, _learned(trials, inside[:, _UNIT], "transcript")),
@@ -180,7 +170,7 @@ def attack(trials: Sequence[Trial], simulation: Simulation, *, seed: int = 0) ->
 _WORDS = {
     "bayes-unit": (
         "Best attacker: one unit's half",
-        "knows everything but the secret, and computes which half of one unit the release makes likelier",
+        "knows everything but the secret, and computes the likelier half of one unit",
     ),
     "bayes-secret": (
         "Best attacker: the secret candidate itself",
@@ -201,20 +191,20 @@ _WORDS = {
 }
 
 
-def _named(belief: Any, coin: float) -> int:
-    """The likeliest candidate; of several as likely one by the coin in [0, 1)."""
-    likeliest = np.flatnonzero(belief > belief.max() * (1 - 1e-12))
-    return int(likeliest[int(coin * len(likeliest))])
+def _likeliest(belief: Any, coin: float) -> int:
+    """The likeliest candidate; the coin in [0, 1) breaks ties."""
+    ties = np.flatnonzero(belief > belief.max() * (1 - 1e-12))
+    return int(ties[int(coin * len(ties))])
 
 
-def _learned(trials: Sequence[Trial], inside: Bools, of: str) -> Bools:
-    """Which guesses of the trained attacker on the later half of the runs were right."""
-    half, seen = len(trials) // 2, [features(trial, of=of) for trial in trials]
+def _learned(trials: Sequence[Trial], inside: Bools, source: str) -> Bools:
+    """Whether each guess of the trained attacker about the second half of the runs is right."""
+    half, seen = len(trials) // 2, [features(trial, source=source) for trial in trials]
     return np.asarray(trained(seen[:half], inside[:half], seen[half:]) == inside[half:])
 
 
 def _key(args: PACZeroConfig, units: int, seed: int) -> str:
-    """Names everything that the outcomes depend on."""
+    """A hash of everything that the outcomes depend on."""
     chosen = {name: value for name, value in asdict(args).items() if name != "output_dir"}
     settings = {"args": chosen, "units": units, "seed": seed, "paczero": paczero.__version__}
     return hashlib.sha256(canonical(json.loads(json.dumps(settings)))).hexdigest()[:16]
@@ -225,7 +215,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _packed(trial: Trial) -> dict[str, Any]:
-    """One outcome as JSON; the secret is that of a re-run, of no use to anybody."""
+    """One outcome as JSON, with the secret of this re-run only."""
     assert trial.signs is not None and trial.inside is not None
     return {
         "y": trial.y.tolist(),
@@ -241,7 +231,7 @@ def _packed(trial: Trial) -> dict[str, Any]:
 
 
 def _read(path: Path) -> list[Trial]:
-    """Outcomes of an earlier audit; what a killed one left half written is cut off the file."""
+    """Outcomes of an earlier audit; a partial last line is cut off the file."""
     if not path.exists():
         return []
     data = path.read_bytes()
@@ -251,7 +241,7 @@ def _read(path: Path) -> list[Trial]:
     try:
         return [_unpacked(json.loads(line)) for line in whole.splitlines()]
     except (ValueError, KeyError, TypeError) as error:
-        raise PACZeroError(f"{str(path)!r}: is none that an audit wrote; delete it to make the re-runs anew") from error
+        raise PACZeroError(f"{str(path)!r}: is not a file of re-runs; delete it to repeat them") from error
 
 
 def _unpacked(row: dict[str, Any]) -> Trial:

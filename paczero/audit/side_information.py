@@ -19,8 +19,7 @@ from 1/2 and so is about somebody who knows of no unit; for others these figures
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -111,10 +110,6 @@ class FamilyResult:
     to_identify: float | None
     draws: int
     seed: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
 
 
 def side_knowledge(

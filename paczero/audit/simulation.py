@@ -1,14 +1,14 @@
-"""A small world in which the whole procedure can be repeated hundreds of times: a tiny model and made-up records.
+"""Repeats the whole procedure hundreds of times with a tiny model and made-up records.
 
     simulation = Simulation(settings_of(header), units=64)
     trial = simulation.run(Path("/tmp/one"))
     trial.y.shape, trial.losses.shape
     # ((24, 1), (64,))
 
-What is repeated is the code that users train with: prompts, forward passes, derivatives, candidates of the run's own
-family, the release object with a secret and coins of the operating system, journal, transcript, updates. Model and
-records come from public seeds, and so are known to every attacker. Only what takes time and leaks nothing is left out:
-dev evaluations, figures, publishing.
+It runs the code that users train with: prompts, forward passes, derivatives, candidates of the run's own family,
+releases with a secret and coins of the operating system, journal, transcript, updates. Model and records come from
+public seeds, so every attacker knows them. Steps without influence on the release are left out: evaluation, plots,
+publishing.
 """
 
 import shutil
@@ -51,11 +51,11 @@ def settings_of(header: Mapping[str, Any], steps: int = STEPS) -> PACZeroConfig:
     """The audited run's mechanism, with its budget, channel, family, M and K, for a short run of the small model.
 
     Args:
-        header: the transcript's. K above 4 and pilots above 16 are cut to these, which no bound depends on.
+        header: the transcript's. K is at most 4 and the pilots are 16; no bound depends on them.
         steps: T.
     """
     stated = dict(header["mechanism"])
-    stated.pop("sigma", None)  # it follows from ε, δ, T and K, which are others here
+    stated.pop("sigma", None)  # it follows from ε, δ, T and K, which differ here
     if (sampling := stated.pop("sampling", 1.0)) != 1.0:
         stated["sampling_prob"] = sampling
     spec = spec_of(stated["name"])
@@ -90,16 +90,16 @@ class Trial:
     """One run.
 
     Attributes:
-        y: (T, K) what was released.
-        signs: (T, K, M) int8 of every candidate; None where none are asked. A function of what is public here: who
-            knows model, records and candidates computes them along the way.
-        noise: (T, K) f or σ of each release, likewise a function of what is public.
-        output: (T, K) what the channel gave, of which y is the sign; y itself for most.
-        inside: (N,) which units are in S*; what attackers of the secret want to know. None where there is no candidate.
-        secret: S*'s number, likewise.
-        derivatives: (T, K, N) of *all* units at each step, also of those that were left out of the pool.
-        weights: (D,) float32 as they ended, in the order of names.
-        losses: (N,) of every unit under them, nats.
+        y: (T, K) released values.
+        signs: (T, K, M) int8 of every candidate; None without candidates. They are public here: they follow from model,
+            records and candidates.
+        noise: (T, K) f or σ of each release, public for the same reason.
+        output: (T, K) the channel's output, whose sign is y; y itself for most channels.
+        inside: (N,) which units are in S*, the target of attacks. None without candidates.
+        secret: the index of S*; None without candidates.
+        derivatives: (T, K, N) of *all* units at each step, including those outside the pool.
+        weights: (D,) float32 at the end, sorted by name.
+        losses: (N,) of every unit under these weights, nats.
     """
 
     y: Floats
@@ -114,17 +114,17 @@ class Trial:
 
 
 class Simulation:
-    """The small model with its records, ready to train on them again and again.
+    """The small model with its records, for repeated training.
 
     Args:
         args: mechanism, steps and rates.
-        units: N, records that there are; each is a unit.
-        odd: how many of them, the last ones, have a label that their words do not explain, as canaries do.
+        units: N, the number of records; each is a unit.
+        odd: the number of records, at the end, whose label is random, as for canaries.
         good: share of the others whose label is the second one; the farther from 1/2, the more the records agree.
         seed: public, of model, records and candidates.
 
     Attributes:
-        membership: (N, M) the candidates of the whole pool; None where the mechanism asks none.
+        membership: (N, M) the candidates of the whole pool; None if the mechanism has none.
     """
 
     def __init__(self, args: PACZeroConfig, *, units: int, odd: int = 0, good: float = 0.5, seed: int = 0) -> None:
@@ -157,7 +157,7 @@ class Simulation:
 
     @cached_property
     def _known(self) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
-        """Features, labels and pilot derivatives of all units, as the families ask for them."""
+        """Features, labels and pilot derivatives of all units, which some families need."""
         from paczero.training.candidates import pilot_derivatives
         from paczero.training.factory import make_weights
 
@@ -167,7 +167,7 @@ class Simulation:
         return features, np.asarray(self._records.encoded.targets, dtype=np.int64), pilots
 
     def candidates(self, there: Bools) -> Bools | None:
-        """The candidates (n, M) of a pool of only the units that are `there` (N,), drawn as a run draws them."""
+        """The candidates (n, M) of the pool of the units in `there` (N,), drawn as a run draws them."""
         from paczero.mechanism.subsets import draw_subsets
 
         chosen = self.args.mechanism
@@ -180,13 +180,13 @@ class Simulation:
             known |= {"pilots": pilots[there]} if chosen.family == "balanced" else {}
         return draw_subsets(int(there.sum()), chosen.subsets, seed=self.args.seed, family=chosen.family, **known)
 
-    def run(self, place: Path, *, there: Bools | None = None, membership: Bools | None = None) -> Trial:
+    def run(self, path: Path, *, there: Bools | None = None, membership: Bools | None = None) -> Trial:
         """Trains once, from the start, in a new directory.
 
         Args:
-            place: made, and left with secret, journal and transcript.
-            there: (N,) which units are in the pool; all where left out.
-            membership: (n, M) candidates of that pool; `self.membership` where left out and all are there.
+            path: a new directory, which keeps secret, journal and transcript.
+            there: (N,) which units are in the pool; all by default.
+            membership: (n, M) candidates of that pool; by default drawn for it.
         """
         from paczero.mechanism.journal import Journal
         from paczero.mechanism.transcript import FORMAT, Transcript
@@ -201,8 +201,8 @@ class Simulation:
         there = np.ones(self.units, dtype=bool) if there is None else there
         members = (self.membership if everybody else self.candidates(there)) if membership is None else membership
         count = int(there.sum())
-        place.mkdir(mode=0o700, parents=True)
-        secret = place / "secret.json"
+        path.mkdir(mode=0o700, parents=True)
+        secret = path / "secret.json"
         create_secret(secret, subsets=self.args.mechanism.subsets)
         self._weights.load(self._start)
         objective = _Pool(self._objective, there)
@@ -212,8 +212,8 @@ class Simulation:
             "directions": self.args.directions,
             "steps": self.args.max_steps,
         }
-        journal = Journal.create(place / "journal.jsonl", {})
-        transcript = Transcript.create(place / "transcript.jsonl", header)
+        journal = Journal.create(path / "journal.jsonl", {})
+        transcript = Transcript.create(path / "transcript.jsonl", header)
         state = RunState(make_mechanism(self.args, members, secret, units=count), journal, transcript)
         Loop(objective, self._weights, state, schedule=Schedule.of(self.args)).run()  # type: ignore[arg-type]
         return self._trial(journal.entries, transcript.y, objective, members, there, secret)
@@ -241,12 +241,12 @@ class Simulation:
         )
 
     def losses(self) -> Floats:
-        """Cross-entropy (N,) of every unit with the weights as they stand, nats."""
+        """Cross-entropy (N,) of every unit with the current weights, nats."""
         return np.asarray(self._objective.losses(self._scorer.scores(), self._objective.targets), dtype=np.float64)
 
 
 class _Pool:
-    """The objective of the units that are there; what the others would have said is kept for the attacker."""
+    """The objective of the units in the pool; keeps the derivatives of all units for the attacker."""
 
     def __init__(self, objective: Any, there: Bools) -> None:
         self._objective, self._there = objective, there
@@ -254,22 +254,22 @@ class _Pool:
         self.measured: list[Floats] = []
 
     def derivatives(self, weights: Any, step: int, directions: int, unit_indices: Any = None) -> "Derivatives":
-        everybody = self._objective.derivatives(weights, step, directions)
-        self.measured.append(everybody.values.T.copy())
-        values = everybody.values[self._there]
+        every_unit = self._objective.derivatives(weights, step, directions)
+        self.measured.append(every_unit.values.T.copy())
+        values = every_unit.values[self._there]
         values = values if unit_indices is None else values[unit_indices]
-        return replace(everybody, values=values, unit_indices=unit_indices)
+        return replace(every_unit, values=values, unit_indices=unit_indices)
 
 
 def _number(path: Path, subsets: int) -> int:
-    """Which candidate a secret of the laboratory's own is: it answers what sign its candidate has."""
+    """The index of the candidate that a secret of this simulation selects."""
     secret = open_secret(path)
     return next(m for m in range(subsets) if secret.signs_of(np.where(np.arange(subsets) == m, 1, -1)) == 1)
 
 
 @contextmanager
 def scratch() -> "Iterator[Path]":
-    """A directory for runs that are thrown away, in memory where the system offers it."""
+    """A temporary directory for runs, in memory if the system has /dev/shm."""
     memory = Path("/dev/shm")
     root = Path(tempfile.mkdtemp(prefix="paczero-audit-", dir=memory if memory.is_dir() else None))
     try:
@@ -279,14 +279,14 @@ def scratch() -> "Iterator[Path]":
 
 
 def _rows(units: int, odd: int, good: float, seed: int) -> list[dict[str, str]]:
-    """Made-up sentences: half of the words are good ones, and all of a sentence's words are of its label."""
+    """Made-up sentences: half of the words are good ones; all words of a sentence match its label."""
     rng = np.random.default_rng([seed, 0x7E57])
     rows: list[dict[str, str]] = []
     seen: set[str] = set()
     while len(rows) < units:
         label = int(rng.random() < good)
         words = rng.integers(_WORDS // 2, size=_LENGTH) * 2 + label
-        if len(rows) >= units - odd:  # nothing explains the label of these
+        if len(rows) >= units - odd:  # these have random labels
             words, label = rng.integers(_WORDS, size=_LENGTH), int(rng.random() < 0.5)
         text = " ".join(f"w{word}" for word in words)
         if text not in seen:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -91,7 +92,7 @@ def test_several_attacks_each_have_to_be_surer():
     assert alone.exceeded and not among.exceeded
     assert among.interval.low < alone.interval.low < alone.interval.estimate == 0.84
     assert exceeds(0.75, 420, 500) and not exceeds(0.75, 420, 500, attacks=10**9)
-    assert json.loads(json.dumps(among.to_dict()))["interval"]["estimate"] == 0.84
+    assert json.loads(json.dumps(asdict(among)))["interval"]["estimate"] == 0.84
 
 
 def test_all_right_is_beyond_every_bound_and_a_coin_is_beyond_none():
@@ -227,7 +228,7 @@ def test_the_best_of_several_numbers_of_guesses_pays_for_the_choice():
     best = one_run(scores, included, [20, 100, 200])
     assert best.tried == 3 and 0 < best.epsilon < max(alone.values())
     assert best.epsilon == max(one_run(scores, included, k, confidence=corrected(0.95, 3)).epsilon for k in alone)
-    assert best.confidence == 0.95 and json.dumps(best.to_dict())
+    assert best.confidence == 0.95 and json.dumps(asdict(best))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_small_rates():
     assert tpr_at_fpr(members, others, 0.0009).fpr.estimate == 0.0
     assert tpr_at_fpr(members, others, 0.003).fpr.estimate == 0.003  # although 0.003 · 1000 is a hair less than 3
     assert point.tpr.low == clopper_pearson(11, 20).low and point.fpr.high == clopper_pearson(1, 1000).high
-    assert json.loads(json.dumps(point.to_dict()))["asked"] == 0.001
+    assert json.loads(json.dumps(asdict(point)))["requested"] == 0.001
 
 
 @pytest.mark.parametrize("mu", [0.0, 1.0, 2.0])

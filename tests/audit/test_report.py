@@ -77,7 +77,7 @@ def test_it_passes_where_nothing_speaks_against():
             "step 7, direction 0: charge: 0.1 nats; what follows is 0.2 nats",
         ),
         ({"reruns": reruns(180)}, "attack 'Best attacker': right in 90.0% of 200 re-runs"),
-        ({"controls": (control(True), control(False))}, "control 'seeded secret': a leak that was built on purpose"),
+        ({"controls": (control(True), control(False))}, "control 'seeded secret': "),
     ],
 )
 def test_each_part_that_decides_can_fail_it(changes, said):

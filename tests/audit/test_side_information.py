@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_it_is_what_enumeration_gives(family, subsets):
         found = (point.candidates_left, point.entropy, point.average, point.worst)
         assert point.known == k and found == pytest.approx((*exact[:3], worst), rel=1e-12)
     assert (result.family, result.own, result.units, result.subsets) == (family, True, 6, subsets)
-    assert json.loads(json.dumps(result.to_dict()))["points"][0]["average"] == 0.5
+    assert json.loads(json.dumps(asdict(result)))["points"][0]["average"] == 0.5
 
 
 def test_chosen_units_leave_the_fewest_candidates_one_by_one():

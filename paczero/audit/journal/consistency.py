@@ -1,6 +1,6 @@
-"""What a run's other documents say, beside its journal: candidates, transcripts, settings, statement, noise.
+"""Checks a run's other files against its journal: candidates, transcripts, settings, statement, noise.
 
-Each check hands what does not follow to `note`, and says in `notes` what could not be checked. See `exact`.
+Each check passes its findings to `note`. `notes` lists what cannot be checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ Note = Callable[[int | None, int | None, str, object, object], None]
 
 _LONGEST_SETTINGS = 2**20  # bytes
 
-_NEARLY = 1e-9  # a stated p or ε may lie so much above the exact one, relative
+_NEARLY = 1e-9  # relative: how far a stated p or ε may lie above the exact one
 
 NOTHING = ("none", "full-sign", "half-sign")
 
@@ -32,16 +32,16 @@ _SETTINGS = ("name", "clip", "channel", "allocation", "epsilon", "sampling")
 
 
 def check_candidates(membership: Bools, stated: Any, note: Note) -> None:
-    """That the candidates are those of the journal, each unit in exactly half of them.
+    """Checks that the candidates are the journal's, with each unit in exactly half of them.
 
     Args:
         membership: (N, M).
         stated: SHA-256 in the journal's header.
-        note: takes what does not follow.
+        note: receives the findings.
     """
     digest = candidates_digest(membership)
     if digest != stated:
-        note(None, None, "candidates", f"the journal was written with others (SHA-256 {shown(stated)})", digest)
+        note(None, None, "candidates", f"the journal names others (SHA-256 {shown(stated)})", digest)
     counts, half = membership.sum(axis=1), membership.shape[1] // 2
     if membership.shape[1] % 2 or (counts != half).any():
         wrong = int((counts != half).argmax())
@@ -49,13 +49,13 @@ def check_candidates(membership: Bools, stated: Any, note: Note) -> None:
 
 
 def check_transcripts(run: RunDirectory, setting: Setting, released: Sequence[tuple[Any, ...]], note: Note) -> None:
-    """That what was published, and what is staged for it, is what the journal released.
+    """Checks that the published and the staged transcript hold the journal's releases.
 
     Args:
-        run: where they lie.
-        setting: the header that the journal was read with.
+        run: the run's directory.
+        setting: the run's header.
         released: y of each step of the journal.
-        note: takes what does not follow.
+        note: receives the findings.
     """
     for path in (run.release / "transcript.jsonl", run.staged_transcript):
         if not path.is_file():
@@ -76,7 +76,7 @@ def check_transcripts(run: RunDirectory, setting: Setting, released: Sequence[tu
                     f"{name} has step {shown(t)}, y {shown(y)}",
                     f"y {shown(list(released[step]))}",
                 )
-        # The transcript follows the journal, so that a run that was stopped may lack the last step in it.
+        # The journal is written first, so the transcript of a stopped run may lack the last step.
         fewest = len(released) - (0 if run.finished else 1)
         if not fewest <= count <= len(released):
             note(None, None, "transcript", f"{name} has {count} steps", f"the journal's {len(released)}")
@@ -87,7 +87,7 @@ def _same(y: Sequence[Any], released: Sequence[Any]) -> bool:
 
 
 def check_settings(path: Path, setting: Setting, note: Note) -> None:
-    """That config.yaml names the mechanism that the journal was written with."""
+    """Checks that config.yaml names the journal's mechanism."""
     import yaml
 
     try:
@@ -96,7 +96,7 @@ def check_settings(path: Path, setting: Setting, note: Note) -> None:
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         content = None
     if not isinstance(content, dict) or not isinstance(content.get("mechanism"), dict):
-        note(None, None, "settings", "config.yaml is not the settings of a run", "those it began with")
+        note(None, None, "settings", "config.yaml holds no settings of a run", "the settings of this run")
         return
     chosen, header = content["mechanism"], setting.header
     pairs: list[tuple[str, Any, Any]] = [
@@ -124,7 +124,7 @@ def check_settings(path: Path, setting: Setting, note: Note) -> None:
 
 
 def promised(setting: Setting) -> Any:
-    """p as a number of 50 digits, from the header alone: 1 where nothing is promised."""
+    """p as a number of 50 digits, from the header alone: 1 if nothing is promised."""
     if setting.void or setting.name in NOTHING:
         return mp.mpf(1)
     if setting.name in PRIVATE:
@@ -137,7 +137,7 @@ def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) ->
     """Checks that the statement's numbers are those of the run.
 
     Returns:
-        The p that it states of what the mechanism is for; None where it is no number.
+        The stated p of what the mechanism protects; None if it is no number.
     """
     stated = read_document(path)
     expected: dict[str, Any] = {
@@ -169,12 +169,12 @@ def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) ->
 
 
 def _is_of(setting: Setting, key: str) -> bool:
-    """Whether a bound is that of what the mechanism is for."""
+    """Whether a bound is about what the mechanism protects."""
     return not key.startswith("half" if setting.name in PRIVATE else "pool")
 
 
 def _bounds(setting: Setting) -> dict[str, Any]:
-    """What version 2 states, as numbers of 50 digits: about the secret half, and about membership in the pool."""
+    """The bounds of version 2, to 50 digits: about the secret half, and about membership in the pool."""
     nats = None if setting.void or setting.name == "half-sign" else mp.mpf(setting.budget or 0.0)
     p = mp.mpf(1) if nats is None else success_bound(nats)
     pool: tuple[Any, Any, Any] = (None, None, mp.mpf(1))
@@ -191,7 +191,7 @@ def _bounds(setting: Setting) -> dict[str, Any]:
 
 
 def _bounds_of_version_1(setting: Setting) -> dict[str, Any]:
-    """What version 1 states: p and ε of what the mechanism is for."""
+    """The bounds of version 1: p and ε of what the mechanism protects."""
     p, epsilon = promised(setting), None
     if p < 1:
         private = setting.name in PRIVATE
@@ -200,7 +200,7 @@ def _bounds_of_version_1(setting: Setting) -> dict[str, Any]:
 
 
 def _check_bound(key: str, found: Any, exact: Any, note: Note) -> None:
-    """A stated bound may be larger than the exact one by rounding, never smaller; none where nothing is promised."""
+    """Accepts a bound above the exact one by rounding, never below; no bound if nothing is promised."""
     if exact is None:
         fine = found is None
     else:
@@ -210,14 +210,14 @@ def _check_bound(key: str, found: Any, exact: Any, note: Note) -> None:
 
 
 def check_noise(setting: Setting, note: Note, notes: list[str]) -> float | None:
-    """That σ gives (ε, δ) where a closed form tells: without sampling. Returns δ at the stated ε.
+    """Checks that σ gives (ε, δ) by the closed form, which holds without sampling. Returns δ at the stated ε.
 
-    T (of `dp-sign`: T·K) Gaussian releases of sensitivity 1 and noise σ tell as much as one of sensitivity √T.
+    T (of `dp-sign`: T·K) Gaussian releases of sensitivity 1 and noise σ are equivalent to one of sensitivity √T.
     """
     if setting.mechanism.get("sampling", 1.0) != 1.0:
         notes.append(
-            "ε of a run with a secret sample in each step needs a numerical composition, which is not done again here; "
-            "σ stands as the header states it."
+            "ε of a run with a secret sample in each step needs a numerical composition, which is not recomputed; "
+            "σ is taken from the header."
         )
         return None
     releases = setting.steps * (setting.directions if setting.name == "dp-sign" else 1)

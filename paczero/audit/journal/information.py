@@ -1,4 +1,4 @@
-"""What noise lets through and what nats allow, to 50 digits: written apart from the ledger, to check it.
+"""Information of noisy releases and bounds for a budget, to 50 digits; independent of the ledger that it checks.
 
 >>> f = mp.mpf("0.4294")
 >>> round(float(bit_information(mp.mpf("0.5"), f)), 6)
@@ -6,8 +6,8 @@
 >>> round(float(success_bound(mp.mpf("0.01"))), 4)
 0.5706
 
-Formulas here are the definitions themselves; where they cancel, more digits are taken. Nothing is shared with
-`paczero.mechanism`, which gets by with floats, series and roots on the private side. Sources: PACZero (arXiv
+The formulas are the definitions; where they cancel, more digits are used. Nothing is shared with `paczero.mechanism`,
+which uses floats, series and safe-side roots. Sources: PACZero (arXiv
 2605.06505) for the channels; Balle and Wang 2018 (arXiv 1805.06530), theorem 8, for Gaussian noise.
 """
 
@@ -18,13 +18,13 @@ import mpmath  # type: ignore[import-untyped]
 
 DIGITS = 50
 
-mp = mpmath.mp.clone()  # a context of its own: the global precision stays
+mp = mpmath.mp.clone()  # its own precision; the global one stays as it is
 
 mp.dps = DIGITS
 
 Number = Any  # an mpf of `mp`
 
-_RARE = -1000  # bits: a minority below 1e-301 tells less than 1e-298 nats, whatever the noise
+_RARE = -1000  # bits: a minority below 1e-301 carries less than 1e-298 nats for any noise
 
 _LARGE_SNR = 40  # 1/σ beyond which h(q) − I is below 1e-190 of I for every q that a float can hold
 
@@ -45,7 +45,7 @@ def bit_information(minority: Number, flip: Number) -> Number:
     if minority == 0 or left == 0:
         return mp.mpf(0)
     if mp.mag(minority) < _RARE:
-        return entropy(minority)  # more than it is
+        return entropy(minority)  # an upper bound
     # I is of the size m (1 − 2f)²: that many digits cancel
     with mp.workdps(DIGITS + _digits(minority) + 2 * _digits(left)):
         return entropy(minority * (1 - flip) + (1 - minority) * flip) - entropy(flip)
@@ -65,14 +65,14 @@ def gaussian_information(minority: Number, sigma: Number) -> Number:
     if minority == 0 or mp.isinf(sigma):
         return mp.mpf(0)
     if sigma == 0 or 1 / sigma >= _LARGE_SNR or mp.mag(minority) < _RARE:
-        return entropy(minority)  # more than it is, by nothing that matters
+        return entropy(minority)  # an upper bound, tight to 190 digits
     snr = 1 / sigma
     with mp.workdps(DIGITS + _digits(snr)):
         width = mp.mpf("0.15") / max(snr, mp.mpf("0.3"))
         count = int(mp.ceil((snr + 14) / width))
         total = mp.mpf(0)
-        for place in range(-count, count + 1):
-            z = place * width
+        for index in range(-count, count + 1):
+            z = index * width
             t = 2 * snr * z
             weighed = minority * mp.exp(t)
             mixed = 1 - minority + weighed
@@ -81,7 +81,7 @@ def gaussian_information(minority: Number, sigma: Number) -> Number:
 
 
 def success_excess(nats: Number) -> Number:
-    """p − 1/2 for the highest chance p of a right guess, ln 2 − h(p) = `nats`; 1/2 from ln 2 on."""
+    """p − 1/2 for the highest probability p of a right guess, ln 2 − h(p) = `nats`; 1/2 from ln 2 on."""
     half = mp.mpf(1) / 2
     if nats >= mp.log(2):
         return half
@@ -99,7 +99,7 @@ def success_excess(nats: Number) -> Number:
 
 
 def success_bound(nats: Number) -> Number:
-    """p >= 1/2 with ln 2 − h(p) = `nats`: the highest chance of a right guess; 1 from ln 2 on."""
+    """p >= 1/2 with ln 2 − h(p) = `nats`: the highest probability of a right guess; 1 from ln 2 on."""
     return mp.mpf(1) / 2 + success_excess(nats)
 
 

@@ -1,7 +1,7 @@
-"""A run's files as an auditor reads them: with `json` and `hashlib` alone, bounded in size, typed, never repaired.
+"""Reads a run's files with `json` and `hashlib` alone: bounded in size, typed, never repaired.
 
-Shares nothing with what wrote them. What cannot be read at all is an `IntegrityError`; what can be read and does not
-follow is for `exact` to find. Formats: docs/files.md.
+Shares nothing with the code that writes them. An unreadable file raises `IntegrityError`; `recompute` finds values that
+are readable but wrong. Formats: docs/files.md.
 """
 
 import hashlib
@@ -34,10 +34,10 @@ _LISTS = ("y", "unanimous", "q", "beta", "noise")
 
 @dataclass(frozen=True)
 class Setting:
-    """What a transcript's header says that the journal must follow.
+    """The settings in a transcript's header that the journal must follow.
 
     Attributes:
-        header: the whole of it.
+        header: the whole header.
         name: the mechanism.
         mechanism: its settings.
         budget: B in nats; None where nothing is promised.
@@ -45,7 +45,7 @@ class Setting:
         directions: K.
         subsets: M.
         units: N.
-        void: whether coins were those of a test seed.
+        void: whether the coins come from a test seed.
     """
 
     header: dict[str, Any]
@@ -69,11 +69,11 @@ class Entry:
     """One step of the journal; each tuple has K values, one a direction.
 
     Attributes:
-        step: t, as it is written.
-        chained: whether the line's chain follows from it and from the line before.
+        step: t, as written.
+        chained: whether the line's chain matches this line and the one before.
         y: released values.
         unanimous, q, beta, noise: see `paczero.mechanism.base.Release`.
-        signs: (M,) bool each, whether a candidate's sum is not negative; none where there are no candidates.
+        signs: (M,) bool each, whether a candidate's sum is not negative; empty without candidates.
         output: the real numbers behind y, of the `gaussian` channel.
     """
 
@@ -122,7 +122,7 @@ def read_setting(path: Path) -> Setting:
 
 
 def _check_mechanism(header: dict[str, Any], where: str) -> None:
-    """Refuses settings of the mechanism that no run has, or that its figures would need and that are missing."""
+    """Refuses mechanism settings that are out of range, or required and missing."""
     mechanism = header["mechanism"]
     needed = ("epsilon", "delta", "sampling", "sigma") if mechanism.get("name") in PRIVATE else ()
     for key, least, most in (
@@ -146,7 +146,7 @@ def _check_mechanism(header: dict[str, Any], where: str) -> None:
 
 
 def journal_header(path: Path) -> dict[str, Any]:
-    """What the journal says of its run: hashes of settings, pool, candidates, transcript header and base.
+    """The journal's header: hashes of settings, pool, candidates, transcript header and base.
 
     Raises:
         IntegrityError: missing, or of another format.
@@ -160,15 +160,15 @@ def journal_header(path: Path) -> dict[str, Any]:
 
 
 def journal_entries(path: Path, setting: Setting, *, candidates: bool) -> Iterator[Entry]:
-    """The steps of a journal, one at a time. A half line at the end, which a killed run may leave, is passed over.
+    """The steps of a journal, one at a time. A partial last line, which a killed run may leave, is skipped.
 
     Args:
         path: the journal.
         setting: the run's header.
-        candidates: whether the mechanism asks candidates, so that each direction has M signs.
+        candidates: whether each direction has the signs of M candidates.
 
     Raises:
-        IntegrityError: a line that is too long, no canonical JSON, or whose values have another form.
+        IntegrityError: a line is too long, is no canonical JSON, or has values of a wrong form.
     """
     longest = 1000 + setting.directions * (200 + setting.subsets)
     with _opened(path) as stream:
@@ -186,17 +186,17 @@ def journal_entries(path: Path, setting: Setting, *, candidates: bool) -> Iterat
 
 
 def chained_header(path: Path) -> bool:
-    """Whether the chain of the journal's first line follows from it."""
+    """Whether the chain of the journal's first line matches the line."""
     with _opened(path) as stream:
         content, chain = _unchained(stream.readline(_LONGEST_HEADER), "", f"{path} line 1")
     return content.get("chain") == chain
 
 
 def transcript_steps(path: Path, setting: Setting) -> Iterator[tuple[Any, Any]]:
-    """(t, y) of each step line of a transcript, as they are written.
+    """(t, y) of each step line of a transcript, as written.
 
     Raises:
-        IntegrityError: a line that is too long or no canonical JSON with these keys, or more than T steps.
+        IntegrityError: a line is too long or no canonical JSON with these keys, or there are more than T steps.
     """
     longest = 64 + 32 * setting.directions
     with _opened(path) as stream:
@@ -290,7 +290,7 @@ def _refused(name: str) -> NoReturn:
 
 
 def _unchained(line: bytes, previous: str, where: str) -> tuple[dict[str, Any], str]:
-    """A line's content with the chain that it states, and the chain that follows."""
+    """A line's content, and the chain that it must have."""
     content = _object(line, where)
     rest = {key: value for key, value in content.items() if key != "chain"}
     return content, hashlib.sha256(previous.encode() + _canonical(rest)).hexdigest()
@@ -325,7 +325,7 @@ def _entry(content: dict[str, Any], chained: bool, setting: Setting, candidates:
 def _floats(
     values: list[Any], where: str, *, most: float = 1e300, infinite: bool = False, whole: bool = False
 ) -> tuple[float, ...]:
-    """Numbers of a type that a run writes: floats, and integers where `whole`."""
+    """Checks the type and size of numbers: floats, and integers too if `whole`."""
     kinds = (int, float) if whole else (float,)
     for value in values:
         if type(value) not in kinds or not (abs(value) <= most or (infinite and value == math.inf)):
@@ -345,7 +345,7 @@ def _signs(text: Any, subsets: int, where: str) -> Bools:
 
 
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], kind: str) -> Any:
-    """An array of the archive, which has this shape and type or is refused before it is read."""
+    """An array of the archive; another shape or type is refused before reading."""
     with archive.open(name) as stream:
         version = np.lib.format.read_magic(stream)
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]

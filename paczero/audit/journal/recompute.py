@@ -1,22 +1,22 @@
-"""A run's journal computed again, from the files alone and by code that shares nothing with what wrote it.
+"""Recomputes a run's journal from the files alone, by code that shares nothing with the code that wrote it.
 
     audit = recompute("runs/demo")
     audit.passed, audit.information, audit.success_bound
     # (True, 0.0, 0.5)
 
-From the candidates' signs and what was released follow, in arithmetic of 50 digits: whether a step was unanimous, q,
-what the noise that was used lets through, what the step could have spent, the charge, and the posterior, step by step;
-then the sum against the budget, and the p that this allows. Whatever the files say else is a *finding*, named by its
-step.
+The candidates' signs and the released values determine, step by step: whether the step was unanimous, q, the
+information that its noise lets through, the step's share of the budget, the charge, and the posterior; then the total
+against the budget, and the p that it allows. Arithmetic has 50 digits. A value in the files that differs is a *finding*
+of its step.
 
-What decides is privacy: a charge below the information of the noise (by more than 1e-12 of the step's share), a share
-or the budget passed, or any value that does not follow from those before. What the posterior of one honest run says of
-a unit is reported only: p bounds the average over secrets and releases, and one release may say more, the more often
-the smaller M is.
+The audit fails if a charge is below the information of the noise (by more than 1e-12 of the step's share), if a share
+or the budget is exceeded, or if any value does not follow from those before it. The posterior of one honest run is
+reported only: p bounds the average over secrets and releases, and a single release may reveal more, especially if M is
+small.
 
-The secret is not opened. Pool and derivatives are not in the journal: that the signs are those of the pool, and the
-candidates those of the seed, is for a training with the same settings to tell; that the weights are those of the
-releases, for `paczero replay --verify`.
+The secret is not opened. The journal does not hold the pool or the derivatives, so the audit cannot check that the
+signs come from the pool and the candidates from the seed: a training with the same settings checks that.
+`paczero replay --verify` checks that the weights come from the releases.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,7 @@ from paczero.audit.journal.reader import (
     read_setting,
 )
 from paczero.audit.journal.result import ExactAudit, ReleaseFigures
-from paczero.audit.journal.steps import StepChecker, asks_candidates
+from paczero.audit.journal.step_checker import StepChecker, asks_candidates
 from paczero.errors import PACZeroError
 from paczero.run_directory import RunDirectory
 
@@ -53,82 +53,77 @@ Progress = Callable[[int, int], None]
 
 
 def recompute(run: Path | str, progress: Progress | None = None) -> ExactAudit:
-    """Computes a run's journal again.
+    """Recomputes a run's journal.
 
     Args:
-        run: the directory that `paczero train` made; the run need not be finished, but must not be training meanwhile.
+        run: the directory that `paczero train` made; it may be unfinished, but must not be training now.
         progress: called after each step with the number of steps done and T.
 
     Returns:
-        All figures, and what does not follow; `passed` where everything does.
+        All figures and findings; `passed` if there are no findings.
 
     Raises:
-        PACZeroError: there is no run there, or its mechanism is unknown.
-        IntegrityError: a file is damaged so that it cannot be read as a run's.
+        PACZeroError: there is no run, or its mechanism is unknown.
+        IntegrityError: a file cannot be read as a run's.
     """
     directory = RunDirectory(Path(run))
-    setting = _setting(directory)
+    setting = read_setting(directory.transcript)
     candidates = asks_candidates(setting.name)
     if candidates is None:
         raise PACZeroError(
             f"mechanism: {shown(setting.name)} is unknown to this version; audit it with the one that made it"
         )
-    recount, notes = StepChecker(setting), _not_checked(setting)
-    membership = _check_headers(directory, setting, candidates, recount)
+    checker, notes = StepChecker(setting), _not_checked(setting)
+    membership = _check_headers(directory, setting, candidates, checker)
     releases: list[ReleaseFigures] = []
     released: list[tuple[Any, ...]] = []
     for entry in journal_entries(directory.journal, setting, candidates=candidates):
-        releases.extend(recount.take(entry))
+        releases.extend(checker.take(entry))
         released.append(entry.y)
         if progress is not None:
             progress(len(released), setting.steps)
-    check_transcripts(directory, setting, released, recount.note)
+    check_transcripts(directory, setting, released, checker.note)
     if directory.config.is_file():
-        check_settings(directory.config, setting, recount.note)
-    delta = check_noise(setting, recount.note, notes) if setting.name in PRIVATE else None
+        check_settings(directory.config, setting, checker.note)
+    delta = check_noise(setting, checker.note, notes) if setting.name in PRIVATE else None
     stated = directory.release / "privacy.json"
-    success = check_statement(stated, setting, len(released), recount.note) if stated.is_file() else None
+    success = check_statement(stated, setting, len(released), checker.note) if stated.is_file() else None
     if not stated.is_file():
         notes.append("There is no statement yet: the run is not finished.")
-    return _result(setting, recount, membership, releases, len(released), success, delta, notes)
+    return _result(setting, checker, membership, releases, len(released), success, delta, notes)
 
 
-def _setting(run: RunDirectory) -> Setting:
-    """The header of the transcript, published or staged."""
-    return read_setting(run.transcript)
-
-
-def _check_headers(run: RunDirectory, setting: Setting, candidates: bool, recount: StepChecker) -> Bools | None:
-    """That header, journal and candidates belong together. Returns the candidates (N, M), where there are any."""
+def _check_headers(run: RunDirectory, setting: Setting, candidates: bool, checker: StepChecker) -> Bools | None:
+    """Checks that header, journal and candidates belong together. Returns the candidates (N, M), if there are any."""
     header = journal_header(run.journal)
     if not chained_header(run.journal):
-        recount.note(None, None, "chain", "the journal's first line was changed", "an unchanged line")
+        checker.note(None, None, "chain", "the journal's first line was changed", "an unchanged line")
     if header.get("transcript") != setting.digest:
-        recount.note(None, None, "transcript", "its header is not the one that the journal names", "SHA-256 alike")
+        checker.note(None, None, "transcript", "its header is not the one in the journal", "SHA-256 alike")
     base = setting.header.get("base")
     if not isinstance(base, dict) or header.get("base") != base.get("sha256"):
-        recount.note(None, None, "transcript", "it names another base model than the journal", "the same SHA-256")
+        checker.note(None, None, "transcript", "its base model differs from the journal's", "the same SHA-256")
     if not candidates:
         return None
     membership = read_candidates(run.candidates, setting)
-    check_candidates(membership, header.get("candidates"), recount.note)
+    check_candidates(membership, header.get("candidates"), checker.note)
     return membership
 
 
 def _not_checked(setting: Setting) -> list[str]:
     notes = []
     if setting.void:
-        notes.append("The run was made with a test seed: its coins are known, so nothing is promised.")
+        notes.append("The run was made with a test seed: its coins are public, so nothing is promised.")
     if setting.name in ("none", "full-sign", "half-sign"):
         notes.append(f"{setting.name!r} promises nothing, so there is no charge to compare.")
     if setting.name == "half-sign":
-        notes.append("Its journal charges nothing; the information that is shown is what it really let through.")
+        notes.append("Its journal charges nothing; the information shown is what it lets through.")
     return notes
 
 
 def _result(
     setting: Setting,
-    recount: StepChecker,
+    checker: StepChecker,
     membership: Bools | None,
     releases: list[ReleaseFigures],
     steps_run: int,
@@ -139,7 +134,7 @@ def _result(
     bound = float(promised(setting))
     posterior, inside = np.empty(0), np.empty(0)
     if membership is not None:
-        posterior = recount.posterior.probabilities()
+        posterior = checker.posterior.probabilities()
         inside = np.clip(membership @ posterior, 0, 1)  # the sum of all may round to more than 1
     private = setting.mechanism if setting.name in PRIVATE else {}
     return ExactAudit(
@@ -151,20 +146,20 @@ def _result(
         subsets=len(posterior),
         units=setting.units,
         budget=setting.budget,
-        charged=float(recount.spent),
-        information=float(recount.information),
+        charged=float(checker.spent),
+        information=float(checker.information),
         success_bound=bound,
         success_stated=success,
         epsilon=private.get("epsilon"),
         delta=private.get("delta"),
         delta_found=delta,
-        unanimous=recount.unanimous,
-        contested=recount.contested,
+        unanimous=checker.unanimous,
+        contested=checker.contested,
         releases=tuple(releases),
         posterior=tuple(posterior.tolist()),
         unit_posterior=tuple(inside.tolist()),
         units_above_bound=int(np.count_nonzero(np.maximum(inside, 1 - inside) > bound + 1e-12)),
-        findings=tuple(recount.findings),
-        findings_in_all=recount.found,
+        findings=tuple(checker.findings),
+        findings_in_all=checker.found,
         notes=tuple(notes),
     )

@@ -1,24 +1,24 @@
-"""What the exact audit gives back: figures of every release, of the run as a whole, and what does not follow.
+"""The result of the exact audit: figures of each release and of the run, and findings.
 
 >>> print(Finding(7, 0, "charge", "0.001 nats were charged", "0.0012 nats, which this noise lets through"))
 step 7, direction 0: charge: 0.001 nats were charged; what follows is 0.0012 nats, which this noise lets through
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that does not follow.
+    """A value in the files that differs from the recomputed one.
 
     Attributes:
-        step: t; None where it is about the run as a whole.
-        direction: k; None where it is about the step as a whole.
+        step: t; None for the run as a whole.
+        direction: k; None for the step as a whole.
         what: `chain`, `step`, `unanimity`, `q`, `noise`, `charge`, `share`, `release`, `budget`, `information`,
             `candidates`, `transcript`, `settings`, `epsilon` or `statement`.
-        found: what the run's files say.
-        expected: what follows.
+        found: the value in the run's files.
+        expected: the recomputed value.
     """
 
     step: int | None
@@ -36,20 +36,20 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFigures:
-    """One direction of one step, computed again. The owner's to see, as all of a journal is.
+    """The recomputed figures of one direction of one step. Private to the owner, as the journal is.
 
     Attributes:
         step: t.
         direction: k.
-        unanimous: whether all candidates that are still possible have one sign.
-        q: probability of a positive sign before the release; 0.5 where there are no candidates.
-        noise: f or σ that the journal says was used; None where it was infinite.
-        share: nats that this direction could have spent.
-        charged: nats that the journal charged.
-        information: nats that the noise really lets through.
+        unanimous: whether all possible candidates have the same sign.
+        q: probability of a positive sign before the release; 0.5 without candidates.
+        noise: f or σ in the journal; None if it is infinite.
+        share: nats that this direction may spend.
+        charged: nats charged in the journal.
+        information: nats that the noise lets through.
         released: y.
         spent: nats charged up to and with this release.
-        entropy: nats of uncertainty about S* left to somebody who saw all so far.
+        entropy: nats of uncertainty about S* that remain after the releases so far.
         likeliest: the largest posterior probability of a candidate.
     """
 
@@ -69,34 +69,33 @@ class ReleaseFigures:
 
 @dataclass(frozen=True)
 class ExactAudit:
-    """What came of it.
+    """The figures of a run, and the findings.
 
     Attributes:
         mechanism: its name.
-        void: whether coins were those of a test seed, so that nothing is promised whatever the journal says.
+        void: whether the coins come from a test seed; then nothing is promised.
         steps: T.
         steps_run: steps in the journal.
         directions: K.
-        subsets: M; 0 where no candidates are asked.
+        subsets: M; 0 without candidates.
         units: N.
-        budget: B, nats; None where nothing is promised.
+        budget: B, nats; None if nothing is promised.
         charged: the exact sum of all charges, rounded once.
-        information: the sum of what the noise lets through, nats.
+        information: the total that the noise lets through, nats.
         success_bound: p for B, solved from ln 2 − h(p) = B; of a differentially private run (e^ε + δ)/(1 + e^ε); 1.0
             where nothing is promised.
-        success_stated: p of the statement; None where there is none yet.
+        success_stated: p of the statement; None if there is none yet.
         epsilon, delta: of a differentially private run, as stated; None for others.
-        delta_found: δ at that ε, for the noise and steps of the run, computed again; None where it was not.
-        unanimous: releases on which all possible candidates agreed.
-        contested: the others, where candidates are asked.
+        delta_found: recomputed δ at that ε, for the run's noise and steps; None if it is not recomputed.
+        unanimous: number of releases on which all possible candidates agree.
+        contested: number of the other releases, for mechanisms with candidates.
         releases: (T·K) every release.
         posterior: (M,) probability of each candidate being S*, given everything released.
         unit_posterior: (N,) probability that each unit is in S*, given everything released.
-        units_above_bound: units of which the better guess is right with more than `success_bound` by that; reported,
-            never decides.
-        findings: what does not follow, the first 200.
-        findings_in_all: how many there are.
-        notes: what was not, or could not be, computed again.
+        units_above_bound: units whose better guess is right with a probability above `success_bound`; reported only.
+        findings: the first 200.
+        findings_in_all: their number.
+        notes: what is not recomputed, and why.
     """
 
     mechanism: str
@@ -126,12 +125,10 @@ class ExactAudit:
 
     @property
     def passed(self) -> bool:
-        """Whether everything follows."""
+        """Whether there are no findings."""
         return self.findings_in_all == 0
 
     def to_dict(self, *, releases: bool = True) -> dict[str, Any]:
-        """For JSON; without `releases` where they would be too many."""
-        content = asdict(self) | {"passed": self.passed}
-        if not releases:
-            del content["releases"]
-        return content
+        """For JSON, with or without the single releases."""
+        content = self if releases else replace(self, releases=())
+        return {k: v for k, v in asdict(content).items() if releases or k != "releases"} | {"passed": self.passed}

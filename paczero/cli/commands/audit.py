@@ -1,4 +1,4 @@
-"""`paczero audit RUN`: attacks a run of yours, and sets what was reached beside what is promised.
+"""`paczero audit RUN`: attacks a run, and compares the success with the promise.
 
 $ paczero audit runs/first
 $ paczero audit runs/first --parts exact,controls
@@ -22,35 +22,34 @@ if TYPE_CHECKING:
 PARTS = ("exact", "families", "controls", "reruns", "canaries")
 
 _ABOUT = """
-Makes believing unnecessary: computes the run's journal again by other code, repeats the procedure hundreds of times on
-a small model with fresh secrets and attacks them, and sets each bound beside what was reached. Leaks built on purpose
-must be caught, or the audit is blind and fails. It also attacks what is *not* promised, that a record was in the pool
-at all.
+Tests the promise: recomputes the run's journal by independent code, repeats the procedure hundreds of times on a small
+model with fresh secrets, attacks these re-runs, and compares each success with its bound. Deliberate leaks must be
+caught, or the audit fails. It also attacks what most mechanisms do *not* promise: whether a record was in the pool.
 
-Writes RUN/report/audit/: a page that needs no network, audit.json and the figures. They are yours. Exit code 1 says
-that something does not follow, that an attack passed its bound, or that a leak was not seen. Re-runs are kept in
-RUN/private/audit/, so an audit that was interrupted goes on.
+Writes RUN/report/audit/: a page that needs no network, audit.json and the plots. They are private to you. Exit code 1
+means a finding in the journal, an attack above its bound, or a leak that was not caught. Re-runs are kept in
+RUN/private/audit/, so an interrupted audit can continue.
 
   paczero audit runs/first                              everything, some minutes
-  paczero audit runs/first --parts exact,families       what follows from the files, some seconds
+  paczero audit runs/first --parts exact,families       from the files alone, some seconds
   paczero audit runs/first --reruns 2000                narrower intervals
 """
 
 
 def parser() -> CommandParser:
     made: CommandParser = command_parser("audit", _ABOUT, usage="RUN [OPTIONS]")
-    made.add_argument("run", type=str, metavar="RUN", help="a directory that `paczero train` made")
+    made.add_argument("run", type=str, metavar="RUN", help="the directory of a run of `paczero train`")
     made.add_argument(
         "--parts", type=str, default=",".join(PARTS), metavar="LIST", help=f"which parts, of {', '.join(PARTS)}"
     )
     made.add_argument("--reruns", type=int, default=300, metavar="N", help="re-runs with fresh secrets, 40 or more")
     made.add_argument("--canary_runs", type=int, default=40, metavar="N", help="trainings of each canary attack")
-    made.add_argument("--open", action="store_true", help="open the page in the browser, where there is one")
+    made.add_argument("--open", action="store_true", help="open the page in the browser")
     return made
 
 
 def run(namespace: Namespace) -> int:
-    wanted = _wanted(namespace.parts)
+    requested = _requested(namespace.parts)
     if namespace.reruns < 40:
         raise PACZeroError(
             f"--reruns: {namespace.reruns} was given; expected 40 or more, for intervals that say something"
@@ -59,17 +58,17 @@ def run(namespace: Namespace) -> int:
         raise PACZeroError(f"--canary_runs: {namespace.canary_runs} was given; expected 24 or more")
     directory = RunDirectory(Path(namespace.run))
     if not directory.private.is_dir() and directory.release.is_dir():
-        raise PACZeroError(f"{namespace.run!r} has no private/, which an audit reads; of a release: `paczero verify`")
+        raise PACZeroError(f"{namespace.run!r} has no private/; an audit needs it; use `paczero verify` for a release")
     keep_quiet()
     with directory.locked(), Live() as live:
-        header, document, page = _audited(directory, namespace, wanted, live)
-    print(_said(document, header, page))
+        header, document, page = _audit(directory, namespace, requested, live)
+    print(_summary(document, header, page))
     if namespace.open and not webbrowser.open(page.absolute().as_uri()):
         print("No browser was found here; open the page by hand.")
     return 0 if document["passed"] else 1
 
 
-def _wanted(text: str) -> list[str]:
+def _requested(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in PARTS]
     if unknown or not names:
@@ -77,56 +76,52 @@ def _wanted(text: str) -> list[str]:
     return [name for name in PARTS if name in names]
 
 
-def _audited(
-    directory: RunDirectory, namespace: Namespace, wanted: list[str], live: Live
+def _audit(
+    directory: RunDirectory, namespace: Namespace, requested: list[str], live: Live
 ) -> tuple[dict[str, Any], dict[str, Any], Path]:
-    """Does the parts, and writes the page: header, document and where the page lies."""
-    from paczero.audit import html as pages
-    from paczero.audit import report as documents
+    """Runs the parts and writes the page. Returns header, document and the path of the page."""
+    from paczero.audit import html, report
     from paczero.mechanism.transcript import Transcript
 
     header = Transcript.read(directory.transcript).header
-    parts = _parts(directory, header, namespace, wanted, live)
-    document = json.loads(json.dumps(documents.build(parts), allow_nan=False))
-    return header, document, pages.write(document, directory.report / "audit", header)
+    parts = _parts(directory, header, namespace, requested, live)
+    document = json.loads(json.dumps(report.build(parts), allow_nan=False))
+    return header, document, html.write(document, directory.report / "audit", header)
 
 
 def _parts(
-    directory: RunDirectory, header: dict[str, Any], namespace: Namespace, wanted: list[str], live: Live
+    directory: RunDirectory, header: dict[str, Any], namespace: Namespace, requested: list[str], live: Live
 ) -> "Parts":
-    from paczero.audit import canaries, reruns
-    from paczero.audit import positive_controls as leaks
-    from paczero.audit import side_information as families
-    from paczero.audit import simulation as laboratory
+    from paczero.audit import canaries, positive_controls, reruns, side_information, simulation
     from paczero.audit.journal.recompute import recompute
     from paczero.audit.report import Parts
     from paczero.mechanism.registry import spec_of
     from paczero.training.candidates import read_candidates
 
-    def show(what: str, done: int, of: int) -> None:
-        live.show(f"{what}: {done:,} of {of:,}" if of > 1 else what)
+    def show(name: str, done: int, total: int) -> None:
+        live.show(f"{name}: {done:,} of {total:,}" if total > 1 else name)
 
-    asks = spec_of(header["mechanism"]["name"]).candidates
+    has_candidates = spec_of(header["mechanism"]["name"]).candidates
     found: dict[str, Any] = {}
-    if "exact" in wanted:
-        found["exact"] = recompute(directory.root, lambda done, of: show("journal", done, of))
-    if "families" in wanted and asks:
+    if "exact" in requested:
+        found["exact"] = recompute(directory.root, lambda done, total: show("journal", done, total))
+    if "families" in requested and has_candidates:
         live.show("candidates")
-        found["families"] = families.beside_random(read_candidates(directory.candidates), header["family"])
-    if "controls" in wanted:
-        live.show("leaks built on purpose")
-        found["controls"] = leaks.controls()
-    if "reruns" in wanted and asks:
-        args = laboratory.settings_of(header)
+        found["families"] = side_information.beside_random(read_candidates(directory.candidates), header["family"])
+    if "controls" in requested:
+        live.show("deliberate leaks")
+        found["controls"] = positive_controls.controls()
+    if "reruns" in requested and has_candidates:
+        args = simulation.settings_of(header)
         found["reruns"] = reruns.rerun(args, directory.private / "audit", runs=namespace.reruns, progress=show)
-    if "canaries" in wanted:
+    if "canaries" in requested:
         chosen = canaries.own_and_references(header)
         found["canaries"] = canaries.canaries(chosen, runs=namespace.canary_runs, progress=show)
     return Parts(run=str(directory.root), header=header, **found)
 
 
-def _said(document: dict[str, Any], header: dict[str, Any], page: Path) -> str:
-    """The terminal's account: what was reached beside each bound."""
+def _summary(document: dict[str, Any], header: dict[str, Any], page: Path) -> str:
+    """The terminal's summary: each success beside its bound."""
     from paczero.release.wording import sentences
     from paczero.utils.formatting import percent
 
@@ -134,9 +129,8 @@ def _said(document: dict[str, Any], header: dict[str, Any], page: Path) -> str:
     if document["exact"]:
         exact = document["exact"]
         lines.append(
-            f"{'journal':<13}{exact['steps_run']:,} steps computed again, {exact['findings_in_all']:,} values do not "
-            "follow; "
-            f"{exact['information']:.6g} nats were let through, {exact['charged']:.6g} charged"
+            f"{'journal':<13}{exact['steps_run']:,} steps recomputed, {exact['findings_in_all']:,} findings; "
+            f"{exact['information']:.6g} nats let through, {exact['charged']:.6g} charged"
         )
     for attack in (document["reruns"] or {}).get("attacks", []):
         interval = attack["interval"]

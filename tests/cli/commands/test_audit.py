@@ -32,7 +32,7 @@ def mi(arguments, paczero, tmp_path):
 def test_an_honest_run_passes(paczero, mi):
     code, out, err = paczero("audit", mi, "--parts", "exact,families,controls,reruns", "--reruns", "40")
     assert code == 0, out + err
-    assert "6 steps computed again, 0 values do not follow" in out and "control      seeded secret: caught" in out
+    assert "6 steps recomputed, 0 findings" in out and "control      seeded secret: caught" in out
     assert out.strip().splitlines()[-1] == f"Passed: {mi / 'report' / 'audit' / 'index.html'}"
     document = json.loads((mi / "report" / "audit" / "audit.json").read_text())
     assert document["passed"] and document["left_out"] == ["canaries"]

@@ -1,4 +1,4 @@
-"""What each step of a journal must have been, given those before: q, information, share, charge, release, posterior.
+"""Checks each step of a journal given the steps before it: q, information, share, charge, release, posterior.
 
 >>> posterior = Posterior(4)
 >>> signs = np.array([True, True, True, False])
@@ -23,21 +23,21 @@ from paczero.audit.journal.information import Number, bit_information, entropy, 
 from paczero.audit.journal.reader import Entry, Setting
 from paczero.audit.journal.result import Finding, ReleaseFigures
 
-# Relative to the figure or to the step's share, for each 10,000 contested releases: ten times what floats lose over so
-# many, and so little that all steps together pass the budget by a millionth of a millionth of it at most.
+# Tolerance relative to the figure or the step's share, for each 10,000 contested releases: ten times the rounding error
+# of floats, and small enough that all steps together exceed the budget by at most 1e-12 of it.
 _LEAK, _MANY = Fraction(1, 10**12), 10_000
 
 _SAME = 1e-9
 
-_WASTE = 1e-4  # how far the noise may stay below what the share allows
+_WASTE = 1e-4  # relative: how far the information may stay below the share
 
-_NIL = 1e-280  # nats: below, floats run out of digits and the most noise is used
+_NIL = 1e-280  # nats: below it floats lose digits, and the largest noise is used
 
-_KEPT, _LONGEST = 200, 200  # findings, and characters of a part of one
+_KEPT, _LONGEST = 200, 200  # findings kept, characters of each text in a finding
 
 _FLIP = 2**64  # f is a multiple of one part in so many
 
-# Mechanisms that ask candidates: the noise that a contested release must have, and what it may be. `mi` solves for its.
+# Mechanisms with candidates: the noise and the values that a contested release may have. `mi` solves for its noise.
 _CONTESTED = {"zpl": (0.5, (1, -1)), "skip": (0.0, (0,)), "half-sign": (0.0, (1, -1)), "mi": (None, (1, -1))}
 
 _REAL = ("none", "dpzero", "dp-aggzo")
@@ -91,18 +91,18 @@ class Posterior:
 
 
 class StepChecker:
-    """Goes through the steps of a journal in order.
+    """Checks the steps of a journal in order.
 
     Args:
         setting: the run's header.
 
     Attributes:
-        posterior: the posterior after what was taken so far.
+        posterior: the posterior after the steps so far.
         spent: the exact sum of charges, nats.
-        information: the sum of what the noise lets through, nats.
+        information: the total information that the noise lets through, nats.
         findings: the first 200.
-        found: how many there are.
-        unanimous, contested: releases of either kind, where candidates are asked.
+        found: the number of findings.
+        unanimous, contested: number of releases of each kind, for mechanisms with candidates.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -118,7 +118,7 @@ class StepChecker:
         self._outlook = self._look()
 
     def note(self, step: int | None, direction: int | None, what: str, found: object, expected: object) -> None:
-        """Keeps a finding, of which each part is one short line, whatever a file holds."""
+        """Keeps a finding; each of its texts is cut to one short line."""
         self.found += 1
         if len(self.findings) < _KEPT:
             self.findings.append(Finding(step, direction, what, _line(str(found)), _line(str(expected))))
@@ -126,11 +126,11 @@ class StepChecker:
     def take(self, entry: Entry) -> Iterator[ReleaseFigures]:
         """The K releases of the next step, each checked."""
         if entry.step != self._next:
-            self.note(self._next, None, "step", f"step {entry.step} stands here", f"step {self._next}")
+            self.note(self._next, None, "step", f"step {entry.step}", f"step {self._next}")
         step = entry.step if 0 <= entry.step < self.setting.steps else min(self._next, self.setting.steps - 1)
         self._next = step + 1
         if not entry.chained:
-            self.note(step, None, "chain", "it does not follow from this line and the one before", "an unchanged line")
+            self.note(step, None, "chain", "it does not match this line and the one before", "an unchanged line")
         share = self._share(step)
         for k in range(self.setting.directions):
             if entry.signs:
@@ -153,7 +153,7 @@ class StepChecker:
     def _of_candidates(self, step: int, k: int, entry: Entry, share: Fraction) -> ReleaseFigures:
         signs, noise = entry.signs[k], entry.noise[k]
         real = self.posterior.split(signs)
-        # Only `mi` counts with what was released before; the others take all candidates as possible, always.
+        # Only `mi` uses earlier releases; for the others all candidates stay possible.
         split = real if self.setting.name == "mi" else _counted(signs)
         if entry.unanimous[k] != (split.common != 0):
             says = {True: "all candidates agree", False: "candidates disagree"}
@@ -171,7 +171,7 @@ class StepChecker:
         return self._figures(step, k, entry, real, leak, share)
 
     def _leak(self, real: Split, noise: float) -> Number:
-        """Nats about S* that a release with this noise lets through."""
+        """Information about S* in a release with this noise, nats."""
         if real.common or self.setting.name in ("zpl", "skip"):  # these never read S*
             return mp.mpf(0)
         if self.setting.name == "half-sign":
@@ -189,17 +189,17 @@ class StepChecker:
         if noise < 0 or not (self._gaussian or (noise <= 0.5 and (Fraction(noise) * _FLIP).denominator == 1)):
             self.note(step, k, "noise", repr(noise), "σ >= 0" if self._gaussian else "0 to 1/2, in units of 2^-64")
             return
-        asked = min(_mpf(share), entropy(split.minority))
-        least = asked * (1 - _WASTE)
-        if noise == 0 or asked < _NIL or leak >= least:
+        target = min(_mpf(share), entropy(split.minority))
+        least = target * (1 - _WASTE)
+        if noise == 0 or target < _NIL or leak >= least:
             return
-        # More noise than the share asks for, unless the next smaller f would already pass it.
+        # Too much noise, unless the next smaller f already exceeds the share.
         if self._gaussian or bit_information(split.minority, _flip(noise * (1 - 2**-48) - 2**-62)) < least:
-            told = f"{noise!r}, which tells {mp.nstr(leak, 17)} nats"
-            self.note(step, k, "noise", told, f"no more noise than {mp.nstr(asked, 17)} nats ask for")
+            found = f"{noise!r}, which lets {mp.nstr(leak, 17)} nats through"
+            self.note(step, k, "noise", found, f"noise that lets {mp.nstr(target, 17)} nats through")
 
     def _check_charge(self, step: int, k: int, charged: float, leak: Number, share: Fraction) -> None:
-        owed = leak if self.setting.name == "mi" else mp.mpf(0)  # the others promise no leak, or nothing
+        owed = leak if self.setting.name == "mi" else mp.mpf(0)  # the others leak nothing or promise nothing
         short = charged < 0 or owed - mp.mpf(charged) > max(self._slack * max(owed, _mpf(share)), _NIL)
         if short or abs(mp.mpf(charged) - owed) > max(_SAME * owed, _NIL):
             self.note(step, k, "charge", f"{charged!r} nats", f"{mp.nstr(owed, 17)} nats, as this noise lets through")
@@ -214,7 +214,7 @@ class StepChecker:
             self._once(step, k, "information", f"{mp.nstr(self.information, 17)} nats in all", passed, budget)
 
     def _once(self, step: int, k: int, what: str, found: str, passed: bool, budget: float) -> None:
-        """Notes the first time only that the budget is passed."""
+        """Notes only the first time that the budget is exceeded."""
         if passed and what not in self._passed:
             self._passed.add(what)
             self.note(step, k, what, found, f"at most the budget, {budget!r} nats")
@@ -228,17 +228,17 @@ class StepChecker:
             allowed = (1 if output >= 0 else -1,)
         fine = output is None or entry.noise[k] > 0 or output == y  # without noise, the sign itself
         if type(y) is not int or y not in allowed or not fine:
-            told = repr(y) if output is None else f"{y!r} of {output!r}"
-            self.note(step, k, "release", told, " or ".join(map(str, allowed)))
+            found = repr(y) if output is None else f"{y!r} of {output!r}"
+            self.note(step, k, "release", found, " or ".join(map(str, allowed)))
 
     def _learn(self, signs: Bools, entry: Entry, k: int) -> None:
-        """What a contested release tells, by the noise that the journal says it had."""
+        """Updates the posterior by a contested release, with the noise that the journal states."""
         if self.setting.name in ("zpl", "skip"):
             return
         if self._gaussian and entry.noise[k] > 0:
             if math.isinf(entry.noise[k]) or entry.output is None:
                 return
-            pull = mp.mpf(entry.output[k]) / mp.mpf(entry.noise[k]) ** 2  # densities e^±pull, up to what both share
+            pull = mp.mpf(entry.output[k]) / mp.mpf(entry.noise[k]) ** 2  # densities e^±pull, up to a common factor
             self.posterior.observe(signs, plus=mp.exp(pull), minus=mp.exp(-pull))
         else:
             flip = _flip(entry.noise[k]) if self.setting.name == "mi" and not self._gaussian else mp.mpf(0)
@@ -247,7 +247,7 @@ class StepChecker:
         self._outlook = self._look()
 
     def _plain(self, step: int, k: int, entry: Entry) -> ReleaseFigures:
-        """A release of a mechanism without candidates: nothing is told about S*."""
+        """Checks a release of a mechanism without candidates; it says nothing about S*."""
         name = self.setting.name
         sigma = float(self.setting.mechanism.get("sigma", 0.0))
         for what, found, expected in (
@@ -282,7 +282,7 @@ class StepChecker:
         )
 
     def _look(self) -> tuple[float, float]:
-        """Nats left in the posterior, and its largest probability."""
+        """Entropy of the posterior in nats, and its largest probability."""
         p = self.posterior.probabilities()
         return float(-(p[p > 0] * np.log(p[p > 0])).sum()) + 0.0, float(p.max())
 
@@ -296,19 +296,19 @@ class StepChecker:
 
 
 def asks_candidates(name: str) -> bool | None:
-    """Whether a mechanism asks candidates; None for one that is unknown here."""
+    """Whether a mechanism uses candidates; None for an unknown one."""
     return True if name in _CONTESTED else False if name in _PLAIN else None
 
 
 def _counted(signs: Bools) -> Split:
-    """The split of candidates of which each is as likely as any other."""
+    """The split under a uniform distribution over candidates."""
     positive, subsets = int(np.count_nonzero(signs)), len(signs)
     plus = mp.mpf(positive) / subsets
     return Split(plus, min(plus, 1 - plus), 1 if positive == subsets else -1 if positive == 0 else 0)
 
 
 def _flip(noise: float) -> Number:
-    """f as a number of 50 digits, within [0, 1/2] whatever the journal says."""
+    """f as a number of 50 digits, clipped to [0, 1/2]."""
     return mp.mpf(min(max(noise, 0.0), 0.5))
 
 
