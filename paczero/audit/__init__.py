@@ -1,15 +1,15 @@
-"""Attacks on the promise, beside what it allows. They take anybody's arrays of scores or counts.
+"""Attacks on the promise, and their bounds. They take arrays of scores or counts from any source.
 
 >>> from paczero.audit import compare, posterior_success
 >>> compare(posterior_success(0.01), successes=300, trials=512).exceeded
 False
 
-- `intervals`: exact intervals, whether a bound was exceeded, lower bounds on ε (also from one run).
+- `intervals`: exact intervals, comparison with a bound, lower bounds on ε (also from one run).
 - `membership`: AUC, TPR at a small FPR, the likelihood-ratio attack.
-- `side_information`: what an attacker gains who already knows the halves of some units, from the candidates alone.
-- `journal`: a run's journal recomputed by code that shares nothing with the code that wrote it.
+- `side_information`: the gain of an attacker who knows the halves of some units, from the candidates alone.
+- `journal`: recomputes a run's journal by code that shares nothing with the code that wrote it.
 
-Each name is loaded when it is first used.
+Each name is imported on first use.
 """
 
 from importlib import import_module
@@ -26,7 +26,7 @@ _MODULES = {
     "audit.side_information": "Correlation FamilyResult KnownUnits correlations side_knowledge",
     "mechanism.bounds": "epsilon_for_success nats_for_success posterior_success success_for_epsilon",
 }
-_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+_HOMES = dict(sorted((name, module) for module, names in _MODULES.items() for name in names.split()))
 __all__ = list(_HOMES)
 
 

@@ -1,4 +1,4 @@
-"""What is given to the audit, checked: numbers in range and arrays of finite numbers, or one clear refusal.
+"""Checks of arguments: numbers in range and arrays of finite numbers.
 
 >>> numbers("scores", [0.5, 1]).tolist()
 [0.5, 1.0]
@@ -19,7 +19,7 @@ def numbers(name: str, values: npt.ArrayLike, *, dimensions: int = 1) -> Floats:
     """`values` as float64.
 
     Raises:
-        PACZeroError: no array of that many dimensions, no numbers, none at all, or one that is not finite.
+        PACZeroError: wrong number of dimensions, no numbers, an empty array, or a value that is not finite.
     """
     try:
         array = np.asarray(values)
@@ -34,7 +34,7 @@ def numbers(name: str, values: npt.ArrayLike, *, dimensions: int = 1) -> Floats:
     if not np.isfinite(array).all():
         bad = int(array.size - np.count_nonzero(np.isfinite(array)))
         raise PACZeroError(
-            f"{name}: {bad} of {array.size} values given are NaN or infinite; leave them out or mend them"
+            f"{name}: {bad} of {array.size} values given are NaN or infinite; leave them out or correct them"
         )
     return array
 
@@ -43,7 +43,7 @@ def flags(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> Bools:
     """`values` as bool of that shape; numbers must be 0 or 1.
 
     Raises:
-        PACZeroError: another shape, or another value.
+        PACZeroError: wrong shape, or a value other than 0 and 1.
     """
     array = np.asarray(values)
     if array.shape != shape:

@@ -1,15 +1,14 @@
-"""Who is in the pool at all? Nothing is promised about it by most mechanisms, and this is what attacks find out.
+"""Attacks on membership in the pool, about which most mechanisms promise nothing.
 
     result = canaries({"zpl, random": canary_settings(MechanismConfig())}, runs=40)
     result.rows[0].auc, result.rows[0].epsilon_low
     # (0.61, 0.4)
 
-Canaries are records whose label nothing explains; in each run each of them is in the pool or not by the toss of a coin
-of its own. Two attacks of outsiders look at the final weights' loss on each: LiRA compares it with that in runs whose
-pool is known (Carlini et al. 2022), the one-run audit turns its best guesses about one run into a lower bound on ε
-(Steinke et al. 2023). An insider, who knows everybody else in the pool and the whole procedure, looks at the released
-values themselves and asks how likely each was with the canary and without it. None of this decides whether an audit
-passes.
+Canaries are records with random labels. In each run an independent fair coin decides whether a canary is in the
+pool. Two outsider attacks use the final loss on each canary: LiRA compares it with runs whose pool is known (Carlini et
+al. 2022); the one-run audit turns its best guesses about one run into a lower bound on ε (Steinke et al. 2023). The
+insider knows all other records and the whole procedure, and computes the likelihood of the released values with and
+without the canary. None of this decides whether an audit passes.
 """
 
 import math
@@ -27,29 +26,29 @@ from paczero.config import MechanismConfig, PACZeroConfig
 from paczero.mechanism.registry import spec_of
 
 BASE, CANARIES = 128, 64
-_GOOD = 0.95  # of the others' labels are alike, so that candidates agree about as often as in a real run
+_GOOD = 0.95  # share of equal labels among the others; candidates then agree about as often as in a real run
 _STEPS, _RATE, _REAL_RATE = 100, 0.02, 0.05
 CONFIDENCE = 0.95
-_GUESSES = (8, 16, 32)  # of the one-run audit, fixed beforehand; the confidence is corrected for trying all three
-_CERTAIN = 1e-9  # probability of what the insider holds for impossible: rounding may make it happen
+_GUESSES = (8, 16, 32)  # of the one-run audit, fixed in advance; the confidence is corrected for all three
+_CERTAIN = 1e-9  # probability of values that are impossible but for rounding
 
 
 @dataclass(frozen=True)
 class CanaryRow:
-    """What one attack found out about one mechanism.
+    """The success of one attack on one mechanism.
 
     Attributes:
         label: mechanism and family.
-        mechanism, family: its parts; no family where no candidates are asked.
+        mechanism, family: the parts of the label; no family without candidates.
         attack: `LiRA` or `insider`.
-        meaning: what these figures say, for somebody who is no cryptographer.
-        runs: trainings.
-        scores: (members, others) that were told apart.
-        auc, auc_low, auc_high: how often a member scores above another, with its interval.
-        tpr_1_percent, tpr_01_percent: members found while 1 % (0.1 %) of the others are accused.
-        epsilon_low: ε for pool membership at least, at `delta`.
+        meaning: the result in plain words.
+        runs: number of trainings.
+        scores: number of members and of others.
+        auc, auc_low, auc_high: probability that a member scores above a non-member, with its interval.
+        tpr_1_percent, tpr_01_percent: true positive rate at a false positive rate of 1 % (0.1 %).
+        epsilon_low: lower bound on ε for pool membership, at `delta`.
         delta: δ of that bound.
-        stated_epsilon: ε that the mechanism promises about pool membership; None: none.
+        stated_epsilon: ε that the mechanism promises for pool membership; None if it promises none.
     """
 
     label: str
@@ -74,10 +73,10 @@ class CanaryResult:
     """All mechanisms.
 
     Attributes:
-        rows: one an attack and mechanism.
+        rows: one for each attack and mechanism.
         confidence: of intervals and lower bounds.
-        base: records that are in every pool.
-        canaries: records that are in it by the toss of a coin.
+        base: number of records in every pool.
+        canaries: number of records that a coin puts into it.
         steps: T.
     """
 
@@ -89,7 +88,7 @@ class CanaryResult:
 
 
 def canary_settings(mechanism: MechanismConfig, *, directions: int = 1) -> PACZeroConfig:
-    """Settings of the small model for canaries: long enough to learn, and with much on which all candidates agree."""
+    """Settings of the small model for canaries: long enough to learn, with many unanimous releases."""
     rate = _REAL_RATE if spec_of(mechanism.name).real else _RATE
     return replace(settings(mechanism, steps=_STEPS, directions=directions), learning_rate=rate)
 
@@ -130,11 +129,11 @@ def canaries(
     Args:
         mechanisms: label -> settings (`canary_settings`).
         runs: trainings of each for the outsiders, and as many for the insider; 24 or more, so that each canary is
-            in and out of some.
-        base: records that are always there.
-        count: canaries.
+            in some pools and out of others.
+        base: number of records in every pool.
+        count: number of canaries.
         seed: public, of model and records.
-        progress: called with (what, done, of).
+        progress: called with (name, done, total).
     """
     rows = []
     for label, args in mechanisms.items():
@@ -146,9 +145,9 @@ def canaries(
 def _outsider(
     label: str, args: PACZeroConfig, runs: int, base: int, count: int, seed: int, progress: Progress
 ) -> CanaryRow:
-    """LiRA over the runs, and the best one-run bound of them at a confidence that is corrected for their number."""
+    """LiRA over the runs, and the best one-run bound at a confidence corrected for their number."""
     simulation = Simulation(args, units=base + count, odd=count, good=_GOOD, seed=seed)
-    rng = np.random.default_rng()  # the operating system's: who is in is what is to be found out
+    rng = np.random.default_rng()  # seeded by the operating system: membership is the secret here
     scores, inside = [], []
     with scratch() as root:
         for number in range(runs):
@@ -168,19 +167,19 @@ def _outsider(
 
 
 def _insider(label: str, args: PACZeroConfig, runs: int, base: int, seed: int, progress: Progress) -> CanaryRow:
-    """How likely the released values are with one canary and without it, for somebody who knows all others."""
+    """The likelihood ratio of the released values with and without one canary, given all other records."""
     simulation = Simulation(args, units=base + 1, odd=1, good=_GOOD, seed=seed)
     rng, ratios, members = np.random.default_rng(), [], []
-    everybody = simulation.membership
+    candidates = simulation.membership
     with scratch() as root:
         for number in range(runs):
             progress(f"insider, {label}", number, runs)
             member = bool(rng.random() < 0.5)
             there = np.append(np.ones(base, dtype=bool), member)
             trial = simulation.run(
-                root / str(number), there=there, membership=None if everybody is None else everybody[there]
+                root / str(number), there=there, membership=None if candidates is None else candidates[there]
             )
-            ratios.append(_likelihood_ratio(trial, args, everybody))
+            ratios.append(_likelihood_ratio(trial, args, candidates))
             members.append(member)
     scores, inside = np.array(ratios), np.array(members)
     delta = _delta(args, base + 1)
@@ -188,21 +187,23 @@ def _insider(label: str, args: PACZeroConfig, runs: int, base: int, seed: int, p
     return _row(label, args, "insider", runs, scores[inside], scores[~inside], bound, delta)
 
 
-def _likelihood_ratio(trial: Trial, args: PACZeroConfig, everybody: Bools | None) -> float:
+def _likelihood_ratio(trial: Trial, args: PACZeroConfig, candidates: Bools | None) -> float:
     """ln P(released | with the canary) − ln P(released | without it), the canary being the last unit."""
     total = 0.0
     for step, direction in np.ndindex(trial.y.shape):
         g, y = trial.derivatives[step, direction], float(trial.y[step, direction])
-        with_it = _log_chance(args, g, everybody, y, trial, step, direction)
-        without = _log_chance(args, g[:-1], None if everybody is None else everybody[:-1], y, trial, step, direction)
+        with_it = _log_likelihood(args, g, candidates, y, trial, step, direction)
+        without = _log_likelihood(
+            args, g[:-1], None if candidates is None else candidates[:-1], y, trial, step, direction
+        )
         total += with_it - without
     return total
 
 
-def _log_chance(
+def _log_likelihood(
     args: PACZeroConfig, g: Floats, members: Bools | None, y: float, trial: Trial, step: int, direction: int
 ) -> float:
-    """ln P(this value is released | these units' derivatives), as far as the last release alone goes."""
+    """ln P(this value is released | these units' derivatives), for this release alone."""
     spec, clip = spec_of(args.mechanism.name), args.mechanism.clip
     clipped = g if clip is None else np.clip(g, -clip, clip)
     if members is not None:
@@ -214,7 +215,7 @@ def _log_chance(
             return 0.0 if y == 0 else math.log(_CERTAIN)
         if spec.hides == "nothing":  # the secret half's sign as it is
             return math.log(max(plus if y > 0 else 1 - plus, _CERTAIN))
-        return math.log(0.5)  # a coin; for `mi` nearly one, at budgets that promise something
+        return math.log(0.5)  # a coin; `mi` is close to one at useful budgets
     if spec.hides == "all":
         return math.log(0.5)
     if spec.hides == "nothing":
@@ -226,7 +227,7 @@ def _log_chance(
         from scipy.stats import norm
 
         return float(norm.logcdf((1 if y > 0 else -1) * clipped.sum() / (clip or 1.0) / noise))
-    # The sum is divided by the public size of the pool, which is not the attacker's question: N counts as known.
+    # The sum is divided by the pool's size, which is public; the attacker does not guess it.
     units = len(trial.derivatives[step, direction])
     means = [clipped.sum() / size for size in (units, units - 1)]
     scale = noise * (clip or 1.0) / units
@@ -246,9 +247,9 @@ def _row(
     area = auc(scores_in, scores_out, CONFIDENCE)
     one, tenth = (tpr_at_fpr(scores_in, scores_out, fpr).tpr.estimate for fpr in (0.01, 0.001))
     spec = spec_of(args.mechanism.name)
-    who = "Somebody who sees the model" if attack == "LiRA" else "Somebody who knows everybody else in the pool"
-    meaning = f"{who} tells a record of the pool from another one in {area.estimate:.0%} of pairs (a coin: 50 %)" + (
-        "." if spec.is_dp else "; nothing is promised about that."
+    attacker = "An attacker who sees the model" if attack == "LiRA" else "An attacker who knows all other records"
+    meaning = f"{attacker} tells a record of the pool from another in {area.estimate:.0%} of pairs (a coin: 50 %)" + (
+        "." if spec.is_dp else "; nothing is promised about this."
     )
     return CanaryRow(
         label=label,
@@ -270,5 +271,5 @@ def _row(
 
 
 def _delta(args: PACZeroConfig, units: int) -> float:
-    """δ of the mechanism, or 1/N² for those that have none."""
+    """δ of the mechanism, or 1/N² if it has none."""
     return args.mechanism.delta if args.mechanism.delta is not None else float(units) ** -2

@@ -1,4 +1,4 @@
-"""How sure an attack's success is: exact intervals, and whether a bound was passed. For anybody's own counts.
+"""Exact intervals for an attack's success, comparison with a bound, and lower bounds on ε.
 
 >>> compare(0.75, successes=412, trials=512, attacks=3).exceeded      # 80.5 % against a bound of 75 %
 False
@@ -7,9 +7,9 @@ True
 >>> round(epsilon_lower_bound(95, 100, 2, 100, confidence=0.95), 2)
 2.53
 
-Intervals are two-sided and exact (Clopper and Pearson 1934): they hold for every number of trials, not in the limit.
-They need *independent* trials. Guesses about several units of one run are none, since they share the secret and the
-release: take one guess a run, or the share of right guesses of each run with `mean_interval`.
+Intervals are two-sided and exact (Clopper and Pearson 1934): they hold for every number of trials.
+They need *independent* trials. Guesses about several units of one run are dependent, since they share the secret and
+the release: take one guess for each run, or each run's share of right guesses with `mean_interval`.
 """
 
 import math
@@ -26,13 +26,13 @@ from paczero.errors import PACZeroError
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and the interval that holds the truth with a stated confidence.
+    """An estimate and its confidence interval.
 
     Attributes:
-        estimate: what was observed.
+        estimate: the observed value.
         low: lower end.
         high: upper end.
-        confidence: the probability, at least, that such an interval holds the truth.
+        confidence: the least probability that such an interval contains the truth.
     """
 
     estimate: float
@@ -43,13 +43,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An attack's success beside its bound.
+    """An attack's success and its bound.
 
     Attributes:
-        bound: what the promise allows, a probability.
+        bound: the success probability that the promise allows.
         interval: the success, at the corrected confidence.
-        trials: how many independent ones.
-        attacks: for how many attacks the confidence was corrected.
+        trials: number of independent trials.
+        attacks: number of attacks for which the confidence is corrected.
         exceeded: whether the lower end lies above the bound.
     """
 
@@ -66,12 +66,12 @@ class OneRunAudit:
 
     Attributes:
         canaries: m, records that were each put in with probability 1/2.
-        guesses: r, how many of them were guessed about.
-        correct: v, how many guesses were right.
+        guesses: r, number of guesses.
+        correct: v, number of right guesses.
         delta: the δ at which ε is bounded.
         confidence: probability that the truth is not below `epsilon`, after the correction for `tried`.
-        tried: how many numbers of guesses were tried; the best is reported, the confidence corrected.
-        epsilon: the lower bound; 0.0 where nothing could be shown.
+        tried: number of tried values of r; the best is reported at a corrected confidence.
+        epsilon: the lower bound; 0.0 if the guesses show nothing.
     """
 
     canaries: int
@@ -201,11 +201,11 @@ def epsilon_lower_bound(
     delta: float = 0.0,
     confidence: float = 0.95,
 ) -> float:
-    """ε of (ε, δ)-DP at least, from how often members and others were called members. 0.0 where nothing is shown.
+    """A lower bound on ε of (ε, δ)-DP from the counts of true and false positives; 0.0 if they show nothing.
 
     DP asks that TPR <= e^ε FPR + δ and 1 − FPR <= e^ε (1 − TPR) + δ. Each rate is put at the end of a one-sided exact
-    interval that speaks for less, both holding with `confidence`. The rule that tells members from others must be fixed
-    before these counts are taken (or on other data).
+    interval that speaks for less, both holding with `confidence`. The decision rule must be fixed in advance, or on
+    other data.
 
     Args:
         true_positives: members that were called members.
@@ -230,10 +230,10 @@ def epsilon_lower_bound(
 
 
 def one_run_p_value(correct: int, guesses: int, canaries: int, epsilon: float, delta: float = 0.0) -> float:
-    """How probable so many right guesses are, at most, if the run is (ε, δ)-DP.
+    """An upper bound on the probability of so many right guesses if the run is (ε, δ)-DP.
 
-    P(correct >= v) <= f(v) + 2 m δ max_i (f(v − i) − f(v))/i with f(v) = P(Binomial(r, e^ε/(1 + e^ε)) >= v): each
-    canary is in the pool or not by the toss of a fair coin of its own, and r guesses are made.
+    P(correct >= v) <= f(v) + 2 m δ max_i (f(v − i) − f(v))/i with f(v) = P(Binomial(r, e^ε/(1 + e^ε)) >= v): an
+    independent fair coin decides about each canary, and r guesses are made.
 
     Args:
         correct: v, 0 to r.
@@ -266,14 +266,14 @@ def one_run_p_value(correct: int, guesses: int, canaries: int, epsilon: float, d
 def epsilon_lower_bound_one_run(
     correct: int, guesses: int, canaries: int, *, delta: float = 0.0, confidence: float = 0.95
 ) -> float:
-    """ε of (ε, δ)-DP at least, from the right guesses of one run: the smallest ε that they do not speak against.
+    """A lower bound on ε of (ε, δ)-DP, from the right guesses of one run: the smallest ε that they do not refute.
 
     Args:
         correct, guesses, canaries, delta: as for `one_run_p_value`.
         confidence: in (0, 1).
 
     Returns:
-        ε >= 0; 0.0 where nothing is shown.
+        ε >= 0; 0.0 if the counts show nothing.
 
     Raises:
         PACZeroError: an argument out of range.

@@ -1,6 +1,6 @@
-"""What scores tell about membership: AUC, TPR at a small FPR, and likelihood ratios from shadow models.
+"""Metrics of membership attacks: AUC, TPR at a small FPR, and likelihood ratios from shadow models.
 
-For anybody's own scores, where a higher one means likelier a member:
+They take any scores; a higher score means a likelier member:
 
 >>> members, others = [2.0, 1.5, 3.0, 0.2], [0.0, 0.5, -1.0, 0.1]
 >>> auc(members, others).estimate
@@ -9,9 +9,9 @@ For anybody's own scores, where a higher one means likelier a member:
 >>> point.threshold, point.fpr.estimate, point.tpr.estimate
 (0.1, 0.25, 1.0)
 
-Scores of different records must be independent for the intervals to hold; records of one run share that run, which the
-intervals do not know. `lira` is the attack of Carlini et al. 2022, "Membership Inference Attacks From First Principles"
-(arXiv 2112.03570).
+Scores of different records must be independent for the intervals to hold; records of one run are not, and
+the intervals ignore that. `lira` is the attack of Carlini et al. 2022, "Membership Inference Attacks From First
+Principles" (arXiv 2112.03570).
 """
 
 import math
@@ -25,20 +25,20 @@ from paczero.audit.arrays import Floats, flags, inside, numbers, share
 from paczero.audit.intervals import Interval, clopper_pearson, epsilon_lower_bound
 from paczero.errors import PACZeroError
 
-_FEW = 64  # shadow scores of a kind below which one variance serves all canaries (Carlini et al. 2022, section VI-C)
+_FEW = 64  # with fewer shadow scores of a kind, all canaries share one variance (Carlini et al. 2022, section VI-C)
 
-_THRESHOLDS = 200  # at most, of which the best is chosen
+_THRESHOLDS = 200  # the most thresholds that are tried
 
-_CLOSEST = 1e-12  # probabilities nearer to 0 or 1 count as this near
+_CLOSEST = 1e-12  # probabilities are clipped this far from 0 and 1
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How an attack does at one threshold.
+    """An attack's success at one threshold.
 
     Attributes:
         requested: the largest allowed FPR.
-        threshold: "member" is said of scores above it.
+        threshold: scores above it count as members.
         fpr: share of the others above it, never more than `requested`, with its exact interval.
         tpr: share of the members above it, with its exact interval.
     """
@@ -51,12 +51,12 @@ class OperatingPoint:
 
 @dataclass(frozen=True, eq=False)
 class Roc:
-    """All points that an attack can reach by moving its threshold, from (0, 0) to (1, 1); no point in between.
+    """All points of an attack over its thresholds, from (0, 0) to (1, 1), without interpolation.
 
     Attributes:
         fpr: (P,) ascending.
         tpr: (P,) ascending.
-        thresholds: (P,) descending; "member" is said of scores at or above one. The first is infinite: of none.
+        thresholds: (P,) descending; scores at or above one count as members. The first is infinite.
     """
 
     fpr: Floats
@@ -67,8 +67,8 @@ class Roc:
 def auc(scores_in: npt.ArrayLike, scores_out: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     """The probability that a member scores higher than another (ties count half), with DeLong's interval.
 
-    The interval is DeLong's, on the logistic scale so that it stays within [0, 1]. Where every pair is ordered alike
-    its variance is 0 and tells nothing; then the exact interval of min(n, m) pairs that share no score is given.
+    The interval is DeLong's, on the logistic scale so that it stays within [0, 1]. If every pair has the same
+    order, its variance is 0; then the interval is the exact one of min(n, m) disjoint pairs.
 
     Args:
         scores_in: (n,) of members.
@@ -115,7 +115,7 @@ def roc(scores_in: npt.ArrayLike, scores_out: npt.ArrayLike) -> Roc:
 def tpr_at_fpr(
     scores_in: npt.ArrayLike, scores_out: npt.ArrayLike, fpr: float, confidence: float = 0.95
 ) -> OperatingPoint:
-    """How many members are found while no more than a share `fpr` of the others is accused.
+    """The TPR at the threshold with an FPR of at most `fpr`.
 
     The threshold is the lowest score among the others that so many of them are above; nothing is interpolated, so with
     fewer than 1/fpr others the FPR is 0. It depends on the others alone: the interval of the TPR is exact for it. What
@@ -132,7 +132,7 @@ def tpr_at_fpr(
     """
     members, others = numbers("scores_in", scores_in), np.sort(numbers("scores_out", scores_out))
     requested = share("fpr", fpr)
-    # Rounded so that fpr · m = 3 − 1e-16 still allows 3, as was meant.
+    # fpr · m = 3 − 1e-16 must allow 3.
     allowed = min(math.floor(requested * len(others) * (1 + 1e-12)), len(others) - 1)
     threshold = float(others[len(others) - 1 - allowed])
     accused, found = int(np.count_nonzero(others > threshold)), int(np.count_nonzero(members > threshold))
@@ -147,10 +147,10 @@ def tpr_at_fpr(
 def epsilon_from_scores(
     scores_in: npt.ArrayLike, scores_out: npt.ArrayLike, *, delta: float = 0.0, confidence: float = 0.95
 ) -> float:
-    """ε of (ε, δ)-DP at least, from scores of independent trials: one half chooses the threshold, the other tells.
+    """A lower bound on ε of (ε, δ)-DP from independent scores; one half sets the threshold, the other gives the bound.
 
     Args:
-        scores_in: (n,) of members, in an order that says nothing of the scores; those at even places choose.
+        scores_in: (n,) of members, in an order independent of the scores; those at even indices choose.
         scores_out: (m,) of others, likewise; two or more of each.
         delta: δ in [0, 1).
         confidence: in (0, 1).
@@ -195,7 +195,7 @@ def logit_scores(losses: npt.ArrayLike) -> Floats:
 
 
 def lira(shadow_scores: npt.ArrayLike, membership: npt.ArrayLike, target_scores: npt.ArrayLike) -> Floats:
-    """The online likelihood-ratio attack: how much likelier the target's score of each canary is with it than without.
+    """The online likelihood-ratio attack: for each canary, the log likelihood ratio of the target's score.
 
     A Gaussian is fitted to each canary's scores in the shadow models that had it, another to those that had not. With
     fewer than 64 scores of either kind one variance for each kind serves all canaries.
@@ -258,7 +258,7 @@ def _gaussians(scores: Floats, chosen: npt.NDArray[np.bool_]) -> tuple[Floats, F
         variance = np.full(len(means), squares.sum() / spare)
     else:
         variance = squares / (counts - 1)
-    # Scores that never change have no variance; the smallest that their size resolves keeps the ratio finite.
+    # Constant scores have no variance; the smallest resolvable one keeps the ratio finite.
     least = (np.abs(scores).max() * 1e-9) ** 2 + 1e-30
     return means, np.maximum(variance, least)
 

@@ -1,4 +1,4 @@
-"""What somebody gains who knows already in which half some units are: from the candidates alone, before any release.
+"""The gain of an attacker who knows the halves of some units, from the candidates alone, before any release.
 
 >>> import numpy as np
 >>> one, other = np.array([True, True, False, False]), np.array([True, False, True, False])
@@ -9,11 +9,10 @@
 >>> result.correlation.determined
 4
 
-S* is uniform over the M candidates. The units whose half is known leave the candidates that agree with them, each as
-likely as another; the best guess about one more unit is its half in most of those. All chances are exact averages over
-S*, whatever is known being true. Which units are known is drawn at random (with a public seed; one unit, or wherever
-there are few sets: all of them), or chosen to leave the fewest candidates. A bound such as `posterior_success` starts
-from 1/2 and so is about somebody who knows of no unit; for others these figures are where it starts.
+S* is uniform over the M candidates. Known halves leave the candidates that agree with them, all equally likely. The
+best guess about another unit is its half in most of these. All probabilities are exact averages over S*. The known
+units are drawn at random with a public seed (all sets if there are few), or chosen to leave the fewest candidates. A
+bound such as `posterior_success` assumes a prior of 1/2, that is, no known unit; otherwise these figures are the prior.
 """
 
 import itertools
@@ -32,26 +31,25 @@ Labels = npt.NDArray[np.int64]
 
 Indices = npt.NDArray[np.int64]
 
-_TARGETS = 2048  # units that are guessed about; of a larger pool a random part
+_TARGETS = 2048  # the most units that are guessed; a random part of a larger pool
 
-_MOST_KNOWN = 64  # up to so many known units are gone through to see when S* is found
+_MOST_KNOWN = 64  # the most known units tried to identify S*
 
-_ENTRIES = 2**22  # of a block of products or counts
+_ENTRIES = 2**22  # in a block of products or counts
 
-_PURPOSE = 0x4B4E4F57  # keeps these draws apart from every other use of a seed
+_PURPOSE = 0x4B4E4F57  # separates these draws from other uses of the seed
 
 
 @dataclass(frozen=True)
 class KnownUnits:
-    """What knowing the halves of k units gives.
+    """The gain from knowing the halves of k units.
 
     Attributes:
         known: k.
-        candidates_left: how many candidates agree with what is known, on average over S*.
-        entropy: nats of uncertainty about S* left, on average; ln M at the start.
-        average: how often the best guess about another unit is right, on average over S* and units.
-        worst: the same for the unit that is guessed most often, for the worst of the known sets that were tried or a
-            part of it.
+        candidates_left: number of candidates that agree with the known halves, on average over S*.
+        entropy: remaining entropy of S* in nats, on average; ln M at the start.
+        average: success of the best guess about another unit, on average over S* and units.
+        worst: the same for the most exposed unit and the worst known set tried, or a subset of it.
     """
 
     known: int
@@ -67,8 +65,8 @@ class Correlation:
 
     Attributes:
         mean, median, largest: over units.
-        determined: units whose half another one's decides (|correlation| 1).
-        units: how many units were looked at; all of a pool of up to 2,048.
+        determined: number of units whose half follows from another unit's (|correlation| 1).
+        units: number of units examined; all of a pool of up to 2,048.
     """
 
     mean: float
@@ -121,7 +119,7 @@ def side_knowledge(
     draws: int = 64,
     seed: int = 0,
 ) -> FamilyResult:
-    """What somebody gains who knows the halves of k units, for each k of `known`.
+    """The gain from knowing the halves of k units, for each k of `known`.
 
     Args:
         membership: (N, M) bool, which unit is in which candidate, each in exactly half of them.
@@ -140,11 +138,11 @@ def side_knowledge(
     draws, seed = count("draws", draws, 1), count("seed", seed)
     rng = np.random.default_rng(np.random.SeedSequence([seed, _PURPOSE]))
     targets = np.sort(rng.permutation(units)[:_TARGETS])
-    tellings = correlations(members, targets)
-    pairs = (1 + tellings.largest) / 2
+    pairwise = correlations(members, targets)
+    pairs = (1 + pairwise.largest) / 2
     orders = [rng.permutation(units)[: max([_MOST_KNOWN, *wanted])] for _ in range(draws)]
     points = [
-        _single_point(subsets, pairs, tellings.average)
+        _single_point(subsets, pairs, pairwise.average)
         if k == 1
         else _mean_point(members, targets, _sets(units, k, orders))
         for k in wanted
@@ -159,7 +157,7 @@ def side_knowledge(
         points=_never_less(points),
         chosen=_never_less(chosen),
         partner=float(pairs.mean()),
-        correlation=tellings.summary(),
+        correlation=pairwise.summary(),
         to_identify=_to_identify(members, orders),
         draws=draws,
         seed=seed,
@@ -167,7 +165,7 @@ def side_knowledge(
 
 
 @dataclass(frozen=True, eq=False)
-class Tellings:
+class Correlations:
     """|Correlation| of units with all others.
 
     Attributes:
@@ -179,13 +177,13 @@ class Tellings:
     average: float
 
     def summary(self) -> Correlation:
-        """In a few figures."""
+        """Mean, median and largest value, and the number of determined units."""
         determined = int(np.count_nonzero(self.largest == 1))
         middle, top = float(np.median(self.largest)), float(self.largest.max())
         return Correlation(float(self.largest.mean()), middle, top, determined, len(self.largest))
 
 
-def correlations(membership: npt.ArrayLike, targets: Indices | None = None) -> Tellings:
+def correlations(membership: npt.ArrayLike, targets: Indices | None = None) -> Correlations:
     """|Correlation| between the halves of some units and of every other, over S* uniform.
 
     Args:
@@ -207,7 +205,7 @@ def correlations(membership: npt.ArrayLike, targets: Indices | None = None) -> T
         largest[start : start + size] = products.max(axis=1)
         total += float(products.sum(dtype=np.float64))
     subsets = members.shape[1]
-    return Tellings(largest / subsets, total / (len(rows) * (len(members) - 1) * subsets))
+    return Correlations(largest / subsets, total / (len(rows) * (len(members) - 1) * subsets))
 
 
 def beside_random(membership: npt.ArrayLike, family: str, *, seed: int = 0) -> tuple[FamilyResult, ...]:
@@ -246,7 +244,7 @@ def _refined(members: Bools, known: Sequence[int]) -> Iterator[Labels]:
 
 
 def _splits(members: Bools, labels: Labels) -> Iterator[tuple[slice, npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
-    """Blocks of units, and of how many candidates of each label (n, C) each unit is a member, and is not."""
+    """Blocks of units, with the number of candidates of each label (n, C) that contain each unit, and that do not."""
     order = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels).astype(np.int32)
     starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
@@ -257,8 +255,8 @@ def _splits(members: Bools, labels: Labels) -> Iterator[tuple[slice, npt.NDArray
         yield block, inside, sizes - inside
 
 
-def _chances(members: Bools, labels: Labels) -> Floats:
-    """(n,) how often the best guess about each unit is right, over S*."""
+def _success(members: Bools, labels: Labels) -> Floats:
+    """(n,) success of the best guess about each unit, over S*."""
     found = np.empty(len(members))
     for block, inside, outside in _splits(members, labels):
         found[block] = np.maximum(inside, outside).sum(axis=1) / len(labels)
@@ -266,30 +264,30 @@ def _chances(members: Bools, labels: Labels) -> Floats:
 
 
 def _point(members: Bools, targets: Indices, known: Sequence[int]) -> KnownUnits:
-    """What one set of known units gives."""
+    """The gain from one set of known units."""
     *_, labels = _refined(members, known)
     sizes = np.bincount(labels)
     others = np.setdiff1d(targets, known)
-    chances = _chances(members[others if others.size else np.setdiff1d(np.arange(len(members)), known)], labels)
+    success = _success(members[others if others.size else np.setdiff1d(np.arange(len(members)), known)], labels)
     share = sizes / len(labels)
     return KnownUnits(
         known=len(known),
         candidates_left=float((share * sizes).sum()),
         entropy=float((share * np.log(sizes)).sum()),
-        average=float(chances.mean()),
-        worst=float(chances.max()),
+        average=float(success.mean()),
+        worst=float(success.max()),
     )
 
 
 def _sets(units: int, k: int, orders: Sequence[Indices]) -> list[list[int]]:
-    """Sets of k known units: all there are, where the draws are no fewer, else the beginnings of the drawn orders."""
+    """Sets of k known units: all sets if there are no more than draws, else the starts of the drawn orders."""
     if math.comb(units, k) <= len(orders):
         return [list(known) for known in itertools.combinations(range(units), k)]
     return [order[:k].tolist() for order in orders]
 
 
 def _mean_point(members: Bools, targets: Indices, sets: Sequence[Sequence[int]]) -> KnownUnits:
-    """The mean over sets of known units; of the worst units the worst."""
+    """The mean over sets of known units, and the worst of the worst units."""
     tried = [_point(members, targets, known) for known in sets]
     return KnownUnits(
         known=tried[0].known,
@@ -301,12 +299,12 @@ def _mean_point(members: Bools, targets: Indices, sets: Sequence[Sequence[int]])
 
 
 def _single_point(subsets: int, pairs: Floats, average: float) -> KnownUnits:
-    """One known unit, all of them: who guesses by it is right with probability (1 + |correlation|)/2."""
+    """One known unit, averaged over all: a guess by it is right with probability (1 + |correlation|)/2."""
     return KnownUnits(1, subsets / 2, math.log(subsets / 2), (1 + average) / 2, float(pairs.max()))
 
 
 def _never_less(points: Sequence[KnownUnits]) -> tuple[KnownUnits, ...]:
-    """Of what one set of known units tells, a larger one tells no less: the worst so far stays the worst."""
+    """A larger known set reveals no less: `worst` never decreases."""
     worst, done = 0.0, []
     for point in points:
         worst = max(worst, point.worst)

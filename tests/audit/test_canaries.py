@@ -22,7 +22,7 @@ def short(mechanism, steps=6, **more):
 def test_without_privacy_the_insider_knows_and_a_coin_tells_nobody():
     rows = {row.attack: row for row in short(MechanismConfig(name="none")).rows}
     assert rows["insider"].auc == 1.0 and rows["insider"].stated_epsilon is None
-    assert "nothing is promised about that" in rows["insider"].meaning
+    assert "nothing is promised" in rows["insider"].meaning
     rows = {row.attack: row for row in short(MechanismConfig(name="coin")).rows}
     assert rows["insider"].auc == 0.5
     for row in rows.values():
@@ -44,8 +44,8 @@ def test_the_insider_s_ratio_is_that_of_a_step(simulation):
     g = np.array([1.0, 1.0, -1.5])  # without the last unit: +2 and +0; with it +2 and −1.5
     trial = lab.run(_place())
     for y, with_it, without in ((1.0, np.log(0.5), 0.0), (-1.0, np.log(0.5), np.log(module._CERTAIN))):
-        assert module._log_chance(lab.args, g, members, y, trial, 0, 0) == with_it
-        assert module._log_chance(lab.args, g[:-1], members[:-1], y, trial, 0, 0) == without
+        assert module._log_likelihood(lab.args, g, members, y, trial, 0, 0) == with_it
+        assert module._log_likelihood(lab.args, g[:-1], members[:-1], y, trial, 0, 0) == without
 
 
 def _place():
