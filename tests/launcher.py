@@ -35,8 +35,10 @@ from peft import LoraConfig, PeftModel  # noqa: F401 (loaded before the forks)
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 
 from paczero import PACZeroConfig, PACZeroTrainer
-from paczero.cli import main
-from paczero.cli import training as runs  # noqa: F401
+from paczero.cli import (
+    main,
+    training,  # noqa: F401
+)
 from paczero.cli.commands import train  # noqa: F401
 from paczero.config import EngineConfig, MechanismConfig
 from paczero.distributed import (
@@ -46,7 +48,7 @@ from paczero.distributed import (
 from paczero.distributed.base import RankLostError, RemoteRankError
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.optim.parameters import PerturbedParameters
-from paczero.release import plots as figures
+from paczero.release import plots
 
 torch.set_num_threads(1)
 
@@ -148,7 +150,7 @@ def rank_main(order: dict[str, Any], rank: int, port: int) -> None:
     for name, value in order["patch"].items():
         module, _, attribute = name.partition(":")
         setattr(importlib.import_module(module), attribute, value)
-    figures.png = lambda *_, **__: b"a picture"  # type: ignore[assignment]  # most of a tiny run's time
+    plots.png = lambda *_, **__: b"a picture"  # type: ignore[assignment]  # most of a tiny run's time
     result = globals()[order["what"]](**order["given"])
     (place / f"result{rank}").write_text(json.dumps(result))
     sys.exit(result if isinstance(result, int) else 0)

@@ -28,7 +28,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: F401
 from paczero import PACZeroConfig, PACZeroTrainer
 from paczero.config import EngineConfig, MechanismConfig
 from paczero.errors import PACZeroError
-from paczero.release import plots as figures  # noqa: F401
+from paczero.release import plots  # noqa: F401
 
 torch.set_num_threads(1)
 

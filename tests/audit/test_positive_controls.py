@@ -2,12 +2,12 @@
 
 import math
 
-from paczero.audit import positive_controls as leaks
+from paczero.audit import positive_controls
 from paczero.audit.intervals import exceeds
 
 
 def test_leaks_are_caught_and_the_honest_one_is_not():
-    found = leaks.controls()
+    found = positive_controls.controls()
     assert [control.name for control in found if control.leaks] == [
         "seeded secret",
         "absolute tolerance",
@@ -20,7 +20,7 @@ def test_leaks_are_caught_and_the_honest_one_is_not():
         assert control.comparison.exceeded == control.leaks
         assert control.comparison.attacks == len(found)
     honest = found[-1].comparison
-    assert 1 / leaks._SUBSETS < honest.interval.estimate < honest.bound, "the honest channel says something"
+    assert 1 / positive_controls._SUBSETS < honest.interval.estimate < honest.bound, "the honest channel says something"
 
 
 def test_a_tighter_rule_would_not_catch_by_chance():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from paczero.audit import html as page
+from paczero.audit import html as audit_page
 from paczero.audit.canaries import CanaryResult, CanaryRow
 from paczero.audit.intervals import compare
 from paczero.audit.journal.result import ExactAudit, Finding, ReleaseFigures
@@ -84,7 +84,7 @@ def test_each_part_that_decides_can_fail_it(changes, said):
     document = build(parts(**changes))
     assert not document["passed"] and len(document["failures"]) == 1
     assert document["failures"][0].startswith(said)
-    assert "Failed: do not rely on this run" in page.render(document, {}, make_header("mi"))
+    assert "Failed: do not rely on this run" in audit_page.render(document, {}, make_header("mi"))
 
 
 def test_pool_membership_never_decides():
@@ -94,7 +94,7 @@ def test_pool_membership_never_decides():
 
 def test_the_page_says_each_bound_and_escapes_all(tmp_path):
     document = json.loads(json.dumps(build(parts())))
-    path = page.write(document, tmp_path / "audit", make_header("mi"))
+    path = audit_page.write(document, tmp_path / "audit", make_header("mi"))
     text = path.read_text(encoding="utf-8")
     assert "<b>one</b>" not in text and "runs/&lt;b&gt;one&lt;/b&gt;" in text
     assert 'src="http' not in text and "href=" not in text and "<script" not in text
@@ -108,9 +108,9 @@ def test_the_page_says_each_bound_and_escapes_all(tmp_path):
 
 
 def test_what_was_left_out_is_said_and_old_figures_go(tmp_path):
-    page.write(json.loads(json.dumps(build(parts()))), tmp_path, make_header("mi"))
+    audit_page.write(json.loads(json.dumps(build(parts()))), tmp_path, make_header("mi"))
     few = build(Parts(run="runs/one", header=make_header("zpl"), exact=exact(budget=0.0)))
-    text = page.write(json.loads(json.dumps(few)), tmp_path, make_header("zpl")).read_text(encoding="utf-8")
+    text = audit_page.write(json.loads(json.dumps(few)), tmp_path, make_header("zpl")).read_text(encoding="utf-8")
     assert few["left_out"] == ["reruns", "controls", "families", "canaries"]
     assert "Left out: reruns, controls, families, canaries." in text
     assert sorted(file.name for file in tmp_path.iterdir()) == ["audit.json", "index.html"]

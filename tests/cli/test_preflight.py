@@ -54,7 +54,7 @@ def test_the_promise_in_a_sentence(name: str, said: str) -> None:
 def test_the_mechanism_in_a_line(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from paczero.cli import preflight as preflight
+    from paczero.cli import preflight
 
     for part in ("model_line", "_pool"):
         monkeypatch.setattr(preflight, part, lambda *_: "")

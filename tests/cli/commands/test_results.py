@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from paczero.cli.main import main
-from paczero.release import plots as figures
+from paczero.release import plots
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def swept_once(arguments, tmp_path_factory) -> Path:
         config, run = place / "out" / "random" / "seed-0.yaml", place / "out" / cell / f"seed-{seed}"
         given = ["train", "--config", config, "--seed", seed, "--output_dir", run, *more]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(figures, "png", lambda *_, **__: b"a picture")
+            patch.setattr(plots, "png", lambda *_, **__: b"a picture")
             assert main([str(argument) for argument in given]) == 0
     return place / "out"
 

@@ -8,7 +8,7 @@ import signal
 import pytest
 import yaml
 
-from paczero.cli import training as runs
+from paczero.cli import training
 from paczero.cli.console import ProgressCallback
 from paczero.cli.main import main
 from paczero.inference import evaluation
@@ -112,7 +112,7 @@ def test_interrupted_before_the_run_begins(refusal, arguments, tmp_path, monkeyp
     def load(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs, "make_job", load)
+    monkeypatch.setattr(training, "make_job", load)
     assert "nothing was written" in refusal(*arguments(tmp_path / "run"), code=130)
     assert not (tmp_path / "run").exists()
 
