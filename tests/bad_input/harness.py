@@ -9,12 +9,10 @@ exit code other than 0, 1 and 2, something that takes too long, or a file that w
 
 import contextlib
 import io
-import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from paczero.errors import PACZeroError
@@ -38,45 +36,22 @@ class Attempt:
     problem: str | None
 
 
-class TooLong(BaseException):
-    """Raised by the alarm; no `except Exception` stops it."""
-
-
-@contextlib.contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Raises TooLong within what takes longer."""
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise TooLong
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def attempt(action: Callable[[], Any], *, watched: Sequence[Path] = (), seconds: float = 20.0) -> Attempt:
+def attempt(action: Callable[[], Any], *, watched: Sequence[Path] = ()) -> Attempt:
     """Does it, with standard output and error caught.
 
     Args:
         action: a call of `main`, whose exit code counts, or any function that may raise PACZeroError.
         watched: directories in which nothing may be new afterwards, where it was refused.
-        seconds: that it may take.
     """
     before = {path: _names(path) for path in watched}
     out, err = io.StringIO(), io.StringIO()
     code, raised = 0, ""
     try:
-        with limited(seconds), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             answer = action()
             code = answer if isinstance(answer, int) and not isinstance(answer, bool) else 0
     except PACZeroError as error:
         code, raised = error.exit_code, f"{PREFIX}{error}"
-    except TooLong:
-        return Attempt(-1, "", f"took longer than {seconds} s")
     except BaseException as error:
         return Attempt(-1, "", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
     lines = [line for line in (raised or err.getvalue()).split("\n") if line.startswith("paczero: error")]

@@ -230,7 +230,7 @@ class Targets:
                 given.append(_value(chance))
         if name in ("train", "audit", "results", "sweep"):  # these may do what they were asked for, for minutes
             given.append("--no_such_option")
-        return attempt(lambda: main(given), watched=[self.work], seconds=60)
+        return attempt(lambda: main(given), watched=[self.work])
 
 
 def _value(chance: random.Random) -> str:

@@ -84,6 +84,7 @@ def _render(name: str, header: Header, version: int, **values: Any) -> str:
         mechanism=header["mechanism"],
         name=spec.name,
         hides=spec.hides,
+        zero=spec.zero,
         verdict=verdict(header),
         p=rounded_up(success(header)),
         epsilon=None if epsilon_ is None else rounded_up(epsilon_),

@@ -157,11 +157,10 @@ def test_an_interrupted_sweep_stops_its_runs_and_goes_on(paczero, sweep_file, tm
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     journal = tmp_path / "out" / "long" / "seed-0" / "private" / "journal.jsonl"
-    until = time.monotonic() + 60
-    while time.monotonic() < until and not (journal.exists() and journal.read_text().count("\n") > 3):
+    while not (journal.exists() and journal.read_text().count("\n") > 3):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate()
     assert process.returncode == 130
     steps = journal.read_text().count("\n")
     time.sleep(0.3)
@@ -201,15 +200,14 @@ def test_a_killed_sweep_leaves_nothing_running_and_says_what_state_runs_are_in(p
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     journal = tmp_path / "out" / "long" / "seed-0" / "private" / "journal.jsonl"
-    until = time.monotonic() + 60
-    while time.monotonic() < until and conditions() != ["failed", "running"]:
+    while conditions() != ["failed", "running"]:
         time.sleep(0.1)
-    while time.monotonic() < until and not (journal.exists() and journal.read_text().count("\n") > 3):
+    while not (journal.exists() and journal.read_text().count("\n") > 3):
         time.sleep(0.02)
     assert conditions() == ["failed", "running"]
     process.kill()
-    process.wait(timeout=60)
-    while time.monotonic() < until and conditions() != ["failed", "interrupted"]:
+    process.wait()
+    while conditions() != ["failed", "interrupted"]:
         time.sleep(0.1)
     assert conditions() == ["failed", "interrupted"]
     log = journal.parents[1].with_suffix(".log").read_text()
