@@ -67,6 +67,9 @@ class Secret:
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("a secret cannot be pickled or copied")
 
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a secret does not give its state away")
+
 
 def create_secret(path: Path | str, *, subsets: int, test_seed: int | None = None) -> None:
     """Draws S* uniformly from 0..M-1 and writes it (mode 0600, durable). An existing file is never overwritten.

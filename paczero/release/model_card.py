@@ -136,7 +136,7 @@ def without_license(data: bytes) -> bytes:
     """
     front, end, rest = data.partition(b"\n---\n")
     lines = front.split(b"\n")
-    kept = [line for line in lines if not re.match(rb"license(_name|_link)?: \S", line)]
+    kept = [line for line in lines if not re.fullmatch(rb"license(_name|_link)?: [A-Za-z0-9][\w.:/-]*", line)]
     if len(kept) < len(lines) and not any(line.startswith(b"# license: ") for line in kept):
         kept.append(b"# license: yours to add; it must agree with the base model's")
     return b"\n".join(kept) + end + rest

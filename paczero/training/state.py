@@ -68,7 +68,7 @@ def open_journal(run: RunDirectory, expected: Mapping[str, Any], *, alone: bool)
         return None
     journal = Journal.open(run.journal)
     threads = journal.header.get("torch_threads")
-    if alone and isinstance(threads, int) and threads != torch.get_num_threads():
+    if alone and type(threads) is int and 1 <= threads != torch.get_num_threads():
         _LOG.warning("%d thread%s, as this run began with", threads, "s" if threads > 1 else "")
         torch.set_num_threads(threads)
         expected = {**expected, "torch_threads": threads}

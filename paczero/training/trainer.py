@@ -36,7 +36,7 @@ from paczero.distributed import join
 from paczero.engine.cost import Cost, estimate
 from paczero.engine.generation import Generator
 from paczero.engine.scorer import Scorer
-from paczero.errors import PACZeroError
+from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
 from paczero.models.adapters import attach, peft_settings
@@ -304,8 +304,11 @@ class PACZeroTrainer:
         Raises:
             IntegrityError: the release was changed.
         """
-        chosen, self.threshold, transcript = self.group.broadcast_from_main(self._read_release)
-        take_steps(self.weights, transcript, until=chosen)
+        document, transcript = self.group.broadcast_from_main(self._read_release)
+        take_steps(self.weights, transcript, until=document["chosen_step"])
+        if self.weights.fingerprint() != document["weights_sha256"]:
+            raise IntegrityError(f"{self.run.release}: its transcript gives other weights than it states; restore it")
+        self.threshold = float(document["threshold"])
 
     @property
     def notes(self) -> list[str]:
@@ -440,10 +443,9 @@ class PACZeroTrainer:
         )
         return self.group.broadcast_from_main(publish)
 
-    def _read_release(self) -> tuple[int, float, Transcript]:
-        document = statement.read(self.run.release / statement.NAME)
-        transcript = Transcript.read(self.run.release / "transcript.jsonl")
-        return document["chosen_step"], float(document["threshold"]), transcript
+    def _read_release(self) -> tuple[dict[str, Any], Transcript]:
+        release = self.run.release
+        return statement.read(release / statement.NAME), Transcript.read(release / "transcript.jsonl")
 
     def prepare(self, source: Any) -> EncodedDataset:
         """Reads, checks and encodes records as this trainer's model takes them."""

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -164,3 +165,9 @@ def test_a_tests_secret_and_a_real_one_are_kept_apart(tmp_path):
         reuse_secret(real, tmp_path / "new.json", subsets=4, test_seed=1)
     assert not (tmp_path / "new.json").exists()
     reuse_secret(tested, tmp_path / "new.json", subsets=4, test_seed=2)
+
+
+def test_a_secret_does_not_give_its_state_away(tmp_path: Path) -> None:
+    create_secret(tmp_path / "secret.json", subsets=8, test_seed=1)
+    with pytest.raises(TypeError):
+        module.open_secret(tmp_path / "secret.json").__getstate__()

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from paczero import PACZeroConfig, PACZeroTrainer
-from paczero.errors import PACZeroError
+from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
 from paczero.models.layers import plain
 from paczero.release import statement
@@ -319,3 +319,17 @@ def test_a_median_with_three_labels(make_trainer: MakeTrainer, tmp_path: Path) -
     with pytest.raises(PACZeroError, match="'median' was given with 3 labels"):
         make_trainer(tmp_path / "run", pool=rows, dev=dev, task=task, threshold="median")
     make_trainer(tmp_path / "run", pool=rows, dev=None, task=task, max_steps=2).train()
+
+
+def test_a_changed_bit_is_not_loaded(make_trainer: Callable[..., Any], tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run")
+    trainer.train()
+    served = trainer.weights.fingerprint()
+    make_trainer(tmp_path / "other").with_args(trainer.args).load_released()
+    path = tmp_path / "run" / "release" / "transcript.jsonl"
+    first, *steps = path.read_text().splitlines()
+    changed = [steps[0].replace("[1]", "[-1]") if "[1]" in steps[0] else steps[0].replace("[-1]", "[1]"), *steps[1:]]
+    path.write_text("\n".join([first, *changed]) + "\n")
+    with pytest.raises(IntegrityError, match="other weights than it states"):
+        trainer.with_args(trainer.args).load_released()
+    assert served == json.loads((path.parent / "privacy.json").read_text())["weights_sha256"]

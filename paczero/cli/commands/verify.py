@@ -71,7 +71,10 @@ def _conclusion(verification: "Verification", with_base: bool) -> str:
         compared.append(f"a signature by {signed.fingerprint} ({named})")
     if with_base:
         compared.append("the base model, which has the stated hash")
-    text = f"Agrees with itself. Beside the folder there was {' and '.join(compared) or 'nothing to compare with'}."
+    agrees = "Agrees with itself."
+    if verification.card_unchecked is not None:
+        agrees = "The model card was NOT checked: do not rely on what it says. All else agrees with itself."
+    text = f"{agrees} Beside the folder there was {' and '.join(compared) or 'nothing to compare with'}."
     if signed is None or not signed.expected:
         text += " A forger who changed bits, weights, card, statement and hashes consistently would not be found out"
         text += " by that." if compared else "; a signature by a key that you know (--key) would tell."

@@ -41,6 +41,16 @@ _KNOWN = {
     r"model/(merges\.txt|vocab\.txt|tokenizer\.model|spiece\.model|chat_template\.jinja)": _TOKENIZER,
 }
 
+# What the Hub adds: a file's name -> what it may say.
+_HUB_FILES = {
+    r"\.gitattributes": rb"(\S+( -?text| (filter|diff|merge)=lfs)+\n?)*",
+    r"\.gitignore": rb"\*\n?",
+    r"CACHEDIR\.TAG": rb"Signature: 8a477f597d28d172789f06886806bc55\n(#[^\n]*\n?)*",
+    r".+\.lock": rb"",
+    r".+\.metadata": rb"[0-9a-f]{40}\n[\w\"-]{1,80}\n[\d.]{1,30}\n?",
+}
+_HUB_BYTES = 65_536
+
 _PATTERNS = {re.compile(pattern): limit for pattern, limit in _KNOWN.items()}
 
 _FOLDERS = frozenset({FIGURES, "adapter", "model"})
@@ -67,7 +77,8 @@ def check_folder(release: Path) -> list[str]:
     names: list[str] = []
     try:
         for entry in sorted(os.scandir(release), key=lambda entry: entry.name):
-            if entry.name in statement.FROM_THE_HUB and not entry.is_symlink():
+            if entry.name in statement.FROM_THE_HUB:
+                _check_hub_files(Path(entry.path))
                 continue
             if entry.name in _FOLDERS and entry.is_dir(follow_symlinks=False):
                 inner = sorted(os.scandir(entry.path), key=lambda entry: entry.name)
@@ -84,6 +95,21 @@ def check_folder(release: Path) -> list[str]:
     if sum(any(name.startswith(f"{kind}/") for name in names) for kind in ("adapter", "model")) != 1:
         raise IntegrityError(f"{release}: holds both adapter/ and model/, or neither; a release has one of them")
     return names
+
+
+def _check_hub_files(path: Path) -> None:
+    """Checks that what the Hub adds to a folder is that and no more: nothing of a run can hide in it.
+
+    Raises:
+        IntegrityError: a link or special file, a file with another name, or one that says something else.
+    """
+    for file in [path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())]:
+        if not file.is_symlink() and file.is_dir() and path.name == ".cache":
+            continue
+        content = next((rule for name, rule in _HUB_FILES.items() if re.fullmatch(name, file.name)), None)
+        plain = not file.is_symlink() and file.is_file() and file.stat().st_size <= _HUB_BYTES
+        if not plain or content is None or not re.fullmatch(content, file.read_bytes()):
+            raise IntegrityError(f"{file}: is no part of a release, nor what the Hub writes; remove it")
 
 
 def _checked(entry: "os.DirEntry[str]", name: str) -> str:

@@ -29,6 +29,7 @@ class Verification:
         document: the statement.
         signed: the signature, where there is one.
         replayed: whether the weights were made again from the transcript.
+        card_unchecked: why the model card was not checked; None where it was.
         lines: (what, what was found) of each check, for people.
     """
 
@@ -37,6 +38,7 @@ class Verification:
     document: dict[str, Any]
     signed: signing.Signature | None
     replayed: bool
+    card_unchecked: str | None
     lines: tuple[tuple[str, str], ...]
 
 
@@ -100,6 +102,7 @@ def verify_release(
         document,
         signed,
         replayed=with_base or why_not is None,
+        card_unchecked=unknown,
         lines=(
             ("folder", f"{len(names)} files, all of them such as a release has{_of_the_hub(folder)}"),
             ("hashes", f"{len(document['files'])} files are as {statement.NAME} has them"),

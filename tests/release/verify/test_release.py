@@ -331,7 +331,7 @@ def test_what_the_hub_adds(release: Callable[..., Path]) -> None:
     assert ".gitattributes and .cache of the Hub" in dict(verify_release(folder).lines)["folder"]
     (folder / ".gitattributes").unlink()
     (folder / ".gitattributes").symlink_to("/etc/passwd")
-    assert "is a link" in refused(folder)
+    assert "is no part of a release" in refused(folder)
 
 
 def test_names_under_which_peft_looks_for_tensors(release: Callable[..., Path]) -> None:
@@ -504,3 +504,45 @@ def test_a_forgery_that_is_consistent_everywhere_is_not_found(
     reseal(folder, weights_sha256=made[0].fingerprint())
     monkeypatch.undo()
     assert verify_release(folder).replayed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".cache/secret.json", ".cache/huggingface/x.py", ".gitattributes", ".cache/huggingface/download/a.metadata"],
+)
+def test_nothing_of_a_run_hides_in_the_hub_s_files(release: Callable[..., Path], name: str) -> None:
+    folder = release()
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"index": 7, "subsets": 8}\n')
+    assert "remove it" in refused(folder)
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+    assert "remove it" in refused(folder)
+
+
+def test_what_the_hub_writes_is_let_through(release: Callable[..., Path]) -> None:
+    folder = release()
+    cache = folder / ".cache" / "huggingface"
+    (cache / "download").mkdir(parents=True)
+    (cache / ".gitignore").write_text("*")
+    (cache / "download" / "README.md.lock").touch()
+    (cache / "download" / "README.md.metadata").write_text(f"{'0a' * 20}\n{'1b' * 20}\n1764234567.12\n")
+    (folder / ".gitattributes").write_text("*.safetensors filter=lfs diff=lfs merge=lfs -text\n")
+    assert verify_release(folder).card_unchecked is None
+
+
+def test_a_license_line_says_a_license_and_no_more(release: Callable[..., Path]) -> None:
+    folder = release()
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(card.replace("\n---\n", "\nlicense: apache-2.0\n---\n", 1))
+    assert verify_release(folder)
+    (folder / "README.md").write_text(card.replace("\n---\n", "\nlicense: mit  # epsilon = 0\n---\n", 1))
+    assert "README.md" in refused(folder)
+
+
+def test_a_card_in_an_unknown_wording_is_not_vouched_for(release: Callable[..., Path]) -> None:
+    folder = release()
+    (folder / "README.md").write_text("# Perfect privacy\n")
+    reseal(folder, wording=99)
+    assert verify_release(folder).card_unchecked is not None
