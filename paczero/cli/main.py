@@ -33,7 +33,7 @@ COMMANDS = {
     "sweep": "train a grid of settings with several seeds, several at once",
     "results": "compare the runs of a sweep: tables, intervals and figures",
     "eval": "score a run, a release, an adapter or a model on labelled records",
-    "predict": "let it decide on records without labels",
+    "predict": "decide on records without labels",
     "replay": "rebuild a run's weights from its transcript; --verify compares every bit",
     "audit": "attack a run, and set what was reached beside what is promised",
     "verify": "check a release that somebody else made",

@@ -135,6 +135,8 @@ class PACZeroTrainer:
         progress: BuildProgress = lambda what, done, total: None,
         names: Mapping[str, Any] | None = None,
     ):
+        if not isinstance(args, PACZeroConfig | None):
+            raise PACZeroError(f"args: a {type(args).__name__} was given; expected a paczero.PACZeroConfig")
         self.args = args or PACZeroConfig()
         self.group = join()
         self._callbacks, self._secret = list(callbacks or ()), secret

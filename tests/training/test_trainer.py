@@ -333,3 +333,10 @@ def test_a_changed_bit_is_not_loaded(make_trainer: Callable[..., Any], tmp_path:
     with pytest.raises(IntegrityError, match="other weights than it states"):
         trainer.with_args(trainer.args).load_released()
     assert served == json.loads((path.parent / "privacy.json").read_text())["weights_sha256"]
+
+
+def test_arguments_of_transformers_are_refused(make_trainer: Callable[..., Any], tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    with pytest.raises(PACZeroError, match=r"args: a TrainingArguments was given; expected a paczero.PACZeroConfig"):
+        PACZeroTrainer("model", TrainingArguments(output_dir=str(tmp_path)), [])

@@ -45,7 +45,7 @@ records, or state the sum. Each run draws a secret of its own; that changes noth
 def parser() -> SettingsParser:
     made = settings_parser("sweep", _ABOUT, usage="FILE [--KEY VALUE ...] [OPTIONS]", config=False)
     made.add_argument(
-        "file", type=str, metavar="FILE", help="the sweep's YAML file, or the name of one of the recipes'"
+        "file", type=str, metavar="FILE", help="the sweep's YAML file, or the name of a sweep among the recipes"
     )
     group = made.add_argument_group("The sweep itself (flags only)")
     group.add_argument("--jobs", type=int, metavar="N", help="runs at once; the file's where left out, else 1")

@@ -176,8 +176,13 @@ def _compare(found: str, expected: str, path: Path) -> None:
     ours, theirs = expected.split("\n"), found.split("\n")
     for number, (own, other) in enumerate(zip(ours, theirs, strict=False), start=1):
         if own != other:
+            same = next(
+                (i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), min(len(own), len(other))
+            )
+            start = max(0, same - 20)
             raise IntegrityError(
-                f"{path}: {_short(other)} stands where {_short(own)} follows from header and statement (line {number})"
+                f"{path}: {_short(other[start:])} stands where {_short(own[start:])} follows from header "
+                f"and statement (line {number})"
             )
     raise IntegrityError(f"{path}: has {len(theirs)} lines; {len(ours)} follow from the header and the statement")
 
