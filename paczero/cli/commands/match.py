@@ -22,7 +22,7 @@ somebody who held both answers for equally likely. One of --success, --nats and 
   paczero match --epsilon 2 --steps 1000 --directions 64 --sampling 0.064 --json
 """
 
-_SAID = ("mechanism.name", "steps", "directions")  # beside the table or in it
+_SAID = ("mechanism.name", "max_steps", "directions")  # beside the table or in it
 
 _HEADS = ("mechanism", "p", "nats", "ε", "σ (clips)", "hides", "settings")
 

@@ -16,7 +16,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(rows) == list(SPECS)
     assert "0.00500836" in rows["mi"] and "--mechanism.budget 0.00500836" in rows["mi"]
     assert "no bound" in rows["none"] and "who is in the pool" in rows["dp-sign"] and "0.2006" in rows["dp-sign"]
-    assert max(map(len, lines)) <= 150
+    assert max(map(len, lines)) <= 130
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
