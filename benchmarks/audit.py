@@ -10,6 +10,7 @@ mechanisms, about 1.3 s a run for both attackers together. Finished mechanisms a
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,31 +46,31 @@ def main() -> None:
     given = parser.parse_args()
     root = Path(given.output)
     root.mkdir(parents=True, exist_ok=True)
-    place = root / "long.json"
-    found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {"reruns": {}, "canaries": {}}
+    path = root / "long.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"reruns": {}, "canaries": {}}
 
     def keep(part: str, key: str, value: Any, began: float) -> None:
         found[part][key] = value | {"seconds": round(time.monotonic() - began, 1)}
-        write_whole(place, json.dumps(found, indent=1) + "\n")
+        write_whole(path, json.dumps(found, indent=1) + "\n")
         print(part, key, f"{found[part][key]['seconds']} s", flush=True)
 
     if "controls" not in found:
         began = time.monotonic()
-        rows = {control.name: control.to_dict() for control in controls()}
+        rows = {control.name: asdict(control) for control in controls()}
         found["controls"] = {}
         keep("controls", "all", rows, began)
     for mechanism in RERUNS:
         key = f"{label_of(mechanism)}, {mechanism.channel}, {given.reruns} runs"
         if key not in found["reruns"]:
             began = time.monotonic()
-            keep("reruns", key, rerun(settings(mechanism), root / "outcomes", runs=given.reruns).to_dict(), began)
+            keep("reruns", key, asdict(rerun(settings(mechanism), root / "outcomes", runs=given.reruns)), began)
     for mechanism in CANARIES:
         label = label_of(mechanism)
         key = f"{label}, {given.canary_runs} runs"
         if key not in found["canaries"]:
             began = time.monotonic()
             result = canaries({label: canary_settings(mechanism)}, runs=given.canary_runs)
-            keep("canaries", key, result.to_dict(), began)
+            keep("canaries", key, asdict(result), began)
 
 
 if __name__ == "__main__":

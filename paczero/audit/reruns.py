@@ -5,24 +5,22 @@
     # [False, False, False, False, False]
 
 Each re-run is a whole training of the small model (`simulation`) under the audited run's mechanism. Its secret and
-coins come from the operating system. Its outcome is one line on disk, so an interrupted audit can continue. The targets
-of the attacks are fixed in advance: the half of unit 0, S* itself, all units' halves. Trials are independent, so the
-intervals are exact. The bound on S* is kl(p ‖ 1/M) <= B; that on a unit's half, kl(p ‖ 1/2) <= B, is the case M = 2.
+coins come from the operating system. Its outcome is one file, so an interrupted audit can continue. The targets of the
+attacks are fixed in advance: the half of unit 0, S* itself, all units' halves. Trials are independent, so the intervals
+are exact. The bound on S* is kl(p ‖ 1/M) <= B; that on a unit's half, kl(p ‖ 1/2) <= B, is the case M = 2.
 """
 
-import base64
 import hashlib
+import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 import paczero
-from paczero.audit.arrays import Bools
+from paczero.audit.arrays import Bools, Floats
 from paczero.audit.attacks import bayes, features, half_guesses, trained
 from paczero.audit.intervals import Comparison, compare, compare_shares
 from paczero.audit.simulation import Progress, Simulation, Trial, scratch
@@ -30,11 +28,12 @@ from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
 from paczero.mechanism.bounds import posterior_success
 from paczero.mechanism.registry import spec_of
-from paczero.utils.io import canonical, owners_directory
+from paczero.utils.io import canonical, owners_directory, write_whole
 
 UNITS = 64
 _UNIT = 0  # the unit whose half is guessed; fixed in advance
 CONFIDENCE = 0.999
+_STORED = ("y", "signs", "noise", "output", "inside", "secret", "weights", "losses")  # of a `Trial`
 
 
 @dataclass(frozen=True)
@@ -111,17 +110,16 @@ def rerun(
     if runs < 40:
         raise PACZeroError(f"reruns: {runs} was given; expected 40 or more, for intervals that say something")
     simulation = Simulation(args, units=units, seed=seed)
-    path = owners_directory("audit", str(directory)) / f"reruns-{_key(args, units, seed)}.jsonl"
-    trials = _read(path)[:runs]
-    with scratch() as root, open(path, "a", opener=_private) as stream:
-        for number in range(len(trials), runs):
-            progress("re-runs", number, runs)
-            trial = simulation.run(root / str(number))
-            stream.write(json.dumps(_packed(trial)) + "\n")
-            stream.flush()
-            trials.append(trial)
+    owners_directory("audit", str(directory))
+    outcomes = owners_directory("audit", str(directory / f"reruns-{_key(args, units, seed)}"))
+    paths = [outcomes / f"{number}.npz" for number in range(runs)]
+    with scratch() as root:
+        for number, path in enumerate(paths):
+            if not path.exists():
+                progress("re-runs", number, runs)
+                _write(path, simulation.run(root / str(number)))
     progress("attacks", 0, 1)
-    return attack(trials, simulation, seed=seed)
+    return attack([_read(path) for path in paths], simulation, seed=seed)
 
 
 def attack(trials: Sequence[Trial], simulation: Simulation, *, seed: int = 0) -> RerunsResult:
@@ -191,7 +189,7 @@ _WORDS = {
 }
 
 
-def _likeliest(belief: Any, coin: float) -> int:
+def _likeliest(belief: Floats, coin: float) -> int:
     """The likeliest candidate; the coin in [0, 1) breaks ties."""
     ties = np.flatnonzero(belief > belief.max() * (1 - 1e-12))
     return int(ties[int(coin * len(ties))])
@@ -210,51 +208,23 @@ def _key(args: PACZeroConfig, units: int, seed: int) -> str:
     return hashlib.sha256(canonical(json.loads(json.dumps(settings)))).hexdigest()[:16]
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _write(path: Path, trial: Trial) -> None:
+    """Writes one outcome, with the secret of this re-run only."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **{name: getattr(trial, name) for name in _STORED})
+    write_whole(path, stream.getvalue(), mode=0o600)
 
 
-def _packed(trial: Trial) -> dict[str, Any]:
-    """One outcome as JSON, with the secret of this re-run only."""
-    assert trial.signs is not None and trial.inside is not None
-    return {
-        "y": trial.y.tolist(),
-        "signs": [[np.packbits(row > 0).tobytes().hex() for row in step] for step in trial.signs],
-        "subsets": trial.signs.shape[2],
-        "noise": [["inf" if np.isinf(value) else value for value in row] for row in trial.noise],
-        "output": trial.output.tolist(),
-        "inside": trial.inside.tolist(),
-        "secret": trial.secret,
-        "weights": base64.b64encode(trial.weights.tobytes()).decode(),
-        "losses": trial.losses.tolist(),
-    }
+def _read(path: Path) -> Trial:
+    """An outcome, without the derivatives.
 
-
-def _read(path: Path) -> list[Trial]:
-    """Outcomes of an earlier audit; a partial last line is cut off the file."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        os.truncate(path, len(whole))
+    Raises:
+        PACZeroError: the file is damaged.
+    """
     try:
-        return [_unpacked(json.loads(line)) for line in whole.splitlines()]
-    except (ValueError, KeyError, TypeError) as error:
-        raise PACZeroError(f"{str(path)!r}: is not a file of re-runs; delete it to repeat them") from error
-
-
-def _unpacked(row: dict[str, Any]) -> Trial:
-    packed = np.array([[np.frombuffer(bytes.fromhex(text), np.uint8) for text in step] for step in row["signs"]])
-    bits = np.unpackbits(packed, axis=-1, count=row["subsets"])
-    return Trial(
-        y=np.array(row["y"], dtype=np.float64),
-        signs=np.where(bits > 0, 1, -1).astype(np.int8),
-        noise=np.array([[float(value) for value in step] for step in row["noise"]]),
-        output=np.array(row["output"], dtype=np.float64),
-        inside=np.array(row["inside"], dtype=bool),
-        secret=row["secret"],
-        derivatives=np.empty((0, 0, 0)),
-        weights=np.frombuffer(base64.b64decode(row["weights"]), dtype=np.float32),
-        losses=np.array(row["losses"]),
-    )
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            values = {name: stored[name] for name in _STORED}
+            values["secret"] = int(values["secret"])
+    except Exception as error:  # zipfile and numpy raise many kinds for damaged files
+        raise PACZeroError(f"{str(path)!r}: no re-run can be read from it; delete it to repeat the re-run") from error
+    return Trial(**values, derivatives=np.empty((0, 0, 0)))

@@ -11,30 +11,37 @@ public seeds, so every attacker knows them. Steps without influence on the relea
 publishing.
 """
 
-import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from paczero.audit.arrays import Bools, Floats
 from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
+from paczero.data.encoding import context_length, prepare
+from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import create_secret, open_secret
+from paczero.mechanism.subsets import draw_subsets
+from paczero.mechanism.transcript import FORMAT, Transcript
+from paczero.models.adapters import attach, peft_config_from
+from paczero.models.layers import first_trained_layer
+from paczero.optim.derivatives import Derivatives
+from paczero.training.candidates import pilot_derivatives
+from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights, mechanism_header
+from paczero.training.loop import Loop, Schedule
+from paczero.training.state import RunState
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
-    from paczero.optim.derivatives import Derivatives
-
+Progress = Callable[[str, int, int], None]  # (name, done, total)
 
 STEPS, RATE, REAL_RATE = 24, 0.05, 0.01
 
@@ -128,20 +135,6 @@ class Simulation:
     """
 
     def __init__(self, args: PACZeroConfig, *, units: int, odd: int = 0, good: float = 0.5, seed: int = 0) -> None:
-        import torch
-
-        from paczero.data.encoding import context_length, prepare
-        from paczero.models.adapters import (
-            attach,
-            peft_config_from,
-        )
-        from paczero.models.layers import first_trained_layer
-        from paczero.training.factory import (
-            make_objective,
-            make_scorer,
-            make_weights,
-        )
-
         torch.set_num_threads(1)
         self.args, self.units = replace(args, seed=seed), units
         model, tokenizer = _tiny_model(seed)
@@ -158,9 +151,6 @@ class Simulation:
     @cached_property
     def _known(self) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
         """Features, labels and pilot derivatives of all units, which some families need."""
-        from paczero.training.candidates import pilot_derivatives
-        from paczero.training.factory import make_weights
-
         pilot = make_weights(self._trained, self.args, purpose="pilot")
         pilots = pilot_derivatives(self.args, self._objective, pilot, lambda *_: None, base="", pool="")
         features = np.asarray(self._scorer.features(), dtype=np.float64)
@@ -168,8 +158,6 @@ class Simulation:
 
     def candidates(self, there: Bools) -> Bools | None:
         """The candidates (n, M) of the pool of the units in `there` (N,), drawn as a run draws them."""
-        from paczero.mechanism.subsets import draw_subsets
-
         chosen = self.args.mechanism
         if not spec_of(chosen.name).candidates:
             return None
@@ -188,18 +176,9 @@ class Simulation:
             there: (N,) which units are in the pool; all by default.
             membership: (n, M) candidates of that pool; by default drawn for it.
         """
-        from paczero.mechanism.journal import Journal
-        from paczero.mechanism.transcript import FORMAT, Transcript
-        from paczero.training.factory import (
-            make_mechanism,
-            mechanism_header,
-        )
-        from paczero.training.loop import Loop, Schedule
-        from paczero.training.state import RunState
-
-        everybody = there is None
+        if membership is None:
+            membership = self.membership if there is None else self.candidates(there)
         there = np.ones(self.units, dtype=bool) if there is None else there
-        members = (self.membership if everybody else self.candidates(there)) if membership is None else membership
         count = int(there.sum())
         path.mkdir(mode=0o700, parents=True)
         secret = path / "secret.json"
@@ -214,9 +193,9 @@ class Simulation:
         }
         journal = Journal.create(path / "journal.jsonl", {})
         transcript = Transcript.create(path / "transcript.jsonl", header)
-        state = RunState(make_mechanism(self.args, members, secret, units=count), journal, transcript)
+        state = RunState(make_mechanism(self.args, membership, secret, units=count), journal, transcript)
         Loop(objective, self._weights, state, schedule=Schedule.of(self.args)).run()  # type: ignore[arg-type]
-        return self._trial(journal.entries, transcript.y, objective, members, there, secret)
+        return self._trial(journal.entries, transcript.y, objective, membership, there, secret)
 
     def _trial(self, entries: Any, y: Any, objective: "_Pool", members: Any, there: Bools, secret: Path) -> Trial:
         signs = inside = number = None
@@ -224,8 +203,7 @@ class Simulation:
             packed = [[np.frombuffer(bytes.fromhex(text), np.uint8) for text in entry["signs"]] for entry in entries]
             bits = np.unpackbits(np.array(packed), axis=-1, count=members.shape[1])
             signs = np.where(bits > 0, 1, -1).astype(np.int8)
-            subsets = members.shape[1]
-            number = _number(secret, subsets)
+            number = _number(secret, members.shape[1])
             inside = np.zeros(self.units, dtype=bool)
             inside[there] = members[:, number]
         return Trial(
@@ -253,7 +231,7 @@ class _Pool:
         self.scorer, self.units = objective.scorer, int(there.sum())
         self.measured: list[Floats] = []
 
-    def derivatives(self, weights: Any, step: int, directions: int, unit_indices: Any = None) -> "Derivatives":
+    def derivatives(self, weights: Any, step: int, directions: int, unit_indices: Any = None) -> Derivatives:
         every_unit = self._objective.derivatives(weights, step, directions)
         self.measured.append(every_unit.values.T.copy())
         values = every_unit.values[self._there]
@@ -268,14 +246,12 @@ def _number(path: Path, subsets: int) -> int:
 
 
 @contextmanager
-def scratch() -> "Iterator[Path]":
+def scratch() -> Iterator[Path]:
     """A temporary directory for runs, in memory if the system has /dev/shm."""
     memory = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(prefix="paczero-audit-", dir=memory if memory.is_dir() else None))
-    try:
-        yield root
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
+    parent = memory if memory.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="paczero-audit-", dir=parent, ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 def _rows(units: int, odd: int, good: float, seed: int) -> list[dict[str, str]]:
@@ -295,12 +271,8 @@ def _rows(units: int, odd: int, good: float, seed: int) -> list[dict[str, str]]:
     return rows
 
 
-def _tiny_model(seed: int) -> "tuple[LlamaForCausalLM, PreTrainedTokenizerFast]":
+def _tiny_model(seed: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """A random Llama of two layers that knows the made-up words."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
     words = ["<end>", "so", "bad", "good", *(f"w{number}" for number in range(_WORDS))]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<end>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -322,6 +294,3 @@ def _tiny_model(seed: int) -> "tuple[LlamaForCausalLM, PreTrainedTokenizerFast]"
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config).eval()
     return model, PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
-
-
-Progress = Callable[[str, int, int], None]

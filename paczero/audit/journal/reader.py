@@ -5,6 +5,7 @@ are readable but wrong. Formats: docs/files.md.
 """
 
 import hashlib
+import io
 import json
 import math
 import zipfile
@@ -145,18 +146,21 @@ def _check_mechanism(header: dict[str, Any], where: str) -> None:
         raise IntegrityError(f"{where}: it names no budget, which 'mi' has")
 
 
-def journal_header(path: Path) -> dict[str, Any]:
+def journal_header(path: Path) -> tuple[dict[str, Any], bool]:
     """The journal's header: hashes of settings, pool, candidates, transcript header and base.
+
+    Returns:
+        The header, and whether the chain of the journal's first line matches the line.
 
     Raises:
         IntegrityError: missing, or of another format.
     """
     with _opened(path) as stream:
-        content = _object(stream.readline(_LONGEST_HEADER), f"{path} line 1")
+        content, chain = _unchained(stream.readline(_LONGEST_HEADER), "", f"{path} line 1")
     header = content.get("header")
     if content.get("format") not in JOURNALS or not isinstance(header, dict):
         raise IntegrityError(f"{path} line 1: no header of a {JOURNALS[-1]} file; restore it")
-    return header
+    return header, content.get("chain") == chain
 
 
 def journal_entries(path: Path, setting: Setting, *, candidates: bool) -> Iterator[Entry]:
@@ -185,13 +189,6 @@ def journal_entries(path: Path, setting: Setting, *, candidates: bool) -> Iterat
             yield _entry(content, chained == chain, setting, candidates, where)
 
 
-def chained_header(path: Path) -> bool:
-    """Whether the chain of the journal's first line matches the line."""
-    with _opened(path) as stream:
-        content, chain = _unchained(stream.readline(_LONGEST_HEADER), "", f"{path} line 1")
-    return content.get("chain") == chain
-
-
 def transcript_steps(path: Path, setting: Setting) -> Iterator[tuple[Any, Any]]:
     """(t, y) of each step line of a transcript, as written.
 
@@ -218,22 +215,26 @@ def read_candidates(path: Path, setting: Setting) -> Bools:
     Raises:
         IntegrityError: missing, damaged, or of another pool or M.
     """
-    width = -(-setting.subsets // 8)
-    room = setting.units * width
+    shape = setting.units, -(-setting.subsets // 8)
+    room = math.prod(shape)
     try:
         if path.stat().st_size > room + 2**16:
             raise IntegrityError(
                 f"{path}: larger than the candidates of {setting.units} units can be; restore the file"
             )
-        with zipfile.ZipFile(path) as archive:
+        data = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(data) as archive:
             if any(member.file_size > room + 2**12 for member in archive.infolist()):
                 raise IntegrityError(f"{path}: it unpacks to more than its candidates can be; restore the file")
-            packed = _array(archive, "packed.npy", (setting.units, width), "uint8")
-            subsets = int(_array(archive, "subsets.npy", (), "int64"))
+        data.seek(0)
+        with np.load(data, allow_pickle=False) as arrays:
+            packed, subsets = arrays["packed"], int(arrays["subsets"])
     except IntegrityError:
         raise
     except Exception as error:  # zipfile and numpy raise many kinds for damaged files
         raise IntegrityError(f"{path}: cannot be read ({type(error).__name__}); restore the file") from error
+    if packed.shape != shape or packed.dtype != np.uint8:
+        raise IntegrityError(f"{path}: {packed.dtype} of shape {packed.shape}; expected uint8 of {shape}")
     if subsets != setting.subsets:
         raise IntegrityError(f"{path}: {subsets} candidates, but the header says {setting.subsets}; restore the file")
     return np.unpackbits(packed, axis=1, count=subsets).astype(np.bool_)
@@ -342,15 +343,3 @@ def _signs(text: Any, subsets: int, where: str) -> Bools:
     if bits.size != -(-subsets // 8) * 8 or bits[subsets:].any():
         raise IntegrityError(f"{where}: no signs of {subsets} candidates; restore the file")
     return bits[:subsets].astype(np.bool_)
-
-
-def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], kind: str) -> Any:
-    """An array of the archive; another shape or type is refused before reading."""
-    with archive.open(name) as stream:
-        version = np.lib.format.read_magic(stream)
-        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        found, fortran, dtype = reader(stream)
-        if found != shape or dtype != np.dtype(kind):
-            raise IntegrityError(f"{name} of the candidates: {dtype} of shape {found}; expected {kind} of {shape}")
-        size = math.prod(shape) * dtype.itemsize
-        return np.frombuffer(stream.read(size), dtype=dtype).reshape(shape, order="F" if fortran else "C")

@@ -38,7 +38,6 @@ from paczero.audit.journal.consistency import (
 from paczero.audit.journal.reader import (
     PRIVATE,
     Setting,
-    chained_header,
     journal_entries,
     journal_header,
     read_candidates,
@@ -95,8 +94,8 @@ def recompute(run: Path | str, progress: Progress | None = None) -> ExactAudit:
 
 def _check_headers(run: RunDirectory, setting: Setting, candidates: bool, checker: StepChecker) -> Bools | None:
     """Checks that header, journal and candidates belong together. Returns the candidates (N, M), if there are any."""
-    header = journal_header(run.journal)
-    if not chained_header(run.journal):
+    header, chained = journal_header(run.journal)
+    if not chained:
         checker.note(None, None, "chain", "the journal's first line was changed", "an unchanged line")
     if header.get("transcript") != setting.digest:
         checker.note(None, None, "transcript", "its header is not the one in the journal", "SHA-256 alike")
