@@ -12,11 +12,13 @@ without the canary. None of this decides whether an audit passes.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from paczero.audit.arrays import Bools, Floats
 from paczero.audit.intervals import one_run
@@ -31,6 +33,9 @@ _STEPS, _RATE, _REAL_RATE = 100, 0.02, 0.05
 CONFIDENCE = 0.95
 _GUESSES = (8, 16, 32)  # of the one-run audit, fixed in advance; the confidence is corrected for all three
 _CERTAIN = 1e-9  # probability of values that are impossible but for rounding
+
+Found = tuple[Floats, Floats, float]  # scores of members, scores of others, lower bound on ε
+Done = Callable[[int, int], None]  # called with the number of finished runs, and of all
 
 
 @dataclass(frozen=True)
@@ -135,74 +140,67 @@ def canaries(
         seed: public, of model and records.
         progress: called with (name, done, total).
     """
-    rows = []
+    rows, steps = [], 0
     for label, args in mechanisms.items():
-        outsider, steps = _outsider(label, args, runs, base, count, seed, progress), args.max_steps
-        rows += [outsider, _insider(label, args, runs, base, seed, progress)]
-    return CanaryResult(tuple(rows), CONFIDENCE, base, count, steps if rows else 0)
+        steps = args.max_steps
+        for attack, attacker, tested in (("LiRA", _outsider, count), ("insider", _insider, 1)):
+            simulation = Simulation(args, units=base + tested, odd=tested, good=_GOOD, seed=seed)
+            delta = args.mechanism.delta
+            delta = float(simulation.units) ** -2 if delta is None else delta  # 1/N² where the mechanism has none
+            found = attacker(simulation, base, runs, delta, partial(progress, f"{attack}, {label}"))
+            rows.append(_row(label, args, attack, runs, delta, *found))
+    return CanaryResult(tuple(rows), CONFIDENCE, base, count, steps)
 
 
-def _outsider(
-    label: str, args: PACZeroConfig, runs: int, base: int, count: int, seed: int, progress: Progress
-) -> CanaryRow:
+def _outsider(simulation: Simulation, base: int, runs: int, delta: float, done: Done) -> Found:
     """LiRA over the runs, and the best one-run bound at a confidence corrected for their number."""
-    simulation = Simulation(args, units=base + count, odd=count, good=_GOOD, seed=seed)
+    count = simulation.units - base
     rng = np.random.default_rng()  # seeded by the operating system: membership is the secret here
-    scores, inside = [], []
+    members = rng.random((runs, count)) < 0.5
+    scores = []
     with scratch() as root:
-        for number in range(runs):
-            progress(f"canaries, {label}", number, runs)
-            there = np.concatenate([np.ones(base, dtype=bool), rng.random(count) < 0.5])
-            scores.append(logit_scores(simulation.run(root / str(number), there=there).losses[base:]))
-            inside.append(there[base:])
-    members = np.array(inside)
+        for number, inside in enumerate(members):
+            done(number, runs)
+            in_pool = np.append(np.ones(base, dtype=bool), inside)
+            scores.append(logit_scores(simulation.run(root / str(number), in_pool=in_pool).losses[base:]))
     ratios = lira_each(np.array(scores), members)
-    delta = _delta(args, base + count)
     guesses = [number for number in _GUESSES if number <= count]
     bounds = [
         one_run(ratio, member, guesses, delta=delta, confidence=1 - (1 - CONFIDENCE) / runs).epsilon
         for ratio, member in zip(ratios, members, strict=True)
     ]
-    return _row(label, args, "LiRA", runs, ratios[members], ratios[~members], max(bounds), delta)
+    return ratios[members], ratios[~members], max(bounds)
 
 
-def _insider(label: str, args: PACZeroConfig, runs: int, base: int, seed: int, progress: Progress) -> CanaryRow:
+def _insider(simulation: Simulation, base: int, runs: int, delta: float, done: Done) -> Found:
     """The likelihood ratio of the released values with and without one canary, given all other records."""
-    simulation = Simulation(args, units=base + 1, odd=1, good=_GOOD, seed=seed)
-    rng, ratios, members = np.random.default_rng(), [], []
-    candidates = simulation.membership
+    candidates, ratios = simulation.membership, np.empty(runs)
+    members = np.random.default_rng().random(runs) < 0.5
     with scratch() as root:
-        for number in range(runs):
-            progress(f"insider, {label}", number, runs)
-            member = bool(rng.random() < 0.5)
-            there = np.append(np.ones(base, dtype=bool), member)
-            trial = simulation.run(
-                root / str(number), there=there, membership=None if candidates is None else candidates[there]
-            )
-            ratios.append(_likelihood_ratio(trial, args, candidates))
-            members.append(member)
-    scores, inside = np.array(ratios), np.array(members)
-    delta = _delta(args, base + 1)
-    bound = epsilon_from_scores(scores[inside], scores[~inside], delta=delta, confidence=CONFIDENCE)
-    return _row(label, args, "insider", runs, scores[inside], scores[~inside], bound, delta)
+        for number, member in enumerate(members):
+            done(number, runs)
+            in_pool = np.append(np.ones(base, dtype=bool), member)
+            own = None if candidates is None else candidates[in_pool]
+            trial = simulation.run(root / str(number), in_pool=in_pool, membership=own)
+            ratios[number] = _likelihood_ratio(trial, simulation.args, candidates)
+    inside, outside = ratios[members], ratios[~members]
+    return inside, outside, epsilon_from_scores(inside, outside, delta=delta, confidence=CONFIDENCE)
 
 
 def _likelihood_ratio(trial: Trial, args: PACZeroConfig, candidates: Bools | None) -> float:
     """ln P(released | with the canary) − ln P(released | without it), the canary being the last unit."""
     total = 0.0
-    for step, direction in np.ndindex(trial.y.shape):
-        g, y = trial.derivatives[step, direction], float(trial.y[step, direction])
-        with_it = _log_likelihood(args, g, candidates, y, trial, step, direction)
-        without = _log_likelihood(
-            args, g[:-1], None if candidates is None else candidates[:-1], y, trial, step, direction
+    for index in np.ndindex(trial.y.shape):
+        g, y, noise = trial.derivatives[index], float(trial.y[index]), float(trial.noise[index])
+        with_it, without = (
+            _log_likelihood(args, g[part], None if candidates is None else candidates[part], y, noise, len(g))
+            for part in (slice(None), slice(-1))
         )
         total += with_it - without
     return total
 
 
-def _log_likelihood(
-    args: PACZeroConfig, g: Floats, members: Bools | None, y: float, trial: Trial, step: int, direction: int
-) -> float:
+def _log_likelihood(args: PACZeroConfig, g: Floats, members: Bools | None, y: float, noise: float, units: int) -> float:
     """ln P(this value is released | these units' derivatives), for this release alone."""
     spec, clip = spec_of(args.mechanism.name), args.mechanism.clip
     clipped = g if clip is None else np.clip(g, -clip, clip)
@@ -222,13 +220,9 @@ def _log_likelihood(
         mean = clipped.mean()
         same = math.isclose(mean, y, rel_tol=1e-9, abs_tol=1e-15) if spec.real else (clipped.sum() >= 0) == (y > 0)
         return 0.0 if same else math.log(_CERTAIN)
-    noise = float(trial.noise[step, direction])
     if not spec.real:
-        from scipy.stats import norm
-
         return float(norm.logcdf((1 if y > 0 else -1) * clipped.sum() / (clip or 1.0) / noise))
     # The sum is divided by the pool's size, which is public; the attacker does not guess it.
-    units = len(trial.derivatives[step, direction])
     means = [clipped.sum() / size for size in (units, units - 1)]
     scale = noise * (clip or 1.0) / units
     return max(-0.5 * ((y - mean) / scale) ** 2 for mean in means)
@@ -239,16 +233,16 @@ def _row(
     args: PACZeroConfig,
     attack: str,
     runs: int,
+    delta: float,
     scores_in: Floats,
     scores_out: Floats,
     low: float,
-    delta: float,
 ) -> CanaryRow:
     area = auc(scores_in, scores_out, CONFIDENCE)
     one, tenth = (tpr_at_fpr(scores_in, scores_out, fpr).tpr.estimate for fpr in (0.01, 0.001))
     spec = spec_of(args.mechanism.name)
     attacker = "An attacker who sees the model" if attack == "LiRA" else "An attacker who knows all other records"
-    meaning = f"{attacker} tells a record of the pool from another in {area.estimate:.0%} of pairs (a coin: 50 %)" + (
+    meaning = f"{attacker} ranks a record of the pool above another in {area.estimate:.0%} of pairs (a coin: 50 %)" + (
         "." if spec.is_dp else "; nothing is promised about this."
     )
     return CanaryRow(
@@ -268,8 +262,3 @@ def _row(
         delta=delta,
         stated_epsilon=args.mechanism.epsilon if spec.is_dp else None,
     )
-
-
-def _delta(args: PACZeroConfig, units: int) -> float:
-    """δ of the mechanism, or 1/N² if it has none."""
-    return args.mechanism.delta if args.mechanism.delta is not None else float(units) ** -2

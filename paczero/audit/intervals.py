@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
+from scipy.special import rel_entr
 from scipy.stats import beta, binom
 
 from paczero.audit.arrays import count, flags, inside, numbers, share
@@ -89,7 +90,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
     Args:
         successes: 0 to `trials`.
         trials: 1 or more.
-        confidence: in (0, 1); what remains is split evenly between the two sides.
+        confidence: in (0, 1); the two sides share the rest evenly.
 
     Raises:
         PACZeroError: an argument out of range.
@@ -125,8 +126,8 @@ def success_interval(guesses: npt.ArrayLike, truths: npt.ArrayLike, confidence: 
 def mean_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     """The mean of independent values in [0, 1], such as each run's share of right guesses, with an interval.
 
-    It holds for every law and every n: P(mean >= x) <= exp(−n kl(x ‖ p)) for independent values of mean p (Hoeffding
-    1963, theorem 1). Where all values are 0 or 1, `clopper_pearson` is narrower, by a sixth at 99.9 %.
+    It holds for every distribution and every n: P(mean >= x) <= exp(−n kl(x ‖ p)) for independent values of mean p
+    (Hoeffding 1963, theorem 1). Where all values are 0 or 1, `clopper_pearson` is narrower, by a sixth at 99.9 %.
 
     Args:
         values: (n,) in [0, 1], independent.
@@ -160,7 +161,7 @@ def compare(bound: float, successes: int, trials: int, attacks: int = 1, confide
         bound: in [0, 1], such as `posterior_success(B)`.
         successes: right guesses, 0 to `trials`.
         trials: independent ones, 1 or more.
-        attacks: how many attacks are compared with bounds in all; the more, the surer each has to be.
+        attacks: number of attacks that are compared with bounds; more attacks make each interval wider.
         confidence: of all comparisons together.
 
     Raises:
@@ -177,7 +178,7 @@ def exceeds(bound: float, successes: int, trials: int, attacks: int = 1, confide
 
 
 def compare_shares(bound: float, shares: npt.ArrayLike, attacks: int = 1, confidence: float = 0.999) -> Comparison:
-    """The same for an attack that guesses about many units in each run: from each run's share of right guesses.
+    """`compare` for an attack that guesses about many units in each run, from each run's share of right guesses.
 
     Args:
         bound: in [0, 1], for a single guess, averaged over units.
@@ -203,9 +204,9 @@ def epsilon_lower_bound(
 ) -> float:
     """A lower bound on ε of (ε, δ)-DP from the counts of true and false positives; 0.0 if they show nothing.
 
-    DP asks that TPR <= e^ε FPR + δ and 1 − FPR <= e^ε (1 − TPR) + δ. Each rate is put at the end of a one-sided exact
-    interval that speaks for less, both holding with `confidence`. The decision rule must be fixed in advance, or on
-    other data.
+    DP requires TPR <= e^ε FPR + δ and 1 − FPR <= e^ε (1 − TPR) + δ. Each rate is replaced by the end of a one-sided
+    exact interval that gives the smaller ε; both intervals hold with `confidence`. The decision rule must be fixed in
+    advance, or on other data.
 
     Args:
         true_positives: members that were called members.
@@ -221,7 +222,7 @@ def epsilon_lower_bound(
     Source: Jagielski, Ullman and Oprea 2020 (arXiv 2006.07709); Nasr et al. 2021 (arXiv 2101.04535).
     """
     delta = share("delta", delta)
-    # a two-sided interval at this confidence has the one-sided end wanted: half of the error on each rate
+    # The end of a two-sided interval at this confidence is the one-sided end: half of the error on each rate.
     confidence = inside("confidence", confidence)
     tpr = clopper_pearson(true_positives, members, confidence).low
     fpr = clopper_pearson(false_positives, others, confidence).high
@@ -232,12 +233,12 @@ def epsilon_lower_bound(
 def one_run_p_value(correct: int, guesses: int, canaries: int, epsilon: float, delta: float = 0.0) -> float:
     """An upper bound on the probability of so many right guesses if the run is (ε, δ)-DP.
 
-    P(correct >= v) <= f(v) + 2 m δ max_i (f(v − i) − f(v))/i with f(v) = P(Binomial(r, e^ε/(1 + e^ε)) >= v): an
-    independent fair coin decides about each canary, and r guesses are made.
+    P(correct >= v) <= f(v) + 2 m δ max_i (f(v − i) − f(v))/i with f(v) = P(Binomial(r, e^ε/(1 + e^ε)) >= v). An
+    independent fair coin decides about each canary; the attacker makes r guesses.
 
     Args:
         correct: v, 0 to r.
-        guesses: r, 1 to m; a number that does not depend on what was in the pool.
+        guesses: r, 1 to m; it must not depend on which canaries were in the pool.
         canaries: m.
         epsilon: ε >= 0, add-or-remove-one.
         delta: δ in [0, 1].
@@ -266,7 +267,7 @@ def one_run_p_value(correct: int, guesses: int, canaries: int, epsilon: float, d
 def epsilon_lower_bound_one_run(
     correct: int, guesses: int, canaries: int, *, delta: float = 0.0, confidence: float = 0.95
 ) -> float:
-    """A lower bound on ε of (ε, δ)-DP, from the right guesses of one run: the smallest ε that they do not refute.
+    """A lower bound on ε of (ε, δ)-DP, from the right guesses of one run: the smallest ε they do not refute.
 
     Args:
         correct, guesses, canaries, delta: as for `one_run_p_value`.
@@ -300,13 +301,13 @@ def one_run(
     delta: float = 0.0,
     confidence: float = 0.95,
 ) -> OneRunAudit:
-    """The one-run audit of canaries' scores: the highest are called in, as many of the lowest out, the rest abstained.
+    """The one-run audit of canaries' scores: guesses the highest r/2 in and the lowest r/2 out, and skips the rest.
 
     Args:
-        scores: (m,) higher means likelier in the pool. Ties are broken by the canaries' order, so that order must not
-            depend on what was in.
-        included: (m,) whether each was in the pool, drawn by a fair coin of its own.
-        guesses: r, even, fixed before the scores were seen; or several, of which the best is reported at a corrected
+        scores: (m,) higher means likelier in the pool. The canaries' order breaks ties, so it must not depend on
+            `included`.
+        included: (m,) whether each was in the pool, drawn by its own fair coin.
+        guesses: r, even, fixed before the scores are known; or several, of which the best is reported at a corrected
             confidence.
         delta: δ in [0, 1].
         confidence: in (0, 1), of the whole.
@@ -323,19 +324,19 @@ def one_run(
     order = np.argsort(-array, kind="stable")
     found = []
     for number in tried:
-        whole = count("guesses", number, 2, len(array))
-        half = whole // 2
-        if whole % 2:
-            raise PACZeroError(f"guesses: {whole} was given; expected an even number: as many in as out")
-        called_in, called_out = inside_pool[order[:half]], inside_pool[order[len(array) - half :]]
-        right = int(np.count_nonzero(called_in) + np.count_nonzero(~called_out))
-        bound = epsilon_lower_bound_one_run(right, whole, len(array), delta=delta, confidence=each)
-        found.append(OneRunAudit(len(array), whole, right, float(delta), float(confidence), len(tried), bound))
+        size = count("guesses", number, 2, len(array))
+        half = size // 2
+        if size % 2:
+            raise PACZeroError(f"guesses: {size} was given; expected an even number: as many in as out")
+        guessed_in, guessed_out = inside_pool[order[:half]], inside_pool[order[len(array) - half :]]
+        right = int(np.count_nonzero(guessed_in) + np.count_nonzero(~guessed_out))
+        bound = epsilon_lower_bound_one_run(right, size, len(array), delta=delta, confidence=each)
+        found.append(OneRunAudit(len(array), size, right, float(delta), float(confidence), len(tried), bound))
     return max(found, key=lambda audit: audit.epsilon)
 
 
 def _lower_end(mean: float, target: float) -> float:
-    """The p below `mean` with kl(mean ‖ p) = `target`; 0.0 where it is next to none of the mean."""
+    """The p below `mean` with kl(mean ‖ p) = `target`; 0.0 if p is below 1e-12 of the mean."""
     least = mean * 1e-12
     if least == 0 or _divergence(mean, least) <= target:
         return 0.0
@@ -344,5 +345,4 @@ def _lower_end(mean: float, target: float) -> float:
 
 def _divergence(x: float, p: float) -> float:
     """kl(x ‖ p) in nats for 0 < p <= x."""
-    rest = (1 - x) * math.log((1 - x) / (1 - p)) if x < 1 else 0.0
-    return x * math.log(x / p) + rest
+    return float(rel_entr(x, p) + rel_entr(1 - x, 1 - p))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 from paczero.audit.arrays import Floats, flags, inside, numbers, share
@@ -94,9 +95,9 @@ def auc(scores_in: npt.ArrayLike, scores_out: npt.ArrayLike, confidence: float =
     if min(n, m) < 2:
         return Interval(area, 0.0, 1.0, confidence)
     variance = float(above.var(ddof=1)) / n + float(below.var(ddof=1)) / m
-    half = float(norm.isf((1 - confidence) / 2)) * math.sqrt(variance) / (area * (1 - area))
-    centre = math.log(area / (1 - area))
-    return Interval(area, _logistic(centre - half), _logistic(centre + half), confidence)
+    half = norm.isf((1 - confidence) / 2) * math.sqrt(variance) / (area * (1 - area))
+    low, high = expit(logit(area) + np.array([-half, half])).tolist()
+    return Interval(area, low, high, confidence)
 
 
 def roc(scores_in: npt.ArrayLike, scores_out: npt.ArrayLike) -> Roc:
@@ -117,9 +118,9 @@ def tpr_at_fpr(
 ) -> OperatingPoint:
     """The TPR at the threshold with an FPR of at most `fpr`.
 
-    The threshold is the lowest score among the others that so many of them are above; nothing is interpolated, so with
-    fewer than 1/fpr others the FPR is 0. It depends on the others alone: the interval of the TPR is exact for it. What
-    the FPR is beyond these others is told by its own interval.
+    The threshold is the lowest score among the others that keeps the FPR at `fpr` or below. Nothing is interpolated:
+    with fewer than 1/fpr others the FPR is 0. The threshold depends on the others alone, so the interval of the TPR is
+    exact. The interval of the FPR covers the FPR of further others.
 
     Args:
         scores_in: (n,) of members.
@@ -182,7 +183,7 @@ def logit_scores(losses: npt.ArrayLike) -> Floats:
         losses: any shape, cross-entropies in nats, >= 0.
 
     Returns:
-        float64 of the same shape, finite: p nearer to 0 or 1 than 1e-12 counts as that near.
+        float64 of the same shape, finite: p is clipped to [1e-12, 1 − 1e-12].
 
     Raises:
         PACZeroError: a loss is negative or not finite, or there are none.
@@ -197,8 +198,8 @@ def logit_scores(losses: npt.ArrayLike) -> Floats:
 def lira(shadow_scores: npt.ArrayLike, membership: npt.ArrayLike, target_scores: npt.ArrayLike) -> Floats:
     """The online likelihood-ratio attack: for each canary, the log likelihood ratio of the target's score.
 
-    A Gaussian is fitted to each canary's scores in the shadow models that had it, another to those that had not. With
-    fewer than 64 scores of either kind one variance for each kind serves all canaries.
+    A Gaussian is fitted to each canary's scores in the shadow models that had it, and another to its scores in those
+    that had not. With fewer than 64 scores of a kind, all canaries share one variance of that kind.
 
     Args:
         shadow_scores: (R, C) of R shadow models and C canaries, such as `logit_scores`.
@@ -206,11 +207,11 @@ def lira(shadow_scores: npt.ArrayLike, membership: npt.ArrayLike, target_scores:
         target_scores: (C,) of the attacked model.
 
     Returns:
-        (C,) ln of the likelihood ratio; above 0 speaks for membership.
+        (C,) ln of the likelihood ratio; a positive value indicates membership.
 
     Raises:
-        PACZeroError: shapes disagree, values are not finite, or a canary was in (or out) in no shadow model, or in one
-            only where its own variance is needed.
+        PACZeroError: shapes disagree, values are not finite, or a canary was in (or out of) no shadow model, or only
+            one where its own variance is needed.
     """
     scores = numbers("shadow_scores", shadow_scores, dimensions=2)
     members = flags("membership", membership, scores.shape)
@@ -265,7 +266,3 @@ def _gaussians(scores: Floats, chosen: npt.NDArray[np.bool_]) -> tuple[Floats, F
 
 def _log_density(values: Floats, means: Floats, variances: Floats) -> Floats:
     return -0.5 * ((values - means) ** 2 / variances + np.log(variances))
-
-
-def _logistic(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0

@@ -48,9 +48,7 @@ def bounds(attacks: Sequence[Row]) -> bytes:
     def drawn(figure: Figure) -> None:
         axes = figure.subplots()
         for index, attack in enumerate(attacks):
-            passed = attack["exceeded"]
-            colour = VERMILION if passed else BLUE
-            interval = attack["interval"]
+            interval, colour = attack["interval"], VERMILION if attack["exceeded"] else BLUE
             axes.plot([interval["low"], interval["high"]], [index, index], color=colour, linewidth=2)
             axes.plot([interval["estimate"]], [index], marker="o", markersize=8, color=colour)
             axes.plot([attack["prior"]] * 2, [index - 0.32, index + 0.32], color=GREY, linewidth=1.2, linestyle=":")
@@ -94,11 +92,11 @@ def families(rows: Sequence[Row]) -> bytes:
         for row in rows:
             colour = _FAMILIES.get(row["family"], GREY)
             known = [point["known"] for point in row["points"]]
-            where = range(len(known))
-            for key, style, what in (("average", "-", "average unit"), ("worst", (0, (4, 2)), "worst unit")):
-                values = [point[key] for point in row["points"]]
-                axes.plot(where, values, color=colour, linestyle=style, marker="o", label=f"{row['family']}, {what}")
-            axes.set_xticks(list(where), [f"{count:,}" for count in known])
+            positions = range(len(known))
+            for key, style in (("average", "-"), ("worst", (0, (4, 2)))):
+                values, label = [point[key] for point in row["points"]], f"{row['family']}, {key} unit"
+                axes.plot(positions, values, color=colour, linestyle=style, marker="o", label=label)
+            axes.set_xticks(list(positions), [f"{count:,}" for count in known])
         axes.set(ylim=(0.45, 1.02), xlabel="units whose half is known already", ylabel="right guesses about another")
         in_percent(axes)
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)

@@ -104,26 +104,11 @@ def _tolerance(rng: Random) -> Outcome:
     return int(np.count_nonzero(guess == inside)), runs, posterior_success(beta * steps)
 
 
-def _forgotten(rng: Random) -> Outcome:
-    """Calibrates noise to the prior, which underestimates the mass of the few likely candidates."""
-    return _splits(rng, lambda belief, kept: np.ones_like(belief))
-
-
-def _reset(rng: Random) -> Outcome:
-    """Loses the posterior on each resume, but not the budget."""
-    return _splits(rng, lambda belief, kept: belief / kept)
-
-
-def _honest(rng: Random) -> Outcome:
-    """Uses the true posterior: there is no leak."""
-    return _splits(rng, lambda belief, kept: belief)
-
-
 def _splits(rng: Random, known: Callable[[Floats, Floats], Floats]) -> Outcome:
     """Guesses at S* after splits that follow the releases, each through a channel calibrated to what is `known`.
 
     As in training, signs may depend on earlier releases. Each split takes the fewest candidates that hold half of the
-    posterior mass. Under a wrong posterior their small number looks like a small mass, and the noise is too small.
+    posterior mass. A wrong posterior takes their small number for a small mass, so the noise is too small.
     """
     beta, runs, rows = _BUDGET / _STEPS, 1000, np.arange(1000)[:, None]
     noise = np.array([BitChannel.calibrate(q, beta) for q in _MASSES])
@@ -142,8 +127,8 @@ def _splits(rng: Random, known: Callable[[Floats, Floats], Floats]) -> Outcome:
         # The next larger calibrated minority: never less noise than the exact one needs.
         minority = np.minimum(np.minimum(q, 1 - q) * (1 + 1e-9), 0.5)
         flip = noise[np.searchsorted(_MASSES, minority)]
-        says = inside[rows[:, 0], secret] != (rng.random(runs) < flip)
-        belief = belief * np.where(inside == says[:, None], 1 - flip[:, None], flip[:, None])
+        reported = inside[rows[:, 0], secret] != (rng.random(runs) < flip)
+        belief = belief * np.where(inside == reported[:, None], 1 - flip[:, None], flip[:, None])
         belief = np.maximum(belief / belief.sum(axis=1, keepdims=True), 1e-300)
     right = int(np.count_nonzero(belief.argmax(axis=1) == secret))
     return right, runs, posterior_success(_BUDGET, 1 / _SUBSETS)
@@ -169,20 +154,20 @@ _LEAKS: tuple[tuple[str, str, str, bool, Callable[[Random], Outcome]], ...] = (
         "each step's noise is calibrated to the prior, as if nothing had been released",
         "Bayes, S* itself",
         True,
-        _forgotten,
+        lambda rng: _splits(rng, lambda belief, kept: np.ones_like(belief)),
     ),
     (
         "posterior lost on resume",
         "after each interruption the posterior begins anew, while the budget goes on",
         "Bayes, S* itself",
         True,
-        _reset,
+        lambda rng: _splits(rng, lambda belief, kept: belief / kept),
     ),
     (
         "no leak",
         "the same splits with the true posterior; the attack must stay below the bound",
         "Bayes, S* itself",
         False,
-        _honest,
+        lambda rng: _splits(rng, lambda belief, kept: belief),
     ),
 )

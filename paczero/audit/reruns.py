@@ -43,7 +43,7 @@ class Attack:
     Attributes:
         name: of the attack.
         title: the name as the page shows it.
-        meaning: what it does, in a sentence.
+        meaning: its method, in a sentence.
         prior: success of a blind guess.
         comparison: the success and its bound.
     """
@@ -108,7 +108,7 @@ def rerun(
     if not spec.candidates:
         raise PACZeroError(f"mechanism: {spec.name!r} never reads the secret half; there is nothing to attack")
     if runs < 40:
-        raise PACZeroError(f"reruns: {runs} was given; expected 40 or more, for intervals that say something")
+        raise PACZeroError(f"reruns: {runs} was given; expected 40 or more, or the intervals are too wide")
     simulation = Simulation(args, units=units, seed=seed)
     owners_directory("audit", str(directory))
     outcomes = owners_directory("audit", str(directory / f"reruns-{_key(args, units, seed)}"))

@@ -18,7 +18,7 @@ bound such as `posterior_success` assumes a prior of 1/2, that is, no known unit
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +49,7 @@ class KnownUnits:
         candidates_left: number of candidates that agree with the known halves, on average over S*.
         entropy: remaining entropy of S* in nats, on average; ln M at the start.
         average: success of the best guess about another unit, on average over S* and units.
-        worst: the same for the most exposed unit and the worst known set tried, or a subset of it.
+        worst: the same for the most exposed unit, and the worst of the tried sets and their subsets.
     """
 
     known: int
@@ -61,7 +61,7 @@ class KnownUnits:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How much one unit's half tells of another's, by the largest |correlation| of each unit with another one.
+    """How much one unit's half reveals about another's: the largest |correlation| of each unit with another one.
 
     Attributes:
         mean, median, largest: over units.
@@ -85,15 +85,15 @@ class FamilyResult:
         own: whether these are the run's own candidates.
         units: N.
         subsets: M.
-        points: for known units that were drawn at random; for k = 1, and where there are no more than `draws` sets of k
-            units, for all of them.
-        chosen: for known units that were chosen one after another so that the fewest candidates are left (from 2,048).
-        partner: how often the best guess about a unit is right for somebody who knows the half of the *one* other unit
-            that tells most of it, on average over units.
+        points: for known units drawn at random; for all sets of k units if k = 1 or there are no more than `draws`
+            sets.
+        chosen: for known units chosen one after another, each from 2,048, to leave the fewest candidates.
+        partner: success of the best guess about a unit by an attacker who knows the half of one other unit, the one
+            with the largest correlation; on average over units.
         correlation: see `Correlation`.
-        to_identify: how many random units must be known on average until S* is, and with it every unit's half; None
-            where some candidates are alike, or 64 units do not suffice.
-        draws: how many random sets of each size.
+        to_identify: mean number of random known units that determine S*, and with it every unit's half; None if some
+            candidates are alike, or 64 units do not suffice.
+        draws: number of random sets of each size.
         seed: public, of these draws.
     """
 
@@ -209,7 +209,7 @@ def correlations(membership: npt.ArrayLike, targets: Indices | None = None) -> C
 
 
 def beside_random(membership: npt.ArrayLike, family: str, *, seed: int = 0) -> tuple[FamilyResult, ...]:
-    """A run's own candidates, and beside them as many that are drawn row by row, as the paper does.
+    """Side knowledge in a run's own candidates and, for comparison, in as many drawn row by row, as in the paper.
 
     Args:
         membership: (N, M) bool, the run's.
@@ -289,13 +289,8 @@ def _sets(units: int, k: int, orders: Sequence[Indices]) -> list[list[int]]:
 def _mean_point(members: Bools, targets: Indices, sets: Sequence[Sequence[int]]) -> KnownUnits:
     """The mean over sets of known units, and the worst of the worst units."""
     tried = [_point(members, targets, known) for known in sets]
-    return KnownUnits(
-        known=tried[0].known,
-        candidates_left=float(np.mean([point.candidates_left for point in tried])),
-        entropy=float(np.mean([point.entropy for point in tried])),
-        average=float(np.mean([point.average for point in tried])),
-        worst=max(point.worst for point in tried),
-    )
+    left, entropy, average = np.mean([(p.candidates_left, p.entropy, p.average) for p in tried], axis=0).tolist()
+    return KnownUnits(tried[0].known, left, entropy, average, worst=max(point.worst for point in tried))
 
 
 def _single_point(subsets: int, pairs: Floats, average: float) -> KnownUnits:
@@ -305,15 +300,12 @@ def _single_point(subsets: int, pairs: Floats, average: float) -> KnownUnits:
 
 def _never_less(points: Sequence[KnownUnits]) -> tuple[KnownUnits, ...]:
     """A larger known set reveals no less: `worst` never decreases."""
-    worst, done = 0.0, []
-    for point in points:
-        worst = max(worst, point.worst)
-        done.append(KnownUnits(point.known, point.candidates_left, point.entropy, point.average, worst))
-    return tuple(done)
+    largest = itertools.accumulate((point.worst for point in points), max)
+    return tuple(replace(point, worst=worst) for point, worst in zip(points, largest, strict=True))
 
 
 def _chosen(members: Bools, targets: Indices, most: int) -> list[int]:
-    """Up to `most` of some units, taken one after another so that the fewest candidates are left."""
+    """Up to `most` of the targets, taken one after another to leave the fewest candidates."""
     labels, order, pool = np.zeros(members.shape[1], dtype=np.int64), list[int](), members[targets]
     for _ in range(min(most, len(targets) - 1)):
         left = np.empty(len(pool))

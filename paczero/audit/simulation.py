@@ -156,35 +156,35 @@ class Simulation:
         features = np.asarray(self._scorer.features(), dtype=np.float64)
         return features, np.asarray(self._records.encoded.targets, dtype=np.int64), pilots
 
-    def candidates(self, there: Bools) -> Bools | None:
-        """The candidates (n, M) of the pool of the units in `there` (N,), drawn as a run draws them."""
+    def candidates(self, in_pool: Bools) -> Bools | None:
+        """The candidates (n, M) of the pool of the units in `in_pool` (N,), drawn as a run draws them."""
         chosen = self.args.mechanism
         if not spec_of(chosen.name).candidates:
             return None
         known: dict[str, Any] = {}
         if chosen.family != "random":
             features, labels, pilots = self._known
-            known = {"features": features[there], "labels": labels[there]}
-            known |= {"pilots": pilots[there]} if chosen.family == "balanced" else {}
-        return draw_subsets(int(there.sum()), chosen.subsets, seed=self.args.seed, family=chosen.family, **known)
+            known = {"features": features[in_pool], "labels": labels[in_pool]}
+            known |= {"pilots": pilots[in_pool]} if chosen.family == "balanced" else {}
+        return draw_subsets(int(in_pool.sum()), chosen.subsets, seed=self.args.seed, family=chosen.family, **known)
 
-    def run(self, path: Path, *, there: Bools | None = None, membership: Bools | None = None) -> Trial:
+    def run(self, path: Path, *, in_pool: Bools | None = None, membership: Bools | None = None) -> Trial:
         """Trains once, from the start, in a new directory.
 
         Args:
             path: a new directory, which keeps secret, journal and transcript.
-            there: (N,) which units are in the pool; all by default.
+            in_pool: (N,) which units are in the pool; all by default.
             membership: (n, M) candidates of that pool; by default drawn for it.
         """
         if membership is None:
-            membership = self.membership if there is None else self.candidates(there)
-        there = np.ones(self.units, dtype=bool) if there is None else there
-        count = int(there.sum())
+            membership = self.membership if in_pool is None else self.candidates(in_pool)
+        in_pool = np.ones(self.units, dtype=bool) if in_pool is None else in_pool
+        count = int(in_pool.sum())
         path.mkdir(mode=0o700, parents=True)
         secret = path / "secret.json"
         create_secret(secret, subsets=self.args.mechanism.subsets)
         self._weights.load(self._start)
-        objective = _Pool(self._objective, there)
+        objective = _Pool(self._objective, in_pool)
         header = {
             "format": FORMAT,
             "mechanism": mechanism_header(self.args, count),
@@ -195,9 +195,9 @@ class Simulation:
         transcript = Transcript.create(path / "transcript.jsonl", header)
         state = RunState(make_mechanism(self.args, membership, secret, units=count), journal, transcript)
         Loop(objective, self._weights, state, schedule=Schedule.of(self.args)).run()  # type: ignore[arg-type]
-        return self._trial(journal.entries, transcript.y, objective, membership, there, secret)
+        return self._trial(journal.entries, transcript.y, objective, membership, in_pool, secret)
 
-    def _trial(self, entries: Any, y: Any, objective: "_Pool", members: Any, there: Bools, secret: Path) -> Trial:
+    def _trial(self, entries: Any, y: Any, objective: "_Pool", members: Any, in_pool: Bools, secret: Path) -> Trial:
         signs = inside = number = None
         if members is not None:
             packed = [[np.frombuffer(bytes.fromhex(text), np.uint8) for text in entry["signs"]] for entry in entries]
@@ -205,7 +205,7 @@ class Simulation:
             signs = np.where(bits > 0, 1, -1).astype(np.int8)
             number = _number(secret, members.shape[1])
             inside = np.zeros(self.units, dtype=bool)
-            inside[there] = members[:, number]
+            inside[in_pool] = members[:, number]
         return Trial(
             y=np.array(y, dtype=np.float64),
             signs=signs,
@@ -226,15 +226,15 @@ class Simulation:
 class _Pool:
     """The objective of the units in the pool; keeps the derivatives of all units for the attacker."""
 
-    def __init__(self, objective: Any, there: Bools) -> None:
-        self._objective, self._there = objective, there
-        self.scorer, self.units = objective.scorer, int(there.sum())
+    def __init__(self, objective: Any, in_pool: Bools) -> None:
+        self._objective, self._in_pool = objective, in_pool
+        self.scorer, self.units = objective.scorer, int(in_pool.sum())
         self.measured: list[Floats] = []
 
     def derivatives(self, weights: Any, step: int, directions: int, unit_indices: Any = None) -> Derivatives:
         every_unit = self._objective.derivatives(weights, step, directions)
         self.measured.append(every_unit.values.T.copy())
-        values = every_unit.values[self._there]
+        values = every_unit.values[self._in_pool]
         values = values if unit_indices is None else values[unit_indices]
         return replace(every_unit, values=values, unit_indices=unit_indices)
 

@@ -1,4 +1,4 @@
-"""A small laboratory of each kind, made once."""
+"""One small simulation of each kind, made once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from paczero.config import MechanismConfig
 
 @pytest.fixture(scope="session")
 def simulation() -> Callable[..., Simulation]:
-    """`simulation(name, steps=8, **mechanism)`: 32 units, 8 candidates; of each kind one, which tests share."""
+    """`simulation(name, steps=8, **mechanism)`: 32 units, 8 candidates; tests share one of each kind."""
     made: dict[Any, Simulation] = {}
 
     def make(name: str = "zpl", *, steps: int = 8, directions: int = 1, **mechanism: Any) -> Simulation:

@@ -7,7 +7,7 @@ import pytest
 
 from paczero.audit import canaries as module
 from paczero.audit.canaries import canaries, canary_settings, label_of, own_and_references
-from paczero.audit.simulation import Simulation, scratch
+from paczero.audit.simulation import Simulation
 from paczero.config import MechanismConfig
 
 from ..written_runs import make_header
@@ -43,15 +43,9 @@ def test_the_insider_s_ratio_is_that_of_a_step(simulation):
     lab = simulation("zpl")
     members = np.array([[True, False], [True, False], [False, True]])
     g = np.array([1.0, 1.0, -1.5])  # without the last unit: +2 and +0; with it +2 and −1.5
-    trial = lab.run(_place())
     for y, with_it, without in ((1.0, np.log(0.5), 0.0), (-1.0, np.log(0.5), np.log(module._CERTAIN))):
-        assert module._log_likelihood(lab.args, g, members, y, trial, 0, 0) == with_it
-        assert module._log_likelihood(lab.args, g[:-1], members[:-1], y, trial, 0, 0) == without
-
-
-def _place():
-    with scratch() as root:
-        return root / "one"
+        assert module._log_likelihood(lab.args, g, members, y, 0.5, 3) == with_it
+        assert module._log_likelihood(lab.args, g[:-1], members[:-1], y, 0.5, 3) == without
 
 
 @pytest.mark.parametrize("name", ["zpl", "mi", "dp-sign", "none"])

@@ -74,7 +74,7 @@ def test_it_passes_where_nothing_speaks_against():
     [
         (
             {"exact": exact(findings=(Finding(7, 0, "charge", "0.1 nats", "0.2 nats"),), findings_in_all=1)},
-            "step 7, direction 0: charge: 0.1 nats; what follows is 0.2 nats",
+            "step 7, direction 0: charge: 0.1 nats; expected 0.2 nats",
         ),
         ({"reruns": reruns(180)}, "attack 'Best attacker': right in 90.0% of 200 re-runs"),
         ({"controls": (control(True), control(False))}, "control 'seeded secret': "),

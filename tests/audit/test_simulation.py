@@ -37,15 +37,15 @@ def test_secrets_are_fresh(simulation, tmp_path):
 
 def test_who_is_not_there_moves_nothing(simulation, tmp_path):
     """The mean of `none` is that of the units that are there; what others would have said is kept for the attacker."""
-    lab, there = simulation("none"), np.arange(32) < 20
-    trial = lab.run(tmp_path / "some", there=there)
+    lab, in_pool = simulation("none"), np.arange(32) < 20
+    trial = lab.run(tmp_path / "some", in_pool=in_pool)
     np.testing.assert_allclose(trial.y[:, 0], trial.derivatives[:, 0, :20].mean(axis=1), rtol=1e-12)
     assert trial.derivatives.shape == (8, 1, 32)
 
 
 def test_a_secret_sample_is_taken_of_those_that_are_there(tmp_path):
     args = settings(MechanismConfig(name="dpzero", epsilon=2.0, sampling_prob=0.5), steps=4)
-    trial = Simulation(args, units=40).run(tmp_path / "one", there=np.arange(40) < 32)
+    trial = Simulation(args, units=40).run(tmp_path / "one", in_pool=np.arange(40) < 32)
     assert trial.y.shape == (4, 1) and np.isfinite(trial.y).all()
 
 

@@ -1,6 +1,6 @@
 """Checks a run's other files against its journal: candidates, transcripts, settings, statement, noise.
 
-Each check passes its findings to `note`. `notes` lists what cannot be checked.
+Each check passes its findings to `note`. `notes` lists the figures that cannot be checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ _LONGEST_SETTINGS = 2**20  # bytes
 
 _NEARLY = 1e-9  # relative: how far a stated p or ε may lie above the exact one
 
-NOTHING = ("none", "full-sign", "half-sign")
+NOTHING = ("none", "full-sign", "half-sign")  # mechanisms that promise nothing
 
 _SETTINGS = ("name", "clip", "channel", "allocation", "epsilon", "sampling")
 
@@ -41,7 +41,7 @@ def check_candidates(membership: Bools, stated: Any, note: Note) -> None:
     """
     digest = candidates_digest(membership)
     if digest != stated:
-        note(None, None, "candidates", f"the journal names others (SHA-256 {shown(stated)})", digest)
+        note(None, None, "candidates", f"the journal has another SHA-256, {shown(stated)}", digest)
     counts, half = membership.sum(axis=1), membership.shape[1] // 2
     if membership.shape[1] % 2 or (counts != half).any():
         wrong = int((counts != half).argmax())
@@ -119,7 +119,7 @@ def check_settings(path: Path, setting: Setting, note: Note) -> None:
                 None,
                 "settings",
                 f"config.yaml has {key}: {shown(found)}",
-                f"{expected!r}, of the transcript's header",
+                f"{expected!r}, as in the transcript's header",
             )
 
 
@@ -164,13 +164,9 @@ def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) ->
         _check_bound(key, stated.get(key), exact, note)
     if setting.name in NOTHING:
         return 1.0
-    found = stated.get(next(key for key in bounds if key.endswith("posterior_success") and _is_of(setting, key)))
+    protected = "pool" if setting.name in PRIVATE else "half"
+    found = stated.get("posterior_success" if "posterior_success" in bounds else f"{protected}.posterior_success")
     return float(found) if isinstance(found, int | float) and 0 <= found <= 1 else None
-
-
-def _is_of(setting: Setting, key: str) -> bool:
-    """Whether a bound is about what the mechanism protects."""
-    return not key.startswith("half" if setting.name in PRIVATE else "pool")
 
 
 def _bounds(setting: Setting) -> dict[str, Any]:
@@ -200,7 +196,7 @@ def _bounds_of_version_1(setting: Setting) -> dict[str, Any]:
 
 
 def _check_bound(key: str, found: Any, exact: Any, note: Note) -> None:
-    """Accepts a bound above the exact one by rounding, never below; no bound if nothing is promised."""
+    """Accepts a bound that rounding put above the exact one, none below it; None if nothing is promised."""
     if exact is None:
         fine = found is None
     else:

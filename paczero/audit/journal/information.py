@@ -6,9 +6,9 @@
 >>> round(float(success_bound(mp.mpf("0.01"))), 4)
 0.5706
 
-The formulas are the definitions; where they cancel, more digits are used. Nothing is shared with `paczero.mechanism`,
-which uses floats, series and safe-side roots. Sources: PACZero (arXiv
-2605.06505) for the channels; Balle and Wang 2018 (arXiv 1805.06530), theorem 8, for Gaussian noise.
+The formulas are the definitions, computed with more digits where they cancel. Nothing is shared with
+`paczero.mechanism`, which uses floats, series and safe-side roots. Sources: PACZero (arXiv 2605.06505) for the
+channels; Balle and Wang 2018 (arXiv 1805.06530), theorem 8, for Gaussian noise.
 """
 
 import math

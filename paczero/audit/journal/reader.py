@@ -143,7 +143,7 @@ def _check_mechanism(header: dict[str, Any], where: str) -> None:
         if mechanism.get(key) not in (None, *known):
             raise IntegrityError(f"{where}: mechanism.{key} is {shown(mechanism[key])}; expected {' or '.join(known)}")
     if mechanism.get("name") == "mi" and header.get("budget") is None:
-        raise IntegrityError(f"{where}: it names no budget, which 'mi' has")
+        raise IntegrityError(f"{where}: budget is missing; expected nats for 'mi'")
 
 
 def journal_header(path: Path) -> tuple[dict[str, Any], bool]:

@@ -28,6 +28,7 @@ import numpy as np
 
 from paczero.audit.arrays import Bools
 from paczero.audit.journal.consistency import (
+    NOTHING,
     check_candidates,
     check_noise,
     check_settings,
@@ -44,7 +45,7 @@ from paczero.audit.journal.reader import (
     read_setting,
 )
 from paczero.audit.journal.result import ExactAudit, ReleaseFigures
-from paczero.audit.journal.step_checker import StepChecker, asks_candidates
+from paczero.audit.journal.step_checker import CONTESTED, PLAIN, StepChecker
 from paczero.errors import PACZeroError
 from paczero.run_directory import RunDirectory
 
@@ -67,12 +68,11 @@ def recompute(run: Path | str, progress: Progress | None = None) -> ExactAudit:
     """
     directory = RunDirectory(Path(run))
     setting = read_setting(directory.transcript)
-    candidates = asks_candidates(setting.name)
-    if candidates is None:
+    if setting.name not in (*CONTESTED, *PLAIN):
         raise PACZeroError(
-            f"mechanism: {shown(setting.name)} is unknown to this version; audit it with the one that made it"
+            f"mechanism: {shown(setting.name)} is unknown to this version; audit the run with the version that made it"
         )
-    checker, notes = StepChecker(setting), _not_checked(setting)
+    candidates, checker, notes = setting.name in CONTESTED, StepChecker(setting), _not_checked(setting)
     membership = _check_headers(directory, setting, candidates, checker)
     releases: list[ReleaseFigures] = []
     released: list[tuple[Any, ...]] = []
@@ -98,7 +98,7 @@ def _check_headers(run: RunDirectory, setting: Setting, candidates: bool, checke
     if not chained:
         checker.note(None, None, "chain", "the journal's first line was changed", "an unchanged line")
     if header.get("transcript") != setting.digest:
-        checker.note(None, None, "transcript", "its header is not the one in the journal", "SHA-256 alike")
+        checker.note(None, None, "transcript", "its header is not the one in the journal", "the same SHA-256")
     base = setting.header.get("base")
     if not isinstance(base, dict) or header.get("base") != base.get("sha256"):
         checker.note(None, None, "transcript", "its base model differs from the journal's", "the same SHA-256")
@@ -113,7 +113,7 @@ def _not_checked(setting: Setting) -> list[str]:
     notes = []
     if setting.void:
         notes.append("The run was made with a test seed: its coins are public, so nothing is promised.")
-    if setting.name in ("none", "full-sign", "half-sign"):
+    if setting.name in NOTHING:
         notes.append(f"{setting.name!r} promises nothing, so there is no charge to compare.")
     if setting.name == "half-sign":
         notes.append("Its journal charges nothing; the information shown is what it lets through.")

@@ -1,7 +1,7 @@
 """The result of the exact audit: figures of each release and of the run, and findings.
 
 >>> print(Finding(7, 0, "charge", "0.001 nats were charged", "0.0012 nats, which this noise lets through"))
-step 7, direction 0: charge: 0.001 nats were charged; what follows is 0.0012 nats, which this noise lets through
+step 7, direction 0: charge: 0.001 nats were charged; expected 0.0012 nats, which this noise lets through
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -28,10 +28,10 @@ class Finding:
     expected: str
 
     def __str__(self) -> str:
-        """One line for people."""
+        """The finding in one line."""
         where = "the run" if self.step is None else f"step {self.step}"
         where += "" if self.direction is None else f", direction {self.direction}"
-        return f"{where}: {self.what}: {self.found}; what follows is {self.expected}"
+        return f"{where}: {self.what}: {self.found}; expected {self.expected}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,11 +38,11 @@ _KEPT, _LONGEST = 200, 200  # findings kept, characters of each text in a findin
 _FLIP = 2**64  # f is a multiple of one part in so many
 
 # Mechanisms with candidates: the noise and the values that a contested release may have. `mi` solves for its noise.
-_CONTESTED = {"zpl": (0.5, (1, -1)), "skip": (0.0, (0,)), "half-sign": (0.0, (1, -1)), "mi": (None, (1, -1))}
+CONTESTED = {"zpl": (0.5, (1, -1)), "skip": (0.0, (0,)), "half-sign": (0.0, (1, -1)), "mi": (None, (1, -1))}
 
 _REAL = ("none", "dpzero", "dp-aggzo")
 
-_PLAIN = (*_REAL, "dp-sign", "full-sign", "coin")
+PLAIN = (*_REAL, "dp-sign", "full-sign", "coin")  # mechanisms without candidates
 
 
 class Split(NamedTuple):
@@ -114,8 +114,8 @@ class StepChecker:
         self.found = 0
         self.unanimous = self.contested = 0
         self._next = 0
-        self._passed: set[str] = set()
-        self._outlook = self._look()
+        self._exceeded: set[str] = set()
+        self._uncertainty = self._measure_uncertainty()
 
     def note(self, step: int | None, direction: int | None, what: str, found: object, expected: object) -> None:
         """Keeps a finding; each of its texts is cut to one short line."""
@@ -156,8 +156,8 @@ class StepChecker:
         # Only `mi` uses earlier releases; for the others all candidates stay possible.
         split = real if self.setting.name == "mi" else _counted(signs)
         if entry.unanimous[k] != (split.common != 0):
-            says = {True: "all candidates agree", False: "candidates disagree"}
-            self.note(step, k, "unanimity", says[entry.unanimous[k]], says[split.common != 0])
+            words = {True: "all candidates agree", False: "candidates disagree"}
+            self.note(step, k, "unanimity", words[entry.unanimous[k]], words[split.common != 0])
         if abs(mp.mpf(entry.q[k]) - split.plus) > max(_SAME * split.plus, _NIL):
             self.note(step, k, "q", repr(entry.q[k]), mp.nstr(split.plus, 17))
         self.unanimous += split.common != 0
@@ -181,7 +181,7 @@ class StepChecker:
         return bit_information(real.minority, _flip(noise))
 
     def _check_noise(self, step: int, k: int, split: Split, noise: float, leak: Number, share: Fraction) -> None:
-        wanted = 0.0 if split.common else _CONTESTED[self.setting.name][0]
+        wanted = 0.0 if split.common else CONTESTED[self.setting.name][0]
         if wanted is not None:
             if noise != wanted:
                 self.note(step, k, "noise", repr(noise), repr(wanted))
@@ -210,20 +210,20 @@ class StepChecker:
         budget = self.setting.budget
         if budget is not None:
             self._once(step, k, "budget", f"{float(self.spent)!r} nats in all", self.spent > Fraction(budget), budget)
-            passed = self.information > mp.mpf(budget) * (1 + self._slack)
-            self._once(step, k, "information", f"{mp.nstr(self.information, 17)} nats in all", passed, budget)
+            exceeded = self.information > mp.mpf(budget) * (1 + self._slack)
+            self._once(step, k, "information", f"{mp.nstr(self.information, 17)} nats in all", exceeded, budget)
 
-    def _once(self, step: int, k: int, what: str, found: str, passed: bool, budget: float) -> None:
+    def _once(self, step: int, k: int, what: str, found: str, exceeded: bool, budget: float) -> None:
         """Notes only the first time that the budget is exceeded."""
-        if passed and what not in self._passed:
-            self._passed.add(what)
+        if exceeded and what not in self._exceeded:
+            self._exceeded.add(what)
             self.note(step, k, what, found, f"at most the budget, {budget!r} nats")
 
     def _check_release(self, step: int, k: int, entry: Entry, split: Split) -> None:
         y, output = entry.y[k], None if entry.output is None else entry.output[k]
         if (output is not None) != self._gaussian:
             self.note(step, k, "release", f"its output is {output!r}", "a real number of the gaussian channel only")
-        allowed = (split.common,) if split.common else _CONTESTED[self.setting.name][1]
+        allowed = (split.common,) if split.common else CONTESTED[self.setting.name][1]
         if self._gaussian and output is not None and not split.common:
             allowed = (1 if output >= 0 else -1,)
         fine = output is None or entry.noise[k] > 0 or output == y  # without noise, the sign itself
@@ -244,10 +244,10 @@ class StepChecker:
             flip = _flip(entry.noise[k]) if self.setting.name == "mi" and not self._gaussian else mp.mpf(0)
             kept, positive = 1 - flip, entry.y[k] > 0
             self.posterior.observe(signs, plus=kept if positive else flip, minus=flip if positive else kept)
-        self._outlook = self._look()
+        self._uncertainty = self._measure_uncertainty()
 
     def _plain(self, step: int, k: int, entry: Entry) -> ReleaseFigures:
-        """Checks a release of a mechanism without candidates; it says nothing about S*."""
+        """Checks a release of a mechanism without candidates; it reveals nothing about S*."""
         name = self.setting.name
         sigma = float(self.setting.mechanism.get("sigma", 0.0))
         for what, found, expected in (
@@ -277,11 +277,11 @@ class StepChecker:
             information=float(leak),
             released=float(entry.y[k]),
             spent=float(self.spent),
-            entropy=self._outlook[0],
-            likeliest=self._outlook[1],
+            entropy=self._uncertainty[0],
+            likeliest=self._uncertainty[1],
         )
 
-    def _look(self) -> tuple[float, float]:
+    def _measure_uncertainty(self) -> tuple[float, float]:
         """Entropy of the posterior in nats, and its largest probability."""
         p = self.posterior.probabilities()
         return float(-(p[p > 0] * np.log(p[p > 0])).sum()) + 0.0, float(p.max())
@@ -293,11 +293,6 @@ class StepChecker:
     @property
     def _gaussian(self) -> bool:
         return self.setting.name == "mi" and self.setting.mechanism.get("channel", "bit") == "gaussian"
-
-
-def asks_candidates(name: str) -> bool | None:
-    """Whether a mechanism uses candidates; None for an unknown one."""
-    return True if name in _CONTESTED else False if name in _PLAIN else None
 
 
 def _counted(signs: Bools) -> Split:

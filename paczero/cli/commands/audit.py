@@ -52,7 +52,7 @@ def run(namespace: Namespace) -> int:
     requested = _requested(namespace.parts)
     if namespace.reruns < 40:
         raise PACZeroError(
-            f"--reruns: {namespace.reruns} was given; expected 40 or more, for intervals that say something"
+            f"--reruns: {namespace.reruns} was given; expected 40 or more, or the intervals are too wide"
         )
     if namespace.canary_runs < 24:
         raise PACZeroError(f"--canary_runs: {namespace.canary_runs} was given; expected 24 or more")
@@ -64,7 +64,7 @@ def run(namespace: Namespace) -> int:
         header, document, page = _audit(directory, namespace, requested, live)
     print(_summary(document, header, page))
     if namespace.open and not webbrowser.open(page.absolute().as_uri()):
-        print("No browser was found here; open the page by hand.")
+        print("No browser was found; open the page by hand.")
     return 0 if document["passed"] else 1
 
 

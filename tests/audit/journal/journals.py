@@ -1,11 +1,12 @@
 """Runs without a model, for the tests of the exact audit: the real mechanisms, journal, transcript and statement.
 
-Derivatives are random and share a drift, so that some releases are unanimous and others contested; they depend on what
-was released before, as those of a model do.
+Derivatives are random and share a drift, so some releases are unanimous and others contested. They depend on earlier
+releases, as those of a model do.
 """
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from paczero.audit.journal.result import ExactAudit
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.randomness import Coins, RandomStreams
 from paczero.mechanism.registry import spec_of
@@ -23,10 +25,11 @@ from paczero.release.statement import render, statement
 from paczero.utils.io import canonical
 
 CLIP = 3.0
+DP = {"epsilon": 2.0, "delta": 1e-3, "sampling": 1.0, "sigma": 20.0}  # settings of a differentially private mechanism
 
 
 def make_run(
-    place: Path,
+    run: Path,
     name: str = "mi",
     *,
     steps: int = 24,
@@ -40,18 +43,18 @@ def make_run(
     settings: dict[str, Any] | None = None,
     alter: Callable[[Any], None] = lambda mechanism: None,
 ) -> Path:
-    """A run directory as training leaves it, but for the weights.
+    """A run directory as training leaves it, without the weights.
 
     Args:
-        until: how many steps run, where fewer than `steps`; the run is then not finished.
-        drift: how much of a derivative all units share; less, and more steps are contested.
+        until: number of steps of an unfinished run; a run of all `steps` is finished.
+        drift: size of the part of a derivative that all units share; a smaller one makes more steps contested.
         settings: of the mechanism: channel, allocation; epsilon, delta, sampling, sigma.
         alter: breaks the mechanism before it runs.
     """
     chosen = {"clip": CLIP, "name": name} | (settings or {})
     if name == "mi":
         chosen = {"channel": "bit", "allocation": "adaptive"} | chosen
-    private, release = place / "private", place / "release"
+    private = run / "private"
     private.mkdir(parents=True)
     secret = private / "secret.json"
     create_secret(secret, subsets=subsets, test_seed=seed)
@@ -71,7 +74,16 @@ def make_run(
         "threshold": "none",
         "test_seed": None,
     }
-    journal = Journal.create(private / "journal.jsonl", journal_header(header, membership))
+    journal = Journal.create(
+        private / "journal.jsonl",
+        {
+            "base": header["base"]["sha256"],
+            "candidates": hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
+            if spec_of(name).candidates
+            else None,
+            "transcript": hashlib.sha256(canonical(header)).hexdigest(),
+        },
+    )
     transcript = Transcript.create(private / "transcript.jsonl", header)
     mechanism = spec_of(name).build(
         membership=membership,
@@ -87,57 +99,45 @@ def make_run(
         **{key: chosen.get(key) for key in ("channel", "allocation", "sigma")},
     )
     alter(mechanism)
-    ups = 0
-    for step in range(steps if until is None else until):
+    _train(mechanism, journal, transcript, steps if until is None else until, seed=seed, drift=drift, units=units)
+    (run / "config.yaml").write_text(yaml.safe_dump(_settings(header)))
+    if until is None:
+        (run / "release").mkdir()
+        shutil.copy(private / "transcript.jsonl", run / "release")
+        document = statement(header, chosen_step=steps, weights_sha256="cd", files={}, steps_run=steps)
+        (run / "release/privacy.json").write_bytes(render(document))
+    return run
+
+
+def _train(
+    mechanism: Any, journal: Journal, transcript: Transcript, steps: int, *, seed: int, drift: float, units: int
+) -> None:
+    """Releases the steps; the derivatives depend on the number of positive values released before."""
+    positive = 0
+    for step in range(steps):
+        rng = np.random.default_rng([seed, step, positive])
+        shape = units, mechanism.directions
+        derivatives = rng.standard_normal(shape) + rng.standard_normal(mechanism.directions) * drift
         rows = mechanism.sample(step)
-        derivatives = _derivatives([seed, step, ups], units, directions, drift)
         made = mechanism.release(step, derivatives if rows is None else derivatives[rows], unit_indices=rows)
         journal.append(made.to_journal())
         transcript.append(step, made.y)
-        ups += sum(value > 0 for value in made.y)
-    (place / "config.yaml").write_text(yaml.safe_dump(_settings(header)))
-    if until is None:
-        release.mkdir()
-        publish(place, header, steps)
-    return place
-
-
-def journal_header(header: dict[str, Any], membership: np.ndarray) -> dict[str, Any]:
-    return {
-        "base": header["base"]["sha256"],
-        "candidates": hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
-        if spec_of(header["mechanism"]["name"]).candidates
-        else None,
-        "transcript": hashlib.sha256(canonical(header)).hexdigest(),
-    }
-
-
-def publish(place: Path, header: dict[str, Any], steps: int) -> None:
-    """The transcript and the statement as they are released."""
-    (place / "release/transcript.jsonl").write_bytes((place / "private/transcript.jsonl").read_bytes())
-    document = statement(header, chosen_step=steps, weights_sha256="cd", files={}, steps_run=steps)
-    (place / "release/privacy.json").write_bytes(render(document))
+        positive += sum(value > 0 for value in made.y)
 
 
 def _settings(header: dict[str, Any]) -> dict[str, Any]:
-    mechanism = header["mechanism"] | {"subsets": header["subsets"], "family": header["family"]}
+    """The part of config.yaml that the audit reads."""
+    mechanism = header["mechanism"] | {key: header[key] for key in ("subsets", "family")}
     if mechanism["name"] == "mi":
         mechanism["budget"] = header["budget"]
-    return (
-        {"mechanism": mechanism}
-        | {key: header[key] for key in ("directions", "test_seed")}
-        | {"max_steps": header["steps"]}
-    )
+    return {"mechanism": mechanism, "max_steps": header["steps"]} | {
+        key: header[key] for key in ("directions", "test_seed")
+    }
 
 
-def _derivatives(key: list[int], units: int, directions: int, drift: float) -> np.ndarray:
-    chance = np.random.default_rng(key)
-    return chance.standard_normal((units, directions)) + chance.standard_normal(directions) * drift
-
-
-def rewrite(place: Path, change: Callable[[list[dict[str, Any]]], None], *, transcript: bool = True) -> None:
-    """Changes the steps of a journal and makes its chain anew, and the transcripts likewise, as a forger would."""
-    path = place / "private/journal.jsonl"
+def rewrite(run: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Changes the steps of a journal and renews its chain and the transcripts, as a forger would."""
+    path = run / "private/journal.jsonl"
     header, *entries = [json.loads(line) for line in path.read_text().splitlines()]
     change(entries)
     lines, chain = [], ""
@@ -146,8 +146,27 @@ def rewrite(place: Path, change: Callable[[list[dict[str, Any]]], None], *, tran
         chain = hashlib.sha256(chain.encode() + canonical(content)).hexdigest()
         lines.append(canonical(content | {"chain": chain}))
     path.write_bytes(b"\n".join(lines) + b"\n")
-    if transcript:
-        for path in (place / "private/transcript.jsonl", place / "release/transcript.jsonl"):
-            if path.is_file():
-                steps = [canonical({"t": entry["t"], "y": entry["y"]}) for entry in entries]
-                path.write_bytes(b"\n".join([path.read_bytes().split(b"\n")[0], *steps]) + b"\n")
+    for path in (run / "private/transcript.jsonl", run / "release/transcript.jsonl"):
+        if path.is_file():
+            steps = [canonical({"t": entry["t"], "y": entry["y"]}) for entry in entries]
+            path.write_bytes(b"\n".join([path.read_bytes().split(b"\n")[0], *steps]) + b"\n")
+
+
+def steps_of(run: Path) -> list[dict[str, Any]]:
+    """The steps of a run's journal."""
+    return [json.loads(line) for line in (run / "private/journal.jsonl").read_text().splitlines()[1:]]
+
+
+def contested(run: Path, number: int = 3) -> int:
+    """The step of a contested release, counted from 0."""
+    return [step["t"] for step in steps_of(run) if not step["unanimous"][0]][number]
+
+
+def change(run: Path, step: int, key: str, new: Callable[[Any], Any]) -> None:
+    """Replaces a value of one step by `new(value)`, and renews the chain."""
+    rewrite(run, lambda steps: steps[step][key].__setitem__(0, new(steps[step][key][0])))
+
+
+def found(audit: ExactAudit) -> set[tuple[int | None, str]]:
+    """Step and kind of each finding."""
+    return {(finding.step, finding.what) for finding in audit.findings}
