@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.utils.io import canonical, create_whole, parse_line
+from paczero.utils.io import canonical, create_whole, parse_line, regular
 
 FORMAT = "paczero-secret/1"
 
@@ -148,7 +148,7 @@ def reuse_secret(source: Path | str, path: Path | str, *, subsets: int, test_see
 def _read_private(path: Path) -> bytes:
     """A file that its owner alone may use."""
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=regular) as stream:
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
             data = stream.read()
     except OSError as error:

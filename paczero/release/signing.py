@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.release import statement
-from paczero.utils.io import canonical, create_whole, parse_line
+from paczero.utils.io import canonical, create_whole, parse_line, regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -134,7 +134,7 @@ def _message(digest: str) -> bytes:
 
 def _read(path: Path, what: str) -> bytes:
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=regular) as stream:
             data = stream.read(_LARGEST + 1)
     except OSError as error:
         raise PACZeroError(f"{what}: {str(path)!r} cannot be read: {error.strerror}") from error

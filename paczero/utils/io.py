@@ -14,6 +14,7 @@ import errno
 import importlib.metadata
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -162,6 +163,19 @@ def append_line(path: Path, line: bytes, *, size: int) -> int:
     return size + len(data)
 
 
+def regular(path: str, flags: int) -> int:
+    """The `opener` of `open` for a regular file. Others are refused; a named pipe is not waited for.
+
+    Raises:
+        OSError: there is no such file, it cannot be read, or it is a pipe, a device or a socket.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return descriptor
+
+
 def read_lines(path: Path, *, limit: int) -> tuple[list[bytes], bytes]:
     """A file's complete lines (without newlines) and what follows the last newline.
 
@@ -173,7 +187,7 @@ def read_lines(path: Path, *, limit: int) -> tuple[list[bytes], bytes]:
         PACZeroError: there is no such file, or it cannot be read.
     """
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb", opener=regular) as stream:
             data = stream.read(limit + 1)
     except OSError as error:
         raise PACZeroError(f"{str(path)!r} cannot be read: {error.strerror}") from error

@@ -119,6 +119,12 @@ def test_anything_else_is_refused(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
+    os.mkfifo(tmp_path / "secret.json", 0o600)
+    with pytest.raises(PACZeroError, match="is no regular file"):
+        open_secret(tmp_path / "secret.json")
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(PACZeroError, match="No such file"):
         open_secret(tmp_path / "none")

@@ -76,10 +76,10 @@ def counted(predictions: list[Any], *, answers: bool) -> str:
     """How often each label was decided, the six most frequent ones; or how many records were answered.
 
     >>> counted(["great", "terrible", "great"], answers=False), counted(["1973", ""], answers=True)
-    ('2 great, 1 terrible', '1 answered, 1 with an empty answer')
+    ('2 × great, 1 × terrible', '1 answered, 1 with an empty answer')
     """
     if not answers:
-        return ", ".join(f"{count:,} {name}" for name, count in Counter(predictions).most_common(6))
+        return ", ".join(f"{count:,} × {name}" for name, count in Counter(predictions).most_common(6))
     empty = predictions.count("")
     return f"{len(predictions) - empty:,} answered" + (f", {empty:,} with an empty answer" if empty else "")
 

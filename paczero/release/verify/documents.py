@@ -144,7 +144,7 @@ _SECTION = re.compile(
     r"## (?P<title>[^\n]+) on the development set\n\n"
     rf"The records of this set are \*\*not protected\*\*(?:; it decided "
     rf"(?P<uses>{' and '.join(_USES)}|{'|'.join(_USES)}))?\.\n\n"
-    r"\| model \|[^\n(]+(?:\((?P<records>\d+) records\) )?\|\n\|---\|---\|\n(?P<rows>(?:\|[^\n]+\n)*)"
+    r"\| model \|[^\n(]+(?:\((?P<records>[0-9]{1,9}) records\) )?\|\n\|---\|---\|\n(?P<rows>(?:\|[^\n]+\n)*)"
 )
 
 _ROWS = {
@@ -160,7 +160,9 @@ def _development(text: str) -> dict[str, Any] | None:
     if section is None or not metrics:
         return None
     (metric,) = metrics
-    found = {name: re.search(rf"^\| {row} \| ([-0-9.]+)", section["rows"], re.M) for name, row in _ROWS.items()}
+    found = {
+        name: re.search(rf"^\| {row} \| (-?[0-9]+(?:\.[0-9]+)?) ", section["rows"], re.M) for name, row in _ROWS.items()
+    }
     scale = 100 if metric.share else 1
     return {
         "metric": metric.name,

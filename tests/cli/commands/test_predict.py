@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from types import SimpleNamespace
 
@@ -35,7 +36,8 @@ def test_every_kind_of_table(paczero, finished_once, texts, tmp_path, kind):
     source = tmp_path / "new.jsonl"
     source.write_text("".join(json.dumps(record) + "\n" for record in records).replace('["a", 1.5]', '["a", "b"]'))
     out = tmp_path / f"out{kind}"
-    assert paczero("predict", finished_once, "--input", source, "--output", out)[0] == 0
+    code, printed, _ = paczero("predict", finished_once, "--input", source, "--output", out)
+    assert code == 0 and re.fullmatch(rf"{out} holds 3 records: \d × [01](, \d × [01])?\n", printed)
     if kind == ".jsonl":
         rows = [json.loads(line) for line in out.read_text().splitlines()]
     elif kind == ".parquet":

@@ -389,6 +389,19 @@ def test_releases_of_version_1(name: str) -> None:
     assert "the same" in texts and "wording 1" in texts
 
 
+@pytest.mark.parametrize("figure", ["1.2.3", "--5", "9" * 5000, "٥٠"])
+@pytest.mark.parametrize("shown", ["58.3 % |\n| untuned", "12 records"])
+def test_a_card_of_version_1_with_another_figure(tmp_path: Path, shown: str, figure: str) -> None:
+    folder = Path(shutil.copytree(FIXTURES / "before-restructure" / "release-mi-full", tmp_path / "release"))
+    card, document = folder / "README.md", json.loads((folder / statement.NAME).read_bytes())
+    text = card.read_text()
+    assert text.count(shown) == 1
+    card.write_text(text.replace(shown, figure + shown[shown.index(" ") :]))
+    document["files"]["README.md"] = statement.file_hash(card)
+    (folder / statement.NAME).write_bytes(statement.render(statement.seal(document)))
+    assert "README.md" in refused(folder)
+
+
 def test_a_release_of_version_2_in_wording_1(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(FIXTURES / "before-restructure" / "release-zpl-lora", tmp_path / "release"))
     shutil.copy(FIXTURES / "privacy-2-in-wording-1.json", folder / statement.NAME)
