@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from paczero.audit.arrays import Bools, Floats
 from paczero.audit.simulation import Trial
+from paczero.errors import PACZeroError
 
 
 def bayes(trial: Trial, *, gaussian: bool = False) -> Floats:
@@ -28,7 +29,7 @@ def bayes(trial: Trial, *, gaussian: bool = False) -> Floats:
             ledger assumes.
     """
     if trial.signs is None:
-        raise ValueError("trial: it has no candidates; expected a run of a mechanism with candidates")
+        raise PACZeroError("trial: no candidates were given; expected a run of a mechanism with candidates")
     signs, output = trial.signs.astype(np.float64), trial.output[:, :, None]
     possible = np.zeros(signs.shape[2])
     for step, direction in np.ndindex(signs.shape[:2]):

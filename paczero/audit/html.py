@@ -6,7 +6,6 @@
 The page is for the owner: it shows figures of the journal. Every text of a run is escaped; the page loads nothing.
 """
 
-import base64
 import json
 import shlex
 from collections.abc import Mapping
@@ -21,8 +20,6 @@ from paczero.utils.formatting import percent
 from paczero.utils.io import write_whole
 from paczero.utils.templates import template
 
-NAME = "audit.json"
-
 
 def write(document: Mapping[str, Any], folder: Path, header: Mapping[str, Any]) -> Path:
     """Writes `index.html`, `audit.json` and the plots into the folder.
@@ -34,20 +31,13 @@ def write(document: Mapping[str, Any], folder: Path, header: Mapping[str, Any]) 
         PACZeroError: a file cannot be written.
     """
     pictures = plots.draw(document)
-    page = render(document, pictures, header)
+    path = report_page.write_page(folder, render(document, pictures, header), pictures, plots.TITLES)
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in plots.TITLES:
-            if name in pictures:
-                write_whole(folder / name, pictures[name])
-            else:
-                (folder / name).unlink(missing_ok=True)
-        text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-        write_whole(folder / NAME, f"{text}\n")
-        write_whole(folder / "index.html", page)
+        write_whole(folder / "audit.json", f"{text}\n")
     except OSError as error:
-        raise PACZeroError(f"{folder}: the audit's page cannot be written: {error.strerror}") from error
-    return folder / "index.html"
+        raise PACZeroError(f"{folder}: audit.json cannot be written: {error.strerror}") from error
+    return path
 
 
 def render(document: Mapping[str, Any], pictures: Mapping[str, bytes], header: Mapping[str, Any]) -> str:
@@ -63,11 +53,7 @@ def render(document: Mapping[str, Any], pictures: Mapping[str, bytes], header: M
         unprotected=[not_hidden, *_pool_attacks(document), helps],
         confidence=percent(reruns["attacks"][0]["interval"]["confidence"], 3) if reruns else "",
         best_guesses=[max(p, 1 - p) for p in exact["unit_posterior"]] if exact else [],
-        pictures=[
-            (name, title, base64.b64encode(pictures[name]).decode())
-            for name, title in plots.TITLES.items()
-            if name in pictures
-        ],
+        pictures=report_page.embedded(pictures, plots.TITLES),
     )
 
 

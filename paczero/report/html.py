@@ -48,18 +48,37 @@ def write_report(run: RunDirectory) -> Path:
     """
     record = RunRecord.load(run)
     pictures = _draw(record)
-    page = render(run, record, pictures)
+    return write_page(run.report, render(run, record, pictures), pictures, _PICTURES)
+
+
+def write_page(folder: Path, page: str, pictures: Mapping[str, bytes], titles: Mapping[str, str]) -> Path:
+    """Writes `index.html` and the pictures into a folder of the owner, and deletes pictures of an earlier page.
+
+    Args:
+        titles: file name -> title of every picture that such a page may have.
+
+    Returns:
+        The path of `index.html`.
+
+    Raises:
+        PACZeroError: a file cannot be written.
+    """
     try:
-        run.report.mkdir(mode=0o700, exist_ok=True)  # it shows the journal, so only the owner may enter
-        for name in _PICTURES:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # the page shows the journal, so only the owner may enter
+        for name in titles:
             if name in pictures:
-                write_whole(run.report / name, pictures[name])
+                write_whole(folder / name, pictures[name])
             else:
-                (run.report / name).unlink(missing_ok=True)
-        write_whole(run.report / "index.html", page)
+                (folder / name).unlink(missing_ok=True)
+        write_whole(folder / "index.html", page)
     except OSError as error:
-        raise PACZeroError(f"{run.report}: the report cannot be written: {error.strerror}") from error
-    return run.report / "index.html"
+        raise PACZeroError(f"{folder}: the report cannot be written: {error.strerror}") from error
+    return folder / "index.html"
+
+
+def embedded(pictures: Mapping[str, bytes], titles: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(file name, title, base64) of each picture, in the order of the titles."""
+    return [(n, title, base64.b64encode(pictures[n]).decode()) for n, title in titles.items() if n in pictures]
 
 
 def _draw(record: RunRecord) -> dict[str, bytes]:
@@ -99,11 +118,7 @@ def render(run: RunDirectory, record: RunRecord, pictures: Mapping[str, bytes]) 
         config=dotted(record.config),
         audit=_audit(run),
         card=card.read_text(encoding="utf-8", errors="replace") if run.finished and card.is_file() else None,
-        pictures=[
-            (name, title, base64.b64encode(pictures[name]).decode())
-            for name, title in _PICTURES.items()
-            if name in pictures
-        ],
+        pictures=embedded(pictures, _PICTURES),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from paczero.audit.attacks import bayes, half_guesses, trained
 from paczero.audit.simulation import Trial
+from paczero.errors import PACZeroError
 
 
 def slow_bayes(trial, gaussian):
@@ -74,5 +75,5 @@ def test_the_trained_attacker_learns_what_is_there_and_no_more():
 def test_runs_without_candidates_are_refused(simulation, tmp_path):
     trial = simulation("none").run(tmp_path / "one")
     assert isinstance(trial, Trial) and trial.signs is None
-    with pytest.raises(ValueError, match="no candidates"):
+    with pytest.raises(PACZeroError, match="no candidates"):
         bayes(replace(trial))

@@ -51,7 +51,7 @@ class Split(NamedTuple):
     Attributes:
         plus: probability of a positive sign.
         minority: probability of the less likely sign.
-        common: the sign of all, or 0 where there are both (by counting).
+        common: the sign of all, or 0 where there are both.
     """
 
     plus: Number
@@ -107,7 +107,7 @@ class StepChecker:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.posterior = Posterior(setting.subsets)
+        self.posterior, self._uniform = Posterior(setting.subsets), Posterior(setting.subsets)
         self.spent = Fraction(0)
         self.information = mp.mpf(0)
         self.findings: list[Finding] = []
@@ -154,7 +154,7 @@ class StepChecker:
         signs, noise = entry.signs[k], entry.noise[k]
         real = self.posterior.split(signs)
         # Only `mi` uses earlier releases; for the others all candidates stay possible.
-        split = real if self.setting.name == "mi" else _counted(signs)
+        split = real if self.setting.name == "mi" else self._uniform.split(signs)
         if entry.unanimous[k] != (split.common != 0):
             words = {True: "all candidates agree", False: "candidates disagree"}
             self.note(step, k, "unanimity", words[entry.unanimous[k]], words[split.common != 0])
@@ -293,13 +293,6 @@ class StepChecker:
     @property
     def _gaussian(self) -> bool:
         return self.setting.name == "mi" and self.setting.mechanism.get("channel", "bit") == "gaussian"
-
-
-def _counted(signs: Bools) -> Split:
-    """The split under a uniform distribution over candidates."""
-    positive, subsets = int(np.count_nonzero(signs)), len(signs)
-    plus = mp.mpf(positive) / subsets
-    return Split(plus, min(plus, 1 - plus), 1 if positive == subsets else -1 if positive == 0 else 0)
 
 
 def _flip(noise: float) -> Number:
