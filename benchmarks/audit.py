@@ -1,4 +1,4 @@
-"""The long form of the audit: every mechanism attacked, many re-runs, one JSON document. Goes on where it was.
+"""The long form of the audit: every mechanism attacked, many re-runs, one JSON document. An interrupted one continues.
 
     python benchmarks/audit.py --output audit-long --reruns 2000 --canary_runs 100
 

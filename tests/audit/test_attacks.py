@@ -1,4 +1,4 @@
-"""The best attacker is Bayes' rule; the trained one finds what is there and nothing where nothing is."""
+"""The optimal attacker is Bayes' rule; the trained one finds a leak if there is one, and none otherwise."""
 
 from dataclasses import replace
 
@@ -40,12 +40,12 @@ def test_it_is_bayes_rule(simulation, tmp_path, channel):
 
 
 @pytest.mark.parametrize("name", ["zpl", "skip"])
-def test_nothing_is_learned_where_nothing_is_said(simulation, tmp_path, name):
+def test_no_information_leaves_the_prior(simulation, tmp_path, name):
     lab = simulation(name)
     np.testing.assert_allclose(bayes(lab.run(tmp_path / "one")), 1 / 8)
 
 
-def test_everything_is_learned_where_all_is_said(simulation, tmp_path):
+def test_noiseless_signs_exclude_candidates(simulation, tmp_path):
     lab = simulation("half-sign", steps=24)
     for number in range(4):
         trial = lab.run(tmp_path / str(number))
@@ -54,14 +54,14 @@ def test_everything_is_learned_where_all_is_said(simulation, tmp_path):
         assert (belief[(trial.signs[:, 0] != trial.y[:, :1]).any(axis=0)] == 0).all()
 
 
-def test_even_odds_are_left_to_the_coin():
+def test_the_coin_decides_ties():
     members = np.array([[True, False], [True, True]])
     for coin in (True, False):
         guesses = half_guesses(np.array([0.5, 0.5]), members, np.array([coin, coin]))
         assert guesses.tolist() == [coin, True]
 
 
-def test_the_trained_attacker_learns_what_is_there_and_no_more():
+def test_the_trained_attacker_learns_a_leak_and_nothing_from_noise():
     rng = np.random.default_rng(0)
     inside = rng.random(200) < 0.5
     noise = rng.standard_normal((200, 30))

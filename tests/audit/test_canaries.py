@@ -1,4 +1,4 @@
-"""Attacks on membership in the pool: they see what there is to see, and nothing where nothing is learned."""
+"""Attacks on membership in the pool: they succeed without privacy, and fail if nothing is learned."""
 
 from dataclasses import replace
 
@@ -7,7 +7,6 @@ import pytest
 
 from paczero.audit import canaries as module
 from paczero.audit.canaries import canaries, canary_settings, label_of, own_and_references
-from paczero.audit.simulation import Simulation
 from paczero.config import MechanismConfig
 
 from ..written_runs import make_header
@@ -19,14 +18,14 @@ def short(mechanism, steps=6, **more):
     return canaries({label: args}, **({"runs": 24, "base": 32, "count": 16} | more))
 
 
-def test_without_privacy_the_insider_knows_and_a_coin_tells_nobody():
+def test_the_insider_finds_every_member_without_privacy_and_none_with_a_coin():
     rows = {row.attack: row for row in short(MechanismConfig(name="none")).rows}
     assert rows["insider"].auc == 1.0 and rows["insider"].stated_epsilon is None
     assert "nothing is promised" in rows["insider"].meaning
     rows = {row.attack: row for row in short(MechanismConfig(name="coin")).rows}
     assert rows["insider"].auc == 0.5
     for row in rows.values():
-        width = row.auc_high - row.auc_low  # of a 95 % interval: a whole width beyond it, chance alone does not reach
+        width = row.auc_high - row.auc_low  # of a 95 % interval; chance alone does not reach a whole width beyond it
         assert row.auc_low - width <= 0.5 <= row.auc_high + width
         assert row.epsilon_low < 1.0
 
@@ -38,7 +37,7 @@ def test_differential_privacy_holds():
             assert "nothing is promised" not in row.meaning
 
 
-def test_the_insider_s_ratio_is_that_of_a_step(simulation):
+def test_the_insiders_ratio_of_one_step(simulation):
     """With the canary a contested step releases a coin, without it the common sign: ln 1/2 against ln 1."""
     lab = simulation("zpl")
     members = np.array([[True, False], [True, False], [False, True]])
@@ -49,7 +48,7 @@ def test_the_insider_s_ratio_is_that_of_a_step(simulation):
 
 
 @pytest.mark.parametrize("name", ["zpl", "mi", "dp-sign", "none"])
-def test_the_run_s_own_mechanism_comes_first(name):
+def test_the_runs_own_mechanism_comes_first(name):
     found = own_and_references(make_header(name))
     assert next(iter(found.values())).mechanism.name == name
     assert {args.mechanism.name for args in found.values()} == {name, "none", "dp-sign"}
@@ -62,9 +61,9 @@ def test_labels():
     assert label_of(MechanismConfig(name="none")) == "none"
 
 
-def test_the_table_says_on_what_it_rests():
+def test_the_result_holds_the_sizes():
     result = short(MechanismConfig())
     assert (result.base, result.canaries, result.steps) == (32, 16, 6)
     lira, insider = result.rows
     assert sum(lira.scores) == 24 * 16 and sum(insider.scores) == 24
-    assert isinstance(Simulation, type) and 0 <= lira.tpr_01_percent <= lira.tpr_1_percent <= 1
+    assert 0 <= lira.tpr_01_percent <= lira.tpr_1_percent <= 1

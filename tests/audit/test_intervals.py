@@ -42,7 +42,7 @@ def test_clopper_pearson_is_the_inverted_exact_test(confidence):
 
 
 @pytest.mark.parametrize("p", [0.02, 0.5, 0.77])
-def test_its_coverage_is_never_below_what_is_said(p):
+def test_its_coverage_is_never_below_the_confidence(p):
     trials, confidence = 40, 0.9
     covered = sum(
         binom.pmf(k, trials, p)
@@ -59,8 +59,8 @@ def test_success_of_guesses():
 
 
 @pytest.mark.parametrize("p", [0.5, 0.9])
-def test_the_interval_of_a_mean_covers_whatever_the_law(p):
-    """Exactly, for shares of two units a run that are always alike: each mean is k/n with a binomial k."""
+def test_the_interval_of_a_mean_covers_every_distribution(p):
+    """Exact for shares of two units that are always equal: each mean is k/n with a binomial k."""
     runs, confidence = 30, 0.9
     ends = [mean_interval([1.0] * k + [0.0] * (runs - k), confidence) for k in range(runs + 1)]
     covered = sum(binom.pmf(k, runs, p) for k, end in enumerate(ends) if end.low <= p <= end.high)
@@ -86,7 +86,7 @@ def test_the_ends_of_a_mean_solve_their_equation(values, confidence):
     assert 0 <= interval.low <= interval.estimate <= interval.high <= 1
 
 
-def test_several_attacks_each_have_to_be_surer():
+def test_more_attacks_widen_each_interval():
     assert corrected(0.999, 1) == 0.999 and corrected(0.99, 10) == pytest.approx(0.999)
     alone, among = compare(0.75, 420, 500), compare(0.75, 420, 500, attacks=10**9)
     assert alone.exceeded and not among.exceeded
@@ -95,20 +95,20 @@ def test_several_attacks_each_have_to_be_surer():
     assert json.loads(json.dumps(asdict(among)))["interval"]["estimate"] == 0.84
 
 
-def test_all_right_is_beyond_every_bound_and_a_coin_is_beyond_none():
+def test_perfect_guesses_exceed_every_bound_and_a_coin_none():
     bound = posterior_success(0.1)
     assert exceeds(bound, 400, 400, attacks=20) and not exceeds(bound, 200, 400)
     assert not exceeds(1.0, 400, 400)
 
 
-def test_the_rate_of_false_alarms_is_what_was_said():
-    """At the bound itself, exactly: the chance that an attack is said to pass it is half of what remains, at most."""
+def test_the_rate_of_false_alarms_is_at_most_half_the_error():
+    """Exact, for an attack whose success equals the bound."""
     alarms = sum(binom.pmf(k, 200, 0.7) for k in range(201) if exceeds(0.7, k, 200, confidence=0.9))
     assert 0.02 < alarms <= 0.05
 
 
 def test_shares_of_runs_are_compared_by_their_mean():
-    """Guesses about 50 units of a run that are right or wrong all together are one trial, not 50."""
+    """50 guesses of a run that are right or wrong together are one trial, not 50."""
     alike = [1.0] * 18 + [0.0] * 2
     assert not compare_shares(0.7, alike).exceeded and exceeds(0.7, 18 * 50, 20 * 50)
     found = compare_shares(0.7, [0.9] * 400, attacks=4)
@@ -120,7 +120,7 @@ def test_shares_of_runs_are_compared_by_their_mean():
 
 
 @pytest.mark.parametrize("epsilon", [0.2, 1.0, 3.0])
-def test_epsilon_of_randomised_response_is_nearly_reached_and_not_passed(epsilon):
+def test_the_bound_nearly_reaches_the_epsilon_of_randomised_response(epsilon):
     right = 1 / (1 + math.exp(-epsilon))
     rng = np.random.default_rng(3)
     trials = 20_000
@@ -145,7 +145,7 @@ def test_epsilon_is_bounded_from_either_kind_of_error():
 # ε from one run.
 
 
-def test_the_p_value_is_the_binomial_tail_where_delta_is_zero():
+def test_the_p_value_is_the_binomial_tail_if_delta_is_zero():
     for guesses, correct, epsilon in ((10, 9, 0.0), (100, 80, 1.0), (1000, 500, 0.2), (7, 0, 1.0)):
         right = 1 / (1 + math.exp(-epsilon))
         tail = sum(math.comb(guesses, k) * right**k * (1 - right) ** (guesses - k) for k in range(correct, guesses + 1))
@@ -174,7 +174,7 @@ def test_perfect_guesses_of_a_pure_run_have_a_closed_form():
         assert bound == pytest.approx(math.log(right / (1 - right)), rel=1e-6) and bound > 0
 
 
-def test_more_right_guesses_say_more_and_delta_says_less():
+def test_the_bound_rises_with_right_guesses_and_falls_with_delta():
     bounds = [epsilon_lower_bound_one_run(correct, 200, 400) for correct in range(100, 201, 10)]
     assert bounds == sorted(bounds) and bounds[0] == 0.0 < bounds[4]
     doubts = [epsilon_lower_bound_one_run(190, 200, 400, delta=delta) for delta in (0, 1e-6, 1e-4, 1e-3, 1e-2)]
@@ -191,8 +191,8 @@ def test_at_the_bound_the_p_value_is_the_level():
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("confidence", [0.95, 0.999])
-def test_the_truth_is_passed_as_rarely_as_was_said(epsilon, confidence):
-    """Exactly, for randomised response, whose right guesses are binomial: no (ε, 0)-DP run has more."""
+def test_the_bound_exceeds_the_truth_as_rarely_as_stated(epsilon, confidence):
+    """Exact for randomised response, whose right guesses are binomial; no (ε, 0)-DP run has more."""
     guesses, right = 60, 1 / (1 + math.exp(-epsilon))
     bounds = [epsilon_lower_bound_one_run(v, guesses, 100, confidence=confidence) for v in range(guesses + 1)]
     passed = sum(binom.pmf(v, guesses, right) for v, bound in enumerate(bounds) if bound > epsilon)
@@ -200,27 +200,27 @@ def test_the_truth_is_passed_as_rarely_as_was_said(epsilon, confidence):
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.5, 2.0])
-def test_many_canaries_of_one_run_come_near_the_truth(epsilon):
+def test_the_bound_of_many_canaries_is_near_the_truth(epsilon):
     rng = np.random.default_rng(7)
     canaries, right = 5000, 1 / (1 + math.exp(-epsilon))
     bounds = []
     for _ in range(40):
         included = rng.integers(0, 2, canaries).astype(bool)
-        told = np.where(rng.random(canaries) < right, included, ~included)
-        bounds.append(one_run(told * 1.0 + rng.random(canaries) / 2, included, canaries // 2).epsilon)
+        answers = np.where(rng.random(canaries) < right, included, ~included)
+        bounds.append(one_run(answers * 1.0 + rng.random(canaries) / 2, included, canaries // 2).epsilon)
     assert np.mean(np.array(bounds) > epsilon) <= 0.15
     assert epsilon - 0.2 < np.median(bounds) <= epsilon
 
 
-def test_one_run_calls_the_highest_in_and_the_lowest_out():
+def test_one_run_guesses_the_highest_in_and_the_lowest_out():
     included = np.array([True, True, False, True, False, False])
     audit = one_run([6.0, 5.0, 4.0, 3.0, 2.0, 1.0], included, 4)
     assert (audit.canaries, audit.guesses, audit.correct) == (6, 4, 4)
     assert one_run([6.0, 5.0, 4.0, 3.0, 2.0, 1.0], ~included, 4).correct == 0
-    assert one_run([0.0] * 6, included, 6).correct == 4  # ties go by place
+    assert one_run([0.0] * 6, included, 6).correct == 4  # the order breaks ties
 
 
-def test_the_best_of_several_numbers_of_guesses_pays_for_the_choice():
+def test_several_numbers_of_guesses_lower_the_confidence_of_each():
     rng = np.random.default_rng(0)
     included = rng.integers(0, 2, 400).astype(bool)
     scores = included * 2.0 + rng.standard_normal(400)
@@ -267,7 +267,7 @@ def test_the_best_of_several_numbers_of_guesses_pays_for_the_choice():
         lambda: one_run([1.0, 2.0], [True, False], []),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_line(call):
+def test_unusable_arguments_are_refused_in_one_line(call):
     with pytest.raises(PACZeroError) as error:
         call()
     assert "\n" not in str(error.value) and " given" in str(error.value)
@@ -294,7 +294,7 @@ def test_nothing_heavy_is_loaded_with_the_package():
     assert done.stdout.strip() == "[]"
 
 
-def test_pairs_of_counts_never_say_more_than_their_rates():
+def test_only_a_higher_true_positive_rate_shows_a_loss():
     for counts in itertools.product((0, 3, 10), repeat=2):
         bound = epsilon_lower_bound(counts[0], 10, counts[1], 10)
         assert bound == 0.0 or counts[0] > counts[1]

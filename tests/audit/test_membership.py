@@ -1,4 +1,4 @@
-"""AUC, operating points and likelihood ratios: against slow obvious versions, known laws, and other libraries."""
+"""AUC, operating points and likelihood ratios: against slow versions, known distributions, and other libraries."""
 
 import json
 import math
@@ -68,7 +68,7 @@ def test_the_curve_is_that_of_every_threshold(members, others):
 
 
 @given(SCORES, SCORES, st.floats(0, 1))
-def test_the_asked_fpr_is_never_passed_and_nothing_better_is_left(members, others, fpr):
+def test_the_threshold_is_the_lowest_within_the_requested_fpr(members, others, fpr):
     point = tpr_at_fpr(members, others, fpr)
     assert point.threshold in others and point.fpr.estimate <= fpr + 1e-12
     assert point.tpr.estimate == np.mean(np.array(members) > point.threshold)
@@ -83,13 +83,13 @@ def test_small_rates():
     point = tpr_at_fpr(members, others, 0.001)
     assert point.threshold == 998.0 and point.fpr.estimate == 0.001 and point.tpr.estimate == 11 / 20
     assert tpr_at_fpr(members, others, 0.0009).fpr.estimate == 0.0
-    assert tpr_at_fpr(members, others, 0.003).fpr.estimate == 0.003  # although 0.003 · 1000 is a hair less than 3
+    assert tpr_at_fpr(members, others, 0.003).fpr.estimate == 0.003  # although 0.003 · 1000 is slightly less than 3
     assert point.tpr.low == clopper_pearson(11, 20).low and point.fpr.high == clopper_pearson(1, 1000).high
     assert json.loads(json.dumps(asdict(point)))["requested"] == 0.001
 
 
 @pytest.mark.parametrize("mu", [0.0, 1.0, 2.0])
-def test_epsilon_of_gaussian_noise_is_not_passed(mu):
+def test_the_bound_stays_below_the_epsilon_of_gaussian_noise(mu):
     """A Gaussian mechanism of sensitivity over noise mu, whose ε at this δ is known."""
     delta, rng = 1e-2, np.random.default_rng(4)
 
@@ -111,7 +111,7 @@ def test_logits():
     assert np.isfinite(extreme).all() and extreme[0] > 27 > -27 > extreme[1]
 
 
-def gaussian_world(runs, canaries, gap, seed=0, spread=None):
+def gaussian_scores(runs, canaries, gap, seed=0, spread=None):
     rng = np.random.default_rng(seed)
     members = rng.integers(0, 2, (runs, canaries)).astype(bool)
     members[:2] = [[True], [False]]
@@ -122,7 +122,7 @@ def gaussian_world(runs, canaries, gap, seed=0, spread=None):
 
 
 def test_lira_is_the_likelihood_ratio_of_the_fitted_gaussians():
-    scores, members = gaussian_world(200, 3, 1.5, spread=np.array([1.0, 3.0, 0.2]))
+    scores, members = gaussian_scores(200, 3, 1.5, spread=np.array([1.0, 3.0, 0.2]))
     target = scores[0] + 0.1
     found = lira(scores, members, target)
     for c in range(3):
@@ -133,8 +133,8 @@ def test_lira_is_the_likelihood_ratio_of_the_fitted_gaussians():
         assert found[c] == pytest.approx(expected, rel=1e-10)
 
 
-def test_with_few_shadows_one_variance_serves_all_canaries():
-    scores, members = gaussian_world(12, 5, 1.0)
+def test_with_few_shadows_all_canaries_share_one_variance():
+    scores, members = gaussian_scores(12, 5, 1.0)
     target = scores[1]
     variances = []
     for chosen in (members, ~members):
@@ -148,23 +148,23 @@ def test_with_few_shadows_one_variance_serves_all_canaries():
 
 
 def test_each_model_is_attacked_with_the_others():
-    scores, members = gaussian_world(40, 30, 2.0)
+    scores, members = gaussian_scores(40, 30, 2.0)
     ratios = lira_each(scores, members)
     keep = np.arange(40) != 17
     assert (ratios[17] == lira(scores[keep], members[keep], scores[17])).all()
     area = auc(ratios[members], ratios[~members]).estimate
-    # the best attack of all has Φ(2/√2) = 0.921; canaries' own levels differ, so raw scores do far worse
+    # The optimal attack has Φ(2/√2) = 0.921; the canaries' levels differ, so raw scores do far worse.
     assert 0.88 < area < 0.94 and auc(scores[members], scores[~members]).estimate < 0.7
-    none, coins = gaussian_world(40, 30, 0.0)
+    none, coins = gaussian_scores(40, 30, 0.0)
     blind = lira_each(none, coins)
     assert abs(auc(blind[coins], blind[~coins]).estimate - 0.5) < 0.06
 
 
-def test_scores_that_never_change_tell_nothing_and_break_nothing():
+def test_constant_scores_have_a_finite_ratio():
     members = np.array([[True], [False], [True], [False]])
     assert lira(np.zeros((4, 1)), members, [0.0]) == [0.0]
-    told = lira(np.where(members, 1.0, 0.0), members, [1.0])
-    assert np.isfinite(told).all() and told[0] > 0
+    ratio = lira(np.where(members, 1.0, 0.0), members, [1.0])
+    assert np.isfinite(ratio).all() and ratio[0] > 0
 
 
 MEMBERS = np.array([[True, False], [False, True], [True, False]])
@@ -197,7 +197,7 @@ MEMBERS = np.array([[True, False], [False, True], [True, False]])
         lambda: lira_each(np.full((3, 2), np.inf), MEMBERS),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_line(call):
+def test_unusable_arguments_are_refused_in_one_line(call):
     with pytest.raises(PACZeroError) as error:
         call()
     assert "\n" not in str(error.value)

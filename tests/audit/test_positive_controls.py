@@ -1,4 +1,4 @@
-"""Each leak that was built on purpose is caught, by the rule by which real runs are judged; the honest one is not."""
+"""Each deliberate leak is caught by the rule for real runs; the honest control is not."""
 
 import math
 
@@ -20,10 +20,12 @@ def test_leaks_are_caught_and_the_honest_one_is_not():
         assert control.comparison.exceeded == control.leaks
         assert control.comparison.attacks == len(found)
     honest = found[-1].comparison
-    assert 1 / positive_controls._SUBSETS < honest.interval.estimate < honest.bound, "the honest channel says something"
+    assert 1 / positive_controls._SUBSETS < honest.interval.estimate < honest.bound, (
+        "the honest channel releases information"
+    )
 
 
-def test_a_tighter_rule_would_not_catch_by_chance():
+def test_the_rule_does_not_catch_by_chance():
     """The decision needs more than a lucky run: right guesses at the bound itself are not enough."""
     for trials in (100, 1000, 10_000):
         assert not exceeds(0.6, math.ceil(0.6 * trials), trials, attacks=5)

@@ -50,13 +50,13 @@ def test_an_interrupted_audit_continues(tmp_path, monkeypatch):
         assert found.comparison.attacks == len(result.attacks) == 5
 
 
-def test_other_settings_are_other_re_runs(tmp_path):
+def test_other_settings_make_other_re_runs(tmp_path):
     short(tmp_path / "audit")
     short(tmp_path / "audit", args=settings(MechanismConfig(name="skip", subsets=8), steps=6))
     assert len(list((tmp_path / "audit").iterdir())) == 2
 
 
-def test_a_leak_passes_the_bound(tmp_path, simulation):
+def test_a_leak_exceeds_the_bound(tmp_path, simulation):
     """The run reveals every sign and claims to reveal nothing; attacks and rule are those of an honest run."""
     lab = simulation("half-sign", steps=24)
     trials = [lab.run(tmp_path / str(number)) for number in range(40)]
@@ -67,7 +67,7 @@ def test_a_leak_passes_the_bound(tmp_path, simulation):
     assert found["bayes-unit"].exceeded and found["bayes-secret"].exceeded and found["bayes-units"].exceeded
 
 
-def test_outcomes_come_back_as_they_were(simulation, tmp_path):
+def test_outcomes_survive_storage(simulation, tmp_path):
     trial = simulation("mi", budget=0.3, channel="gaussian", directions=2).run(tmp_path / "one")
     module._write(tmp_path / "one.npz", trial)
     back = module._read(tmp_path / "one.npz")
@@ -77,7 +77,7 @@ def test_outcomes_come_back_as_they_were(simulation, tmp_path):
     assert back.secret == trial.secret
 
 
-def test_what_cannot_be_attacked_is_refused(tmp_path):
+def test_unusable_settings_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(PACZeroError, match="never reads the secret half"):
         short(tmp_path / "a", args=settings(MechanismConfig(name="none")))
     with pytest.raises(PACZeroError, match="reruns: 39 was given"):

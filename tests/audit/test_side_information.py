@@ -1,4 +1,4 @@
-"""Side knowledge: against enumeration over every S*, known set and target, and what each family gives away for sure."""
+"""Side knowledge: against enumeration over every S*, known set and target, and against known facts of each family."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ def features(units, seed=0):
 
 
 def slowly(membership, sets):
-    """Candidates left, entropy, mean success and worst, by going through everything there is."""
+    """Candidates left, entropy, mean success and worst, by enumeration."""
     units, subsets = membership.shape
     left, entropy, means, worst = [], [], [], 0.0
     for known in sets:
@@ -39,7 +39,7 @@ def slowly(membership, sets):
 
 @pytest.mark.parametrize("family", ["random", "paired", "balanced"])
 @pytest.mark.parametrize("subsets", [4, 10])
-def test_it_is_what_enumeration_gives(family, subsets):
+def test_side_knowledge_equals_enumeration(family, subsets):
     units = 6
     membership = draw_subsets(units, subsets, seed=3, family=family, **features(units))
     result = side_knowledge(membership, family=family, own=True, known=range(6))
@@ -67,7 +67,7 @@ def test_chosen_units_leave_the_fewest_candidates_one_by_one():
     assert len(known) == 5
 
 
-def test_nobody_knows_anything_before_a_unit_is_known():
+def test_without_a_known_unit_the_prior_is_one_half():
     for family in ("random", "paired", "balanced"):
         first = side_knowledge(draw_subsets(30, 8, seed=0, family=family, **features(30)), known=[0]).points[0]
         assert (first.average, first.worst, first.candidates_left) == (0.5, 0.5, 8.0)
@@ -102,7 +102,7 @@ def test_correlations_are_those_of_numpy():
     assert correlations(membership, np.array([7, 3])).largest == pytest.approx(exact.max(axis=1)[[7, 3]])
 
 
-def test_it_is_the_same_for_the_same_seed_and_much_the_same_for_another():
+def test_the_result_depends_on_the_seed_alone_and_little():
     membership = draw_subsets(100, 32, seed=0)
     one, again, other = (side_knowledge(membership, seed=seed) for seed in (1, 1, 2))
     assert one == again and one.points != other.points
@@ -135,7 +135,7 @@ def test_large_pools_are_sampled_and_many_candidates_fit():
         lambda: side_knowledge(draw_subsets(4, 4, seed=0), seed=-1),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_line(call):
+def test_unusable_arguments_are_refused_in_one_line(call):
     with pytest.raises(PACZeroError) as error:
         call()
     assert "\n" not in str(error.value) and " given" in str(error.value)

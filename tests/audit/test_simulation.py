@@ -1,4 +1,4 @@
-"""The small world runs the code that users run, from the same start each time, and hides nothing from the attacker."""
+"""The simulation trains with the users' code, always from the same start, and gives the attacker all public values."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from ..written_runs import make_header
 
 
 @pytest.mark.parametrize("family", ["random", "paired", "balanced"])
-def test_signs_are_what_the_attacker_computes(simulation, tmp_path, family):
-    """From derivatives and candidates, both of which are public here."""
+def test_the_attacker_can_compute_the_signs(simulation, tmp_path, family):
+    """Derivatives and candidates are public here."""
     lab = simulation("mi", family=family, budget=0.3)
     assert (lab.membership.sum(axis=1) == 4).all()
     trial = lab.run(tmp_path / "one")
@@ -35,22 +35,22 @@ def test_secrets_are_fresh(simulation, tmp_path):
     assert len({lab.run(tmp_path / str(number)).secret for number in range(12)}) > 2
 
 
-def test_who_is_not_there_moves_nothing(simulation, tmp_path):
-    """The mean of `none` is that of the units that are there; what others would have said is kept for the attacker."""
+def test_units_outside_the_pool_have_no_influence(simulation, tmp_path):
+    """The mean of `none` is over the pool; the attacker also gets the derivatives of the other units."""
     lab, in_pool = simulation("none"), np.arange(32) < 20
     trial = lab.run(tmp_path / "some", in_pool=in_pool)
     np.testing.assert_allclose(trial.y[:, 0], trial.derivatives[:, 0, :20].mean(axis=1), rtol=1e-12)
     assert trial.derivatives.shape == (8, 1, 32)
 
 
-def test_a_secret_sample_is_taken_of_those_that_are_there(tmp_path):
+def test_a_secret_sample_is_drawn_from_the_pool(tmp_path):
     args = settings(MechanismConfig(name="dpzero", epsilon=2.0, sampling_prob=0.5), steps=4)
     trial = Simulation(args, units=40).run(tmp_path / "one", in_pool=np.arange(40) < 32)
     assert trial.y.shape == (4, 1) and np.isfinite(trial.y).all()
 
 
 @pytest.mark.parametrize("name", list(SPECS))
-def test_the_audited_run_s_mechanism_is_taken(name):
+def test_the_audited_runs_mechanism_is_used(name):
     header = make_header(name, directions=64 if name == "dp-aggzo" else 1)
     args = settings_of(header)
     assert args.mechanism.name == name and args.mechanism.subsets == 128 and args.mechanism.family == "balanced"

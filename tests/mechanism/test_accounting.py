@@ -8,8 +8,11 @@ import pytest
 from scipy.special import ndtr
 from scipy.stats import norm
 
+from paczero.audit import clopper_pearson
 from paczero.errors import PACZeroError
 from paczero.mechanism.accounting import calibrate, epsilon_of
+from paczero.mechanism.dp import DPSign, DPZero
+from paczero.mechanism.randomness import RandomStreams
 
 
 def gaussian_delta(epsilon, mu):
@@ -89,3 +92,54 @@ def test_without_the_library_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     with pytest.raises(PACZeroError, match=r"pip install 'paczero\[dp\]'"):
         epsilon_of("dpzero", 1.0, delta=1e-5, steps=1, directions=1)
+
+
+# An attack on runs with and without one canary unit. Every decision rule obeys P(yes with) <= e^ε P(yes without) + δ,
+# and the reverse. The attack sees the sum of the released values, which is optimal for the means.
+
+EPSILON, DELTA = 1.0, 0.05
+RUNS, ERROR = 3000, 1e-4
+
+
+def largest_excess(with_unit, without):
+    """The largest certain P(yes with) − e^ε P(yes without) − δ over thresholds; above 0 the promise is broken."""
+    worst = -math.inf
+    for threshold in np.quantile(np.concatenate([with_unit, without]), np.linspace(0.05, 0.95, 19)):
+        for yes in (np.greater_equal, np.less):
+            many, few = (
+                clopper_pearson(int(np.count_nonzero(yes(sums, threshold))), RUNS, 1 - 2 * ERROR)
+                for sums in (with_unit, without)
+            )
+            for first, second in ((many, few), (few, many)):
+                worst = max(worst, first.low - math.exp(EPSILON) * second.high - DELTA)
+    return worst
+
+
+def sums_of_signs(noise, canary):
+    """64 directions in one step; the other unit's derivatives are 0."""
+    sigma = calibrate("dp-sign", EPSILON, delta=DELTA, steps=1, directions=64) * noise
+    mechanism = DPSign(clip=1.0, sigma=sigma, rng=RandomStreams(20 + canary), directions=64)
+    g = np.zeros((2, 64))
+    g[1] = 9.0 * canary  # clipped to 1
+    return np.array([sum(mechanism.release(run, g).y) for run in range(RUNS)])
+
+
+def means(noise, canary, sampling_prob=1.0):
+    """One step; without the canary its derivative is not in the sum."""
+    sigma = calibrate("dpzero", EPSILON, delta=DELTA, steps=1, directions=1, sampling_prob=sampling_prob) * noise
+    mechanism = DPZero(clip=1.0, sigma=sigma, units=2, rng=RandomStreams(30 + canary), sampling_prob=sampling_prob)
+    g, released = np.array([[0.0], [9.0 * canary]]), []
+    for run in range(RUNS):
+        rows = mechanism.sample(run)
+        released.append(mechanism.release(run, g if rows is None else g[rows], unit_indices=rows).y[0])
+    return np.array(released)
+
+
+@pytest.mark.parametrize(
+    ("attack", "more"),
+    [(sums_of_signs, {}), (means, {}), (means, {"sampling_prob": 0.3})],
+    ids=["sign", "mean", "sampled"],
+)
+def test_an_attack_stays_within_the_promise_and_finds_half_the_noise(attack, more):
+    assert largest_excess(attack(1.0, 1, **more), attack(1.0, 0, **more)) <= 0
+    assert largest_excess(attack(0.5, 1, **more), attack(0.5, 0, **more)) > 0

@@ -1,4 +1,4 @@
-"""Nats to 50 digits: against definitions taken another way, the table of the design, and another library's δ."""
+"""Nats to 50 digits: against the definitions, the published table, and another library's δ."""
 
 import mpmath
 import pytest
@@ -59,7 +59,7 @@ def test_the_ends_of_both_channels():
     assert 0 < bit_information(tiny, mp.mpf("0.1")) <= entropy(tiny)
 
 
-def test_a_very_noisy_gaussian_tells_what_its_first_term_says():
+def test_a_very_noisy_gaussian_has_the_information_of_its_first_term():
     """I = 2 m (1 − m)/σ² (1 + O(1/σ²))."""
     m, sigma = mp.mpf("0.3"), mp.mpf(10) ** 9
     assert near(gaussian_information(m, sigma), 2 * m * (1 - m) / sigma**2, 15)
@@ -100,6 +100,6 @@ def test_delta_is_that_of_gaussian_noise(sigma, releases, epsilon):
     assert float(found) <= accountant.get_delta(epsilon)  # that one rounds up
 
 
-def test_nobody_elses_precision_is_touched():
+def test_the_global_precision_is_unchanged():
     assert mpmath.mp.dps == 15 and mp.dps == 50
     assert mpmath.log(2) == mpmath.mpf("0.693147180559945309")

@@ -1,4 +1,4 @@
-"""`paczero audit`: passes an honest run, names what does not follow, and goes on where it was."""
+"""`paczero audit`: passes an honest run, names wrong values by their step, and continues after an interruption."""
 
 import json
 import stat
@@ -9,7 +9,7 @@ from paczero.mechanism.journal import Journal
 
 
 def remade(run, change):
-    """The journal with one entry changed and all its chains made again, as somebody would who covers his tracks."""
+    """Changes one entry of the journal and renews its chains, as a forger would."""
     journal = Journal.open(run / "private" / "journal.jsonl")
     entries = [change(dict(entry)) for entry in journal.entries]
     (run / "private" / "journal.jsonl").unlink()
@@ -23,8 +23,8 @@ def mi(arguments, paczero, tmp_path):
     run = tmp_path / "mi"
     more = ["--mechanism.name", "mi", "--mechanism.budget", "0.3"]
     given = arguments(run, *more)
-    place = given.index("--test_seed")
-    code, _, err = paczero(*given[:place], *given[place + 2 :])
+    index = given.index("--test_seed")
+    code, _, err = paczero(*given[:index], *given[index + 2 :])
     assert code == 0, err
     return run
 
