@@ -7,6 +7,7 @@ $ paczero match --epsilon 2 --units 1000 --steps 1000 --directions 64 --sampling
 import dataclasses
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 
 from paczero.cli.parser import CommandParser, command_parser
 from paczero.mechanism.matching import Matched, matched
@@ -14,22 +15,22 @@ from paczero.release.guarantee import rounded_up
 from paczero.release.wording.labels import HIDES
 
 _ABOUT = """
-Says at which settings every mechanism lets a guess about one unit be right with the same probability p at most, by
-somebody who held both answers for equally likely. One of --success, --nats and --epsilon says what p is.
+Prints the settings at which every mechanism has the same p: the highest probability of a right guess about one unit, by
+an adversary to whom both answers are equally likely before. One of --success, --nats and --epsilon sets p.
 
   paczero match --success 0.55
   paczero match --nats 0.33 --units 4000 --steps 600
   paczero match --epsilon 2 --steps 1000 --directions 64 --sampling 0.064 --json
 """
 
-_SAID = ("mechanism.name", "max_steps", "directions")  # beside the table or in it
+_SHOWN = ("mechanism.name", "max_steps", "directions")  # settings that stand in the heading or in the first column
 
-_HEADS = ("mechanism", "p", "nats", "ε", "σ (clips)", "hides", "settings")
+_HEADS = ("mechanism", "p", "nats", "ε", "σ (clips)", "hides")
 
 _FOOT = """
 p of mi, zpl and skip is about which half a unit was in, on average over releases; it does not hide who is in the pool.
-p of dpzero, dp-aggzo and dp-sign is about whether a unit was in the pool, to somebody who knows all others. An ε in
-brackets has the same p at δ = 0, for comparison: no differential privacy is meant by it."""
+p of dpzero, dp-aggzo and dp-sign is about whether a unit was in the pool, for an adversary who knows all other units.
+An ε in brackets has the same p at δ = 0. It is for comparison and promises no differential privacy."""
 
 
 def parser() -> CommandParser:
@@ -70,14 +71,15 @@ def run(namespace: Namespace) -> int:
         f"sampling {namespace.sampling:g}\n"
     )
     print(table([_HEADS, *map(_cells, rows)]))
+    print("\n" + table([("mechanism", "settings"), *((row.name, flags) for row in rows if (flags := _flags(row)))]))
     print(_FOOT)
     return 0
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Cells in columns of one width, the last column as it is."""
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]) - 1)]
-    return "\n".join("  ".join([*map(str.ljust, row, widths), row[-1]]).rstrip() for row in rows)
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Left-aligned columns, two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def _cells(row: Matched) -> tuple[str, ...]:
@@ -90,5 +92,8 @@ def _cells(row: Matched) -> tuple[str, ...]:
         epsilon,
         "-" if row.sigma is None else f"{row.sigma:g}",
         HIDES[row.hides],
-        " ".join(f"--{key} {value:g}" for key, value in row.settings.items() if key not in _SAID),
     )
+
+
+def _flags(row: Matched) -> str:
+    return " ".join(f"--{key} {value:g}" for key, value in row.settings.items() if key not in _SHOWN)

@@ -14,9 +14,19 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[0].startswith("N = 500 units, δ = 4e-06, T = 100 steps")
     rows = {line.split()[0]: line for line in lines[3 : 3 + len(SPECS)]}
     assert list(rows) == list(SPECS)
-    assert "0.00500836" in rows["mi"] and "--mechanism.budget 0.00500836" in rows["mi"]
+    assert "0.00500836" in rows["mi"] and "mi         --mechanism.budget 0.00500836" in lines
     assert "no bound" in rows["none"] and "who is in the pool" in rows["dp-sign"] and "0.2006" in rows["dp-sign"]
-    assert max(map(len, lines)) <= 130
+
+
+def test_no_line_is_longer_than_a_terminal_and_no_setting_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["match", "--success", "0.55", "--units", "4321", "--sampling", "0.0123456"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 110
+    flags = {line.split()[0]: line.split()[1:] for line in lines if " --mechanism" in line}
+    assert list(flags) == ["mi", "dpzero", "dp-aggzo", "dp-sign"]
+    delta = ["--mechanism.delta", "5.35589e-08"]
+    assert flags["dpzero"][2:] == flags["dp-aggzo"][2:] == [*delta, "--mechanism.sampling_prob", "0.0123456"]
+    assert flags["dp-sign"][2:] == delta and flags["dp-sign"][:2] == flags["dpzero"][:2]
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,5 +39,5 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_refusals_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for given in ([], ["--success", "0.4"], ["--nats", "0.1", "--epsilon", "1"], ["--success", "much"]):
         assert main(["match", *given]) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1 and "expected" in said
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1 and "expected" in message
