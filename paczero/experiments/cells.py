@@ -131,8 +131,8 @@ def _check_alike(cell: Cell) -> None:
     for before, run in zip(cell.runs, cell.runs[1:], strict=False):
         if run.seed == before.seed:
             raise PACZeroError(
-                f"cell {cell.name!r}: {before.place!r} and {run.place!r} have the same seed {run.seed}; expected "
-                "different ones; move one of them away"
+                f"cell {cell.name!r}: {before.directory!r} and {run.directory!r} have the same seed {run.seed}; "
+                "expected different ones; move one of them away"
             )
         both = first.config.keys() & run.config.keys() - OF_THE_SEED
         differing = sorted(name for name in both if first.config[name] != run.config[name])

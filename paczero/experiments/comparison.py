@@ -65,14 +65,14 @@ def difference(cell: Cell, baseline: Cell) -> Difference | None:
     sign = better(1.0)
     differences = []
     for run, base in pairs:
-        if run.judged is None or base.judged is None:
+        if run.scores is None or base.scores is None:
             continue
-        if run.judged.size != base.judged.size:
+        if run.scores.size != base.scores.size:
             raise IntegrityError(
-                f"{run.place}, {base.place}: decisions on {run.judged.size} and {base.judged.size} records of one test "
-                "set; expected the same records"
+                f"{run.directory}, {base.directory}: decisions on {run.scores.size} and {base.scores.size} records of "
+                "one test set; expected the same records"
             )
-        differences.append(Paired(str(run.test_sha256), sign * (run.judged - base.judged)))
+        differences.append(Paired(str(run.test_sha256), sign * (run.scores - base.scores)))
     whole = len(differences) == len(pairs)
     return Difference(
         seeds=tuple(run.seed for run, _ in pairs),

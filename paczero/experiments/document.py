@@ -113,7 +113,7 @@ def build(
         "untuned_median": median,
         "cells": [cell_row(cell, differences[cell.name], cell.name in best_of_kind, metric) for cell in cells],
         "paper": _paper(cells),
-        "left_out": [{"directory": item.place, "reason": item.reason} for item in left_out],
+        "left_out": [{"directory": item.directory, "reason": item.reason} for item in left_out],
         "notes": _notes(cells),
     }
 
@@ -271,7 +271,7 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     notes = []
     if any(guarantee.verdict(cell.header) == "void" for cell in cells):
         notes.append("Runs with a test seed promise nothing: anybody can compute their coins (`void`).")
-    silent = [run.place for cell in cells for run in cell.runs if run.test is not None and run.judged is None]
+    silent = [run.directory for cell in cells for run in cell.runs if run.test is not None and run.scores is None]
     if silent:
         more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
         notes.append(f"No intervals with cells of these runs, which have no decisions.csv: {silent[0]}{more}.")
@@ -325,7 +325,7 @@ def cell_row(cell: Cell, against: Difference | None, best_of_kind: bool, metric:
         "unanimity": statistics.fmean(unanimities) if unanimities else None,
         "unanimity_over_steps": _series(cell),
         "seconds": statistics.fmean(seconds) if seconds else None,
-        "directories": [run.place for run in cell.runs],
+        "directories": [run.directory for run in cell.runs],
     }
 
 

@@ -1,6 +1,5 @@
 """Which directories are runs, what is read of them, and why some are left out."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def test_a_sweeps_runs_are_found_and_nothing_else(sweep, tmp_path: Path) -> None
     assert left_out == []
     assert all(run.test == 0.75 and run.dev == 0.7 and run.untuned_median == 0.6 for run in runs)
     assert runs[0].unanimous == () and len(runs[2].unanimous) == 20
-    assert runs[0].judged is not None and runs[0].judged.tolist() == [1, 0, 1, 1]
+    assert runs[0].scores is not None and runs[0].scores.tolist() == [1, 0, 1, 1]
 
 
 def test_cells_of_one_name_in_two_sweeps_stay_apart(sweep) -> None:
@@ -59,29 +58,30 @@ def test_a_relative_path_leads_to_the_same_cells(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path / "cell" / "seed-5")
     assert [r.cell for r in collect([Path(".")])[0]] == ["cell"]
     monkeypatch.chdir(tmp_path)
-    assert [(r.cell, r.place) for r in collect([Path(".")])[0]] == [("cell", "cell/seed-5")]
+    assert [(r.cell, r.directory) for r in collect([Path(".")])[0]] == [("cell", "cell/seed-5")]
 
 
-def test_a_run_without_a_test_set_or_of_an_earlier_version(tmp_path: Path) -> None:
-    older = ("metric", "test_before", "test_after", "dev_before", "dev_after")
-    place = write_run(tmp_path / "older", right=RIGHT)
-    summary = json.loads((place / "summary.json").read_text())
-    (place / "summary.json").write_text(json.dumps({key: v for key, v in summary.items() if key not in older}))
+def test_a_run_without_a_test_set(tmp_path: Path) -> None:
     write_run(tmp_path / "untested")
-    runs = {run.cell: run for run in collect([tmp_path])[0]}
-    assert (runs["older"].metric, runs["older"].test, runs["older"].dev) == ("accuracy", 0.75, 0.7)
-    assert (runs["untested"].test, runs["untested"].judged, runs["untested"].dev) == (None, None, 0.7)
+    [run] = collect([tmp_path])[0]
+    assert (run.test, run.scores, run.dev) == (None, None, 0.7)
+
+
+def test_a_metric_that_is_not_finite_is_none(tmp_path: Path) -> None:
+    write_run(tmp_path / "diverged", right=RIGHT, dev=float("nan"))
+    [run] = collect([tmp_path])[0]
+    assert (run.test, run.dev) == (0.75, None)
 
 
 def test_f1_and_loss_are_read_by_record(tmp_path: Path) -> None:
     for metric, values in (("f1", [0.5, 1.0, 0.0, 0.25]), ("loss", [2.5, 1.25])):
         mean = sum(values) / len(values)
         figures = {"metric": metric, "test_after": {metric: mean}, "accuracy_after": None}
-        place = write_run(tmp_path / metric, right=RIGHT, summary=figures)
+        path = write_run(tmp_path / metric, right=RIGHT, summary=figures)
         lines = [f"{number},{value}" for number, value in enumerate(values, 1)]
-        (place / "decisions.csv").write_text("\n".join([f"number,{metric}", *lines]) + "\n")
-        [run] = collect([place])[0]
-        assert run.test == mean and run.judged is not None and run.judged.tolist() == values
+        (path / "decisions.csv").write_text("\n".join([f"number,{metric}", *lines]) + "\n")
+        [run] = collect([path])[0]
+        assert run.test == mean and run.scores is not None and run.scores.tolist() == values
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_cannot_be_compared_is_left_out_with_its_reason(tmp_path: Path, bre
     runs, left_out = collect([tmp_path])
     assert [run.cell for run in runs] == ["good"]
     [item] = left_out
-    assert item.place == str(tmp_path / "bad") and reason in item.reason
+    assert item.directory == str(tmp_path / "bad") and reason in item.reason
 
 
 def test_a_run_that_never_began_is_listed(sweep) -> None:
@@ -117,7 +117,7 @@ def test_a_run_that_never_began_is_listed(sweep) -> None:
     (root / "zpl" / "notes.yaml").write_text("{}")
     runs, left_out = collect([root])
     assert len(runs) == 1
-    assert [(item.place, item.reason) for item in left_out] == [
+    assert [(item.directory, item.reason) for item in left_out] == [
         (str(root / "zpl" / "seed-1"), f"it never began; {root / 'zpl' / 'seed-1.log'} may say why")
     ]
 
@@ -132,7 +132,7 @@ def test_a_directory_without_runs_is_refused(tmp_path: Path) -> None:
 
 
 def test_runs_without_private_part_can_be_compared(tmp_path: Path) -> None:
-    place = write_run(tmp_path / "run", right=RIGHT)
-    shutil.rmtree(place / "private")
-    [run] = collect([place])[0]
+    path = write_run(tmp_path / "run", right=RIGHT)
+    shutil.rmtree(path / "private")
+    [run] = collect([path])[0]
     assert run.test == 0.75 and run.unanimous == ()

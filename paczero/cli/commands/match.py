@@ -28,9 +28,10 @@ _SHOWN = ("mechanism.name", "max_steps", "directions")  # settings that stand in
 _HEADS = ("mechanism", "p", "nats", "ε", "σ (clips)", "hides")
 
 _FOOT = """
-p of mi, zpl and skip is about which half a unit was in, on average over releases; it does not hide who is in the pool.
-p of dpzero, dp-aggzo and dp-sign is about whether a unit was in the pool, for an adversary who knows all other units.
-An ε in brackets has the same p at δ = 0. It is for comparison and promises no differential privacy."""
+p of mi, zpl and skip is about which half a unit was in, on average over releases. They do not hide who is
+in the pool. p of dpzero, dp-aggzo and dp-sign is about whether a unit was in the pool, for an adversary who
+knows all other units. An ε in brackets has the same p at δ = 0. It is for comparison and promises no
+differential privacy."""
 
 
 def parser() -> CommandParser:

@@ -112,7 +112,7 @@ def _document(namespace: Namespace, live: Live) -> tuple[dict[str, Any], Path]:
 
 def _commands(runs: list[Any]) -> list[str]:
     """The commands that repeat each run from its own settings, where `--command` names none."""
-    made = [f"paczero train --config {shlex.quote(f'{run.place}/config.yaml')} --output_dir NEW" for run in runs]
+    made = [f"paczero train --config {shlex.quote(f'{run.directory}/config.yaml')} --output_dir NEW" for run in runs]
     return [made[0], *([f"# … and so for each of the {len(made)} runs"] if len(made) > 1 else [])]
 
 

@@ -18,7 +18,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no bound" in rows["none"] and "who is in the pool" in rows["dp-sign"] and "0.2006" in rows["dp-sign"]
 
 
-def test_no_line_is_longer_than_a_terminal_and_no_setting_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_have_at_most_110_columns_and_state_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["match", "--success", "0.55", "--units", "4321", "--sampling", "0.0123456"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 110
