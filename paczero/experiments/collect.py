@@ -81,7 +81,7 @@ def collect(directories: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     """All finished runs in these directories, in the order of their paths, and those left out.
 
     Raises:
-        PACZeroError: a directory that does not exist or holds no run.
+        PACZeroError: a directory does not exist or holds no run, or none of the runs can be compared.
     """
     runs: list[Run] = []
     left_out: list[LeftOut] = []
@@ -103,6 +103,11 @@ def collect(directories: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
             raise PACZeroError(
                 f"{str(root)!r} holds no run; expected CELL/seed-SEED as `paczero sweep` makes them, or a run itself"
             )
+    if not runs:
+        raise PACZeroError(
+            f"{str(directories[0])!r}: none of its runs ({len(left_out)}) can be compared; the first: "
+            f"{left_out[0].reason}"
+        )
     return runs, left_out
 
 

@@ -1,25 +1,16 @@
-"""`results.json`: everything that is known of the compared runs, from which tables, text and figures are made.
+"""`results.json`: all metrics of the compared runs. Tables, text and plots are made from it alone.
 
     document = build(runs, left_out, commands=["paczero sweep my.yaml"])
     document["gap_points"], document["gap_ci95"]
     # (0.94, [-0.6, 2.4])
 
-Figures of the metric are as in the summaries (shares from 0 to 1, or nats); differences, and all keys with `points` in
-their name, are in `unit`: percentage points, or nats where the metric is a loss. A positive difference is better, a
-positive gap is what it costs to ask all halves to agree. What is not known is null.
-
-One cell as it stands in `results.json`, and the units in which differences are said there.
-
-    cell_row(cell, difference(cell, baseline), True, ACCURACY)["difference_points"]
-    # -0.94
-
-Which source made a document.
-
-    source(Path(paczero.__file__).parent, paczero.__version__)
-    # '3f2c…9a+changes'
+Metrics are as in the summaries: shares from 0 to 1, or nats. Differences, and all keys with `points` in their name, are
+in `unit`: percentage points, or nats where the metric is a loss. A positive difference is better. A positive gap is the
+cost of asking all halves to agree. Unknown values are null.
 """
 
 import json
+import shlex
 import statistics
 import subprocess
 from collections import Counter
@@ -34,7 +25,7 @@ from paczero.errors import PACZeroError
 from paczero.experiments import paper
 from paczero.experiments.cells import Aside, Cell, best, choose, group, metric_of
 from paczero.experiments.collect import LeftOut, Run
-from paczero.experiments.comparison import DRAWS, Difference, difference
+from paczero.experiments.comparison import DRAWS, LEVEL, Difference, difference
 from paczero.mechanism.registry import DEFAULT, REFERENCE
 from paczero.release import guarantee
 from paczero.release.plots import moving_share
@@ -43,13 +34,15 @@ from paczero.release.wording.labels import HIDES
 
 FORMAT = "paczero-results/1"
 
-# What should be the same for all cells under one seed, and what it means where it is not.
+# What should be the same for all cells of one seed, and the note for the reader where it is not.
 _SAME = {
     "untuned": "Not all cells begin at the same untuned figure: the model, the prompt or its arithmetic differs",
     "untuned_median": "Not all cells begin at the same figure at the median: model, prompt or selection set differ",
     "pool_sha256": "Not all cells are trained on the same pool, so that differences between them are of pools as well",
     "dev_sha256": "Not all cells have the same selection set, so that choosing by its figure is not quite fair",
 }
+
+_POINTS = 200  # at most, of a series over the steps
 
 
 def build(
@@ -62,20 +55,20 @@ def build(
     private: str | None = None,
     by_selection: str | None = None,
 ) -> dict[str, Any]:
-    """The document of these runs.
+    """Compares the runs.
 
     Args:
         runs: at least one.
         left_out: runs that are not compared; listed with their reasons.
         commit: of the source that makes the document.
-        commands: by which all of this was made.
-        baseline, private: the cells that the gap is taken between; chosen on the selection sets where left out.
-        by_selection: a setting of which each cell keeps the value that its selection sets prefer; the others are listed
-            with their figures on these sets alone.
+        commands: that made the runs and the document.
+        baseline, private: names of the cells between which the gap is taken; by default the selection sets choose them.
+        by_selection: a setting. Each cell keeps the value that its selection sets prefer. The other values are listed
+            with their metrics on these sets alone.
 
     Raises:
-        PACZeroError: cells that cannot be compared, or one that was named and is not there.
-        IntegrityError: decisions that do not belong together.
+        PACZeroError: cells cannot be compared, or a named cell does not exist.
+        IntegrityError: the decisions of two runs on one test set do not match.
     """
     cells = group(runs)
     metric = metric_of(cells)
@@ -85,8 +78,8 @@ def build(
     chosen = _compared(cells, baseline, private, metric)
     base = chosen["baseline"][0]
     differences = {cell.name: difference(cell, base) if base and cell is not base else None for cell in cells}
-    gaps = {name: differences[cell.name] if cell else None for name, (cell, _) in chosen.items()}
-    untuned, median = _of_seeds(cells, "untuned"), _of_seeds(cells, "untuned_median")
+    gaps = {name: _points(differences[cell.name] if cell else None, metric, -1) for name, (cell, _) in chosen.items()}
+    untuned = {name: _by_seed(cells, name) for name in ("untuned", "untuned_median")}
     best_of_kind = _best_of_kind(cells, metric)
     return {
         "format": FORMAT,
@@ -95,11 +88,11 @@ def build(
         "metric": metric.name,
         "unit": "points" if metric.share else "nats",
         "models": sorted({cell.header["base"]["id"] for cell in cells}),
-        "gap_points": points(gaps["private"], metric, -1),
-        "gap_ci95": interval_points(gaps["private"], metric, -1),
-        "gap_points_random": points(gaps["random"], metric, -1),
-        "gap_ci95_random": interval_points(gaps["random"], metric, -1),
-        "none_gain_points": _gain(base, untuned, median, metric),
+        "gap_points": gaps["private"][0],
+        "gap_ci95": gaps["private"][1],
+        "gap_points_random": gaps["random"][0],
+        "gap_ci95_random": gaps["random"][1],
+        "none_gain_points": _gain(base, untuned.values(), metric),
         **{name: None if cell is None else cell.name for name, (cell, _) in chosen.items()},
         "chosen": {name: why for name, (_, why) in chosen.items()},
         "chosen_setting": by_selection,
@@ -107,15 +100,21 @@ def build(
             {"cell": a.cell.name, "value": a.value, "instead": a.instead, "seeds": a.cell.seeds, "dev_mean": a.cell.dev}
             for a in aside
         ],
-        "bootstrap": {"draws": DRAWS, "level": 0.95, "design": _design(differences.values())},
+        "bootstrap": {"draws": DRAWS, "level": LEVEL, "design": _design(differences.values())},
         "test": _tests(cells),
-        "untuned": untuned,
-        "untuned_median": median,
+        **{name: _over_seeds(known) for name, known in untuned.items()},
         "cells": [cell_row(cell, differences[cell.name], cell.name in best_of_kind, metric) for cell in cells],
-        "paper": _paper(cells),
+        "paper": _paper(cells, metric),
         "left_out": [{"directory": item.directory, "reason": item.reason} for item in left_out],
         "notes": _notes(cells),
     }
+
+
+def train_commands(runs: Sequence[Run]) -> list[str]:
+    """The commands that repeat the runs from their own settings: the first, and how many more."""
+    config = shlex.quote(f"{runs[0].directory}/config.yaml")
+    more = [f"# … and so for each of the {len(runs)} runs"] if len(runs) > 1 else []
+    return [f"paczero train --config {config} --output_dir NEW", *more]
 
 
 def render(document: Mapping[str, Any]) -> str:
@@ -124,10 +123,10 @@ def render(document: Mapping[str, Any]) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A document from its file.
+    """Reads a document.
 
     Raises:
-        PACZeroError: there is none, or it is no such document.
+        PACZeroError: the file does not exist or is no such document.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -141,16 +140,16 @@ def read(path: Path) -> dict[str, Any]:
 def _compared(
     cells: Sequence[Cell], baseline: str | None, private: str | None, metric: Metric
 ) -> dict[str, tuple[Cell | None, str]]:
-    """The baseline and the cells that gaps are taken to, each with why it is this one.
+    """The baseline and the cells of the two gaps, each with the reason for the choice.
 
     Raises:
-        PACZeroError: a cell that was named is not there; the private one is the baseline, or promises nothing.
+        PACZeroError: a named cell does not exist, or the private one is the baseline or promises nothing.
     """
-    without = [cell for cell in cells if cell.mechanism == REFERENCE]
+    reference = [cell for cell in cells if cell.mechanism == REFERENCE]
     kept = [cell for cell in cells if cell.mechanism == DEFAULT and cell.nats is not None]  # void ones promise nothing
     zpl = [cell for cell in _of_usual_size(kept) if cell.name != baseline]
     chosen = {
-        "baseline": _chosen(cells, without, baseline, "--baseline", metric),
+        "baseline": _chosen(cells, reference, baseline, "--baseline", metric),
         "private": _chosen(cells, zpl, private, "--private", metric),
         "random": best([cell for cell in zpl if cell.family == "random"], metric),
     }
@@ -173,14 +172,14 @@ def _chosen(
 
 
 def _of_usual_size(cells: Sequence[Cell]) -> list[Cell]:
-    """Those with as many candidates as most have: M says what knowing many units would tell, and is not tuned."""
+    """The cells with the most frequent M. The gap is not taken to other M, since M is no setting to tune."""
     counts = Counter(cell.header["subsets"] for cell in cells)
     usual = max(counts, key=lambda size: (counts[size], size), default=None)
     return [cell for cell in cells if cell.header["subsets"] == usual]
 
 
 def _best_of_kind(cells: Sequence[Cell], metric: Metric) -> set[str]:
-    """Of each mechanism and family at each promise the cell that is best on the selection sets; all where unknown."""
+    """Names of the best cell of each mechanism and family at each promise, by the selection sets; all if unknown."""
     kinds: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         kinds.setdefault((cell.mechanism, cell.family, cell.success, cell.nats), []).append(cell)
@@ -191,36 +190,35 @@ def _best_of_kind(cells: Sequence[Cell], metric: Metric) -> set[str]:
     return names
 
 
-def _of_seeds(cells: Sequence[Cell], name: str) -> dict[str, Any] | None:
-    """A figure of the base model, by seed; of the first cell in which a seed has it."""
+def _by_seed(cells: Sequence[Cell], name: str) -> dict[int, float]:
+    """A metric of the base model for each seed, from the first cell that has it."""
     found: dict[int, float] = {}
-    for cell in cells:
-        for run in cell.runs:
-            if (value := getattr(run, name)) is not None:
-                found.setdefault(run.seed, value)
-    seeds = sorted(found)
-    return {"seeds": seeds, "values": [found[s] for s in seeds], **spread([found[s] for s in seeds])} if seeds else None
+    for run in (run for cell in cells for run in cell.runs):
+        if (value := getattr(run, name)) is not None:
+            found.setdefault(run.seed, value)
+    return dict(sorted(found.items()))
 
 
-def _gain(
-    base: Cell | None, untuned: dict[str, Any] | None, median: dict[str, Any] | None, metric: Metric
-) -> float | None:
-    """What the baseline gains over the better of the two untuned figures, over its own seeds."""
-    if base is None or any(run.test is None for run in base.runs):
+def _over_seeds(known: Mapping[int, float]) -> dict[str, Any] | None:
+    values = list(known.values())
+    return {"seeds": list(known), "values": values, **spread(values)} if known else None
+
+
+def _gain(base: Cell | None, untuned: Iterable[Mapping[int, float]], metric: Metric) -> float | None:
+    """The gain of the baseline over the better of the untuned metrics, over its own seeds."""
+    reached = [metric.better(run.test) for run in base.runs if run.test is not None] if base else []
+    if base is None or len(reached) < len(base.runs):
         return None
-    means = []
-    for one in (untuned, median):
-        known = dict(zip(one["seeds"], one["values"], strict=True)) if one else {}
-        if all(seed in known for seed in base.seeds):
-            means.append(statistics.fmean(metric.better(known[seed]) for seed in base.seeds))
-    if not means:
-        return None
-    reached = statistics.fmean(metric.better(run.test) for run in base.runs if run.test is not None)
-    return scale(metric) * (reached - max(means))
+    means = [
+        statistics.fmean(metric.better(known[seed]) for seed in base.seeds)
+        for known in untuned
+        if known.keys() >= set(base.seeds)
+    ]
+    return _scale(metric) * (statistics.fmean(reached) - max(means)) if means else None
 
 
 def _design(differences: Iterable[Difference | None]) -> str | None:
-    """What was drawn: `records` alone of one seed, else seeds and records, `crossed` or `nested`; null: nothing."""
+    """The design of the bootstrap: `records` for one seed, else `crossed` or `nested`; None without intervals."""
     known = [one for one in differences if one is not None and one.interval is not None]
     if not known:
         return None
@@ -237,40 +235,26 @@ def _tests(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     ]
 
 
-def _paper(cells: Sequence[Cell]) -> dict[str, Any] | None:
-    """The paper's figures for this task, each beside the cell of ours that has its mechanism and budget."""
+def _paper(cells: Sequence[Cell], metric: Metric) -> dict[str, Any] | None:
+    """The paper's metrics for this task, each with our cell of the same mechanism and budget."""
     tasks = {paper.task_of(cell.runs[0].config) for cell in cells}
     task = tasks.pop() if len(tasks) == 1 else None
     if task is None:
         return None
     rows = []
-    for known in paper.FIGURES[task]:
-        ours, _ = best([cell for cell in cells if _is_like(cell, known)], metric_of(cells))
-        rows.append(
-            {
-                "mechanism": known.mechanism,
-                "budget": known.budget,
-                "paper": known.printed or None,
-                "cell": ours.name if ours else None,
-            }
-        )
-    fair = all(
-        paper.comparable(task, cell.header["base"]["id"], "LoRA" if cell.header["peft"] else paper.FULL)
-        for cell in cells
-    )
-    return {"task": task, "comparable": fair, "remark": paper.REMARKS[task], "rows": rows}
-
-
-def _is_like(cell: Cell, known: paper.Known) -> bool:
-    same = cell.mechanism == known.mechanism
-    return same and (known.budget is None or cell.header["budget"] == known.budget)
+    for mechanism, budget, printed in paper.FIGURES[task]:
+        alike = [cell for cell in cells if cell.mechanism == mechanism and budget in (None, cell.header["budget"])]
+        ours, _ = best(alike, metric)
+        rows.append({"mechanism": mechanism, "budget": budget, "paper": printed, "cell": ours.name if ours else None})
+    comparable = all(paper.comparable(task, cell.header["base"]["id"], cell.header["peft"] is None) for cell in cells)
+    return {"task": task, "comparable": comparable, "remark": paper.REMARKS[task], "rows": rows}
 
 
 def _notes(cells: Sequence[Cell]) -> list[str]:
-    """What a reader must know of these runs beside the figures."""
+    """What a reader must know about these runs besides the metrics."""
     notes = []
     if any(guarantee.verdict(cell.header) == "void" for cell in cells):
-        notes.append("Runs with a test seed promise nothing: anybody can compute their coins (`void`).")
+        notes.append("Runs with a test seed promise nothing: anyone can compute their coins (`void`).")
     silent = [run.directory for cell in cells for run in cell.runs if run.test is not None and run.scores is None]
     if silent:
         more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
@@ -286,14 +270,13 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
     return notes
 
 
-_POINTS = 200  # of a series over the steps, at most
-
-
 def cell_row(cell: Cell, against: Difference | None, best_of_kind: bool, metric: Metric) -> dict[str, Any]:
+    """A cell in `results.json`; `against` is its difference from the baseline."""
     header, mechanism = cell.header, cell.header["mechanism"]
     tests = [run.test for run in cell.runs]
     unanimities = [statistics.fmean(run.unanimous) for run in cell.runs if run.unanimous]
     seconds = [run.seconds for run in cell.runs if run.seconds is not None]
+    points, interval = _points(against, metric)
     return {
         "cell": cell.name,
         "mechanism": cell.mechanism,
@@ -319,8 +302,8 @@ def cell_row(cell: Cell, against: Difference | None, best_of_kind: bool, metric:
         **spread(tests),
         "dev_values": [run.dev for run in cell.runs],
         "dev_mean": cell.dev,
-        "difference_points": points(against, metric),
-        "difference_ci95": interval_points(against, metric),
+        "difference_points": points,
+        "difference_ci95": interval,
         "difference_seeds": list(against.seeds) if against else [],
         "unanimity": statistics.fmean(unanimities) if unanimities else None,
         "unanimity_over_steps": _series(cell),
@@ -330,7 +313,7 @@ def cell_row(cell: Cell, against: Difference | None, best_of_kind: bool, metric:
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Mean, sample standard deviation and range; null where a seed has no figure, or is alone."""
+    """Mean, sample standard deviation and range; null if a seed has no value, the deviation also for one seed."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return dict.fromkeys(("mean", "sd", "min", "max"))
@@ -339,44 +322,39 @@ def spread(values: Sequence[float | None]) -> dict[str, float | None]:
 
 
 def _series(cell: Cell) -> dict[str, Any] | None:
-    """Share of unanimous releases over the steps, mean over seeds and of a window of steps; thinned."""
+    """The moving mean share of unanimous releases, averaged over seeds, at `_POINTS` steps at most."""
     length = min(len(run.unanimous) for run in cell.runs)
     if not length:
         return None
     window = max(5, length // 20)
-    mean = np.mean([run.unanimous[:length] for run in cell.runs], axis=0)
-    smooth = moving_share(mean, window)
+    smooth = moving_share(np.mean([run.unanimous[:length] for run in cell.runs], axis=0), window)
     first = window - 1 if length >= 2 * window else 0  # the first means are of few steps, and jump
-    places = np.unique(np.linspace(first, length - 1, min(_POINTS, length - first)).round().astype(int))
-    return {"window": window, "steps": places.tolist(), "share": [round(smooth[place], 5) for place in places]}
+    steps = np.unique(np.linspace(first, length - 1, min(_POINTS, length - first)).round().astype(int)).tolist()
+    return {"window": window, "steps": steps, "share": [round(smooth[step], 5) for step in steps]}
 
 
-def scale(metric: Metric) -> float:
-    """Of a difference in the metric's own unit, to the document's `unit`."""
+def _scale(metric: Metric) -> float:
+    """From the metric's own unit to the document's `unit`."""
     return 100.0 if metric.share else 1.0
 
 
-def points(of: Difference | None, metric: Metric, sign: int = 1) -> float | None:
-    """A difference in the document's unit; `sign` −1 makes a gap of it."""
-    return None if of is None else sign * scale(metric) * of.mean + 0.0  # no −0
-
-
-def interval_points(of: Difference | None, metric: Metric, sign: int = 1) -> list[float] | None:
-    """Its interval, ascending."""
-    if of is None or of.interval is None:
-        return None
-    return sorted(sign * scale(metric) * end + 0.0 for end in of.interval)
+def _points(difference: Difference | None, metric: Metric, sign: int = 1) -> tuple[float | None, list[float] | None]:
+    """A difference and its interval in the document's unit; `sign` −1 makes a gap of it."""
+    if difference is None:
+        return None, None
+    scale, ends = sign * _scale(metric), difference.interval
+    return scale * difference.mean + 0.0, ends and sorted(scale * end + 0.0 for end in ends)  # + 0.0: no −0.0
 
 
 def source(package: Path, version: str) -> str:
-    """The commit of the checkout that a package runs from, with `+changes` where its files differ from it.
+    """The commit of the checkout that a package runs from, with `+changes` where its files differ.
 
     Args:
         package: the package's directory.
         version: its version.
 
     Returns:
-        The commit in hex, or `paczero VERSION` where the package lies in no checkout of its own or git is missing.
+        The commit in hex, or `paczero VERSION` if the package lies in no checkout of its own or git is missing.
     """
     try:
         if _git(package, "rev-parse", "--show-toplevel") == str(package.resolve().parent):
@@ -384,9 +362,9 @@ def source(package: Path, version: str) -> str:
             return _git(package, "rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         pass  # no git, or no checkout
-    return f"paczero {version}"  # also in an environment inside somebody else's checkout
+    return f"paczero {version}"  # also for an environment inside another checkout
 
 
-def _git(place: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", "-C", str(place), *arguments], capture_output=True, text=True, check=True)
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()

@@ -1,52 +1,26 @@
-"""The paper's figures that are known, and which cells of ours they may stand beside.
+"""The known figures of the paper, and the cells of ours that may be compared with them.
 
->>> comparable(SST2, "models/SmolLM2-135M-Instruct", "LoRA")
+>>> comparable(SST2, "models/SmolLM2-135M-Instruct", full_tuning=False)
 False
 
-Only what is known is here (PACZero, arXiv 2605.06505; SST-2, OPT-1.3B, full tuning); the paper's other cells stay
-blank. A figure of another model, or of another way of tuning, is no figure to be compared with.
+The known figures are those of SST-2, OPT-1.3B and full tuning (PACZero, arXiv 2605.06505). The paper's other cells stay
+blank. Figures of another model, or of another kind of tuning, are not comparable.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 SST2, SQUAD = "SST-2", "SQuAD"
 
-MODEL, FULL = "OPT-1.3B", "full"
-
-
-@dataclass(frozen=True)
-class Known:
-    """One figure of the paper, in %.
-
-    Attributes:
-        mechanism, budget: of the cell; the budget is that of `mi`.
-        figure: the mean as printed; blank where it is not known.
-        spread: the standard deviation as printed.
-    """
-
-    mechanism: str
-    budget: float | None
-    figure: float | None
-    spread: float | None = None
-
-    @property
-    def printed(self) -> str:
-        """`88.99 ± 0.91`, or nothing."""
-        if self.figure is None:
-            return ""
-        return f"{self.figure:g} ± {self.spread:g}" if self.spread is not None else f"{self.figure:g}"
-
-
-FIGURES = {
+# Task -> mechanism, budget of `mi` in nats, and the figure in % as printed; None where it is not known.
+FIGURES: dict[str, tuple[tuple[str, float | None, str | None], ...]] = {
     SST2: (
-        Known("none", None, 91.1),
-        Known("zpl", None, 88.99, 0.91),
-        Known("mi", 0.33, 89.51, 1.12),
-        Known("mi", 0.68, None),
+        ("none", None, "91.1"),
+        ("zpl", None, "88.99 ± 0.91"),
+        ("mi", 0.33, "89.51 ± 1.12"),
+        ("mi", 0.68, None),
     ),
-    SQUAD: (Known("none", None, None), Known("zpl", None, None), Known("mi", 0.33, None), Known("mi", 0.68, None)),
+    SQUAD: (("none", None, None), ("zpl", None, None), ("mi", 0.33, None), ("mi", 0.68, None)),
 }
 
 REMARKS = {
@@ -59,7 +33,7 @@ REMARKS = {
 
 
 def task_of(config: Mapping[str, Any]) -> str | None:
-    """`SST-2` or `SQuAD`, told by the prompt as the paper has it; None for any other task."""
+    """`SST-2` or `SQuAD`, recognised by the paper's prompt; None for any other task."""
     task = config.get("task") or {}
     template = " ".join(str(task.get("template", "")).split())
     if task.get("kind", "classification") == "classification" and template == "{sentence} It was {label}":
@@ -67,6 +41,6 @@ def task_of(config: Mapping[str, Any]) -> str | None:
     return SQUAD if task.get("kind") == "answer" and "Context: {context} Question: {question}" in template else None
 
 
-def comparable(task: str, model: str, tuning: str) -> bool:
-    """Whether these are what the paper's figures are of."""
-    return task == SST2 and model.rpartition("/")[2].lower() == MODEL.lower() and tuning == FULL
+def comparable(task: str, model: str, full_tuning: bool) -> bool:
+    """Whether the paper's figures are about this task, model and kind of tuning."""
+    return task == SST2 and model.rpartition("/")[2].lower() == "opt-1.3b" and full_tuning

@@ -34,7 +34,7 @@ _DASHES = {"untuned": (0, (5, 3)), "untuned_median": (0, (1, 2))}
 
 _NEAR = 0.005  # of two p that stand in one column
 
-NAMES = ("utility.png", "cells.png", "unanimity.png")
+NAMES = frozenset({"utility.png", "cells.png", "unanimity.png"})
 
 _UNTUNED = {"untuned": "untuned", "untuned_median": "untuned, median"}
 

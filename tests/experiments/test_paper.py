@@ -1,4 +1,4 @@
-"""Which figures of the paper are known, and beside what they may stand."""
+"""The known figures of the paper, and what they are comparable with."""
 
 import pytest
 
@@ -22,18 +22,18 @@ def as_config(recipe: str) -> dict:
         ("demo", None),
     ],
 )
-def test_the_task_is_told_by_the_papers_prompt(recipe: str, task: str | None) -> None:
+def test_the_papers_prompt_identifies_the_task(recipe: str, task: str | None) -> None:
     assert task_of(as_config(recipe)) == task
 
 
 def test_only_the_same_model_and_tuning_compare() -> None:
-    assert comparable(SST2, "facebook/opt-1.3b", "full") and comparable(SST2, "models/OPT-1.3B", "full")
-    assert not comparable(SST2, "facebook/opt-1.3b", "LoRA")
-    assert not comparable(SST2, "facebook/opt-6.7b", "full")
-    assert not comparable(SQUAD, "facebook/opt-1.3b", "full")
+    assert comparable(SST2, "facebook/opt-1.3b", True) and comparable(SST2, "models/OPT-1.3B", True)
+    assert not comparable(SST2, "facebook/opt-1.3b", False)
+    assert not comparable(SST2, "facebook/opt-6.7b", True)
+    assert not comparable(SQUAD, "facebook/opt-1.3b", True)
 
 
 def test_what_is_not_known_stays_blank() -> None:
-    assert [known.printed for known in FIGURES[SST2]] == ["91.1", "88.99 ± 0.91", "89.51 ± 1.12", ""]
-    assert {known.printed for known in FIGURES[SQUAD]} == {""}
+    assert [printed for _, _, printed in FIGURES[SST2]] == ["91.1", "88.99 ± 0.91", "89.51 ± 1.12", None]
+    assert {printed for _, _, printed in FIGURES[SQUAD]} == {None}
     assert FIGURES.keys() == REMARKS.keys()
