@@ -108,7 +108,7 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
 
 
 def success_interval(guesses: npt.ArrayLike, truths: npt.ArrayLike, confidence: float = 0.95) -> Interval:
-    """How often guesses were right, with the exact interval.
+    """The share of right guesses, with the exact interval.
 
     Args:
         guesses: (n,) false or true, each of an independent trial.
@@ -231,7 +231,7 @@ def epsilon_lower_bound(
 
 
 def one_run_p_value(correct: int, guesses: int, canaries: int, epsilon: float, delta: float = 0.0) -> float:
-    """An upper bound on the probability of so many right guesses if the run is (ε, δ)-DP.
+    """An upper bound on the probability of `correct` or more right guesses if the run is (ε, δ)-DP.
 
     P(correct >= v) <= f(v) + 2 m δ max_i (f(v − i) − f(v))/i with f(v) = P(Binomial(r, e^ε/(1 + e^ε)) >= v). An
     independent fair coin decides about each canary; the attacker makes r guesses.

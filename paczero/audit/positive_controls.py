@@ -105,7 +105,7 @@ def _tolerance(rng: Random) -> Outcome:
 
 
 def _splits(rng: Random, known: Callable[[Floats, Floats], Floats]) -> Outcome:
-    """Guesses at S* after splits that follow the releases, each through a channel calibrated to what is `known`.
+    """Guesses S* after splits that depend on the releases, each through a channel calibrated to the weights of `known`.
 
     As in training, signs may depend on earlier releases. Each split takes the fewest candidates that hold half of the
     posterior mass. A wrong posterior takes their small number for a small mass, so the noise is too small.

@@ -30,7 +30,6 @@ class Parts:
 
     Attributes:
         run: the run's directory, as given.
-        header: the transcript's header.
         exact: the recomputed journal.
         reruns: attacks on re-runs with fresh secrets.
         controls: positive controls.
@@ -39,7 +38,6 @@ class Parts:
     """
 
     run: str
-    header: dict[str, Any]
     exact: ExactAudit | None = None
     reruns: RerunsResult | None = None
     controls: tuple[Control, ...] = ()

@@ -1,4 +1,4 @@
-"""Repeats the procedure with fresh secrets and attacks it: how often is a guess right, and how often may it be?
+"""Repeats the procedure with fresh secrets and attacks it: compares the share of right guesses with its bound.
 
     result = rerun(settings_of(header), Path("runs/demo/private/audit"), runs=300)
     [attack.comparison.exceeded for attack in result.attacks]

@@ -68,22 +68,14 @@ def check_transcripts(run: RunDirectory, setting: Setting, released: Sequence[tu
             count += 1
             if step >= len(released):
                 continue
-            if t != step or not _same(y, released[step]):
-                note(
-                    step,
-                    None,
-                    "transcript",
-                    f"{name} has step {shown(t)}, y {shown(y)}",
-                    f"y {shown(list(released[step]))}",
-                )
+            expected = list(released[step])
+            if t != step or y != expected or list(map(type, y)) != list(map(type, expected)):
+                text = f"{name} has step {shown(t)}, y {shown(y)}"
+                note(step, None, "transcript", text, f"y {shown(expected)}")
         # The journal is written first, so the transcript of a stopped run may lack the last step.
         fewest = len(released) - (0 if run.finished else 1)
         if not fewest <= count <= len(released):
             note(None, None, "transcript", f"{name} has {count} steps", f"the journal's {len(released)}")
-
-
-def _same(y: Sequence[Any], released: Sequence[Any]) -> bool:
-    return list(y) == list(released) and list(map(type, y)) == list(map(type, released))
 
 
 def check_settings(path: Path, setting: Setting, note: Note) -> None:
@@ -98,29 +90,26 @@ def check_settings(path: Path, setting: Setting, note: Note) -> None:
     if not isinstance(content, dict) or not isinstance(content.get("mechanism"), dict):
         note(None, None, "settings", "config.yaml holds no settings of a run", "the settings of this run")
         return
-    chosen, header = content["mechanism"], setting.header
-    pairs: list[tuple[str, Any, Any]] = [
-        ("max_steps", content.get("max_steps", content.get("steps")), setting.steps),
-        ("directions", content.get("directions"), setting.directions),
-    ]
-    pairs += [(f"mechanism.{key}", chosen.get(key), header.get(key)) for key in ("subsets", "family")]
-    chosen = {"sampling": chosen.get("sampling_prob"), **chosen}  # its name in the journal, and in earlier settings
-    pairs += [
-        (f"mechanism.{key}", chosen.get(key), setting.mechanism[key]) for key in _SETTINGS if key in setting.mechanism
-    ]
-    if setting.name == "mi":
-        pairs.append(("mechanism.budget", chosen.get("budget"), setting.budget))
-    pairs.append(("test_seed", content.get("test_seed"), header.get("test_seed")))
-    for key, found, expected in pairs:
+    chosen = {"sampling": content["mechanism"].get("sampling_prob"), **content["mechanism"]}
+    written = {
+        "max_steps": content.get("max_steps", content.get("steps")),  # "steps" in runs of the first version
+        **{key: content.get(key) for key in ("directions", "test_seed")},
+        **{f"mechanism.{key}": value for key, value in chosen.items()},
+    }
+    expected = {
+        "max_steps": setting.steps,
+        "directions": setting.directions,
+        "test_seed": setting.header.get("test_seed"),
+        **{f"mechanism.{key}": setting.header.get(key) for key in ("subsets", "family")},
+        **{f"mechanism.{key}": setting.mechanism[key] for key in _SETTINGS if key in setting.mechanism},
+        **({"mechanism.budget": setting.budget} if setting.name == "mi" else {}),
+    }
+    for key, value in expected.items():
+        found = written.get(key)
         left_out = found is None and key in ("directions", "mechanism.sampling")
-        if found != expected and not left_out:
-            note(
-                None,
-                None,
-                "settings",
-                f"config.yaml has {key}: {shown(found)}",
-                f"{expected!r}, as in the transcript's header",
-            )
+        if found != value and not left_out:
+            text = f"config.yaml has {key}: {shown(found)}"
+            note(None, None, "settings", text, f"{value!r}, as in the transcript's header")
 
 
 def promised(setting: Setting) -> Any:
@@ -137,7 +126,7 @@ def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) ->
     """Checks that the statement's numbers are those of the run.
 
     Returns:
-        The stated p of what the mechanism protects; None if it is no number.
+        The stated p of the mechanism's promise; None if it is no number.
     """
     stated = read_document(path)
     expected: dict[str, Any] = {
@@ -187,7 +176,7 @@ def _bounds(setting: Setting) -> dict[str, Any]:
 
 
 def _bounds_of_version_1(setting: Setting) -> dict[str, Any]:
-    """The bounds of version 1: p and ε of what the mechanism protects."""
+    """The bounds of version 1: p and ε of the one promise of the mechanism."""
     p, epsilon = promised(setting), None
     if p < 1:
         private = setting.name in PRIVATE

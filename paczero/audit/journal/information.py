@@ -117,5 +117,5 @@ def gaussian_delta(epsilon: Number, mu: Number) -> Number:
 
 
 def _digits(x: Number) -> int:
-    """How many decimal digits x > 0 lies below 1; 0 for larger."""
+    """The number of decimal zeros of x > 0 after the point; 0 for x of 1 or more."""
     return max(0, math.ceil(-float(mp.mag(x)) * math.log10(2))) + 1

@@ -1,7 +1,7 @@
-"""Reads a run's files with `json` and `hashlib` alone: bounded in size, typed, never repaired.
+"""Reads a run's files with `json`, `hashlib` and numpy: bounded in size, typed, never repaired.
 
-Shares nothing with the code that writes them. An unreadable file raises `IntegrityError`; `recompute` finds values that
-are readable but wrong. Formats: docs/files.md.
+The code shares nothing with the code that writes the files. An unreadable file raises `IntegrityError`; `recompute`
+finds values that are readable but wrong. Formats: docs/files.md.
 """
 
 import hashlib

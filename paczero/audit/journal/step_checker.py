@@ -46,7 +46,7 @@ PLAIN = (*_REAL, "dp-sign", "full-sign", "coin")  # mechanisms without candidate
 
 
 class Split(NamedTuple):
-    """How a direction divides the candidates that are still possible.
+    """The division of the possible candidates by the sign of one direction.
 
     Attributes:
         plus: probability of a positive sign.
@@ -79,7 +79,7 @@ class Posterior:
         return Split(mass / (mass + rest), min(mass, rest) / (mass + rest), common)
 
     def observe(self, signs: Bools, *, plus: Number, minus: Number) -> None:
-        """Bayes' rule: each candidate's weight times the likelihood of what was released under its sign."""
+        """Bayes' rule: each candidate's weight times the likelihood of the release under its sign."""
         likelihood = {True: plus, False: minus}
         pairs = zip(self._weights, signs.tolist(), strict=True)
         self._weights = [weight * likelihood[flag] for weight, flag in pairs]

@@ -117,7 +117,7 @@ def _parts(
     if "canaries" in requested:
         chosen = canaries.own_and_references(header)
         found["canaries"] = canaries.canaries(chosen, runs=namespace.canary_runs, progress=show)
-    return Parts(run=str(directory.root), header=header, **found)
+    return Parts(run=str(directory.root), **found)
 
 
 def _summary(document: dict[str, Any], header: dict[str, Any], page: Path) -> str:
