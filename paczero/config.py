@@ -42,6 +42,11 @@ OTHER_NAMES: dict[str, str] = {
     "select": Renamed("metric_for_best_model"),
     "average": Renamed("ema_decay"),
     "mechanism.sampling": Renamed("mechanism.sampling_prob"),
+    "lr": "set learning_rate",
+    **dict.fromkeys(
+        ("lora", "lora.r", "lora.rank", "use_peft", "lora_r", "lora_alpha", "lora_dropout", "lora_target_modules"),
+        "keys of the adapter stand under peft, such as peft.r and peft.target_modules",
+    ),
     "num_train_epochs": "each step already passes over the whole pool; set max_steps",
     **dict.fromkeys(
         ("per_device_train_batch_size", "per_gpu_train_batch_size", "auto_find_batch_size"),

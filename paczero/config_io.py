@@ -16,6 +16,7 @@ import difflib
 import re
 import types
 import typing
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -25,7 +26,7 @@ from typing import Any
 import yaml
 
 import paczero
-from paczero.config import PACZeroConfig, current_name, current_value
+from paczero.config import FormerNameWarning, PACZeroConfig, current_name, current_value
 from paczero.errors import PACZeroError
 from paczero.utils.io import write_whole
 
@@ -253,7 +254,8 @@ def read_settings(tree: Mapping[str, Any], prefix: str = "") -> Settings:
         elif is_null(value):
             found = {}
         else:
-            raise PACZeroError(f"{key}: {value!r} was given; expected {expected(dict)} of its settings")
+            hint = f"; did you mean {key}.name?" if f"{key}.name" in SETTING_TYPES else ""
+            raise PACZeroError(f"{key}: {value!r} was given; expected {expected(dict)} of its settings{hint}")
         if twice := sorted(found.keys() & settings.keys()):
             raise PACZeroError(f"{twice[0]} is given twice; leave one out")
         settings |= found
@@ -454,7 +456,9 @@ def load_settings(path: Path) -> RunSettings:
     Raises:
         PACZeroError: no such file, or something in it is no setting or cannot work.
     """
-    return build_settings(read_file(path.absolute())[0], pool=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FormerNameWarning)  # an earlier version wrote the file, not the user
+        return build_settings(read_file(path.absolute())[0], pool=False)
 
 
 # -- recipes -----------------------------------------------------------------------------------------------------------

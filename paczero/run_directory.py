@@ -121,7 +121,9 @@ class RunDirectory:
 
     def require_free(self) -> None:
         """Raises PACZeroError where the directory holds something already, or this process stands in it."""
-        if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+        if self.root.exists() and not self.root.is_dir():
+            raise PACZeroError(f"output_dir: {str(self.root)!r} is a file; expected a new directory; name another")
+        if self.root.exists() and any(self.root.iterdir()):
             raise PACZeroError(
                 f"output_dir: {str(self.root)!r} exists and is not an empty directory; name another, or go on with "
                 f"the run in it by `paczero train --resume {self.root}`"

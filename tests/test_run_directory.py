@@ -73,8 +73,11 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").write_text("x")
     (tmp_path / "file").write_text("x")
-    for name in ("run", "file"):
-        with pytest.raises(PACZeroError, match="exists and is not an empty directory; name another"):
+    for name, message in (
+        ("run", "exists and is not an empty directory; name another"),
+        ("file", "is a file; expected"),
+    ):
+        with pytest.raises(PACZeroError, match=message):
             RunDirectory(tmp_path / name).create(populate)
     assert (tmp_path / "run" / "precious").read_text() == (tmp_path / "file").read_text() == "x"
     with pytest.raises(PACZeroError, match=r"output_dir: .* cannot be made: Not a directory"):

@@ -99,6 +99,10 @@ def explain(message: str, options: Iterable[str]) -> str:
     if match := re.match(r"argument (\S+): expected (?:one|at least one) argument", message):
         kind = SETTING_TYPES.get(match[1].lstrip("-"))
         return f"{match[1]}: no value was given; expected {'one' if kind is None else expected(kind)}"
+    if match := re.match(r"one of the arguments (.*) is required", message):
+        return f"none of {match[1].replace(' ', ', ')} was given; expected one of them; -h says what they are"
+    if match := re.match(r"argument (\S+): not allowed with argument (\S+)", message):
+        return f"{match[1]}: it was given together with {match[2]}; expected one of them; leave the other out"
     if match := re.match(r"the following arguments are required: (.*)", message):
         return f"{match[1]}: nothing was given; it is needed, -h says what it is"
     return " ".join(message.split())
@@ -115,6 +119,7 @@ class SettingsParser(CommandParser):
         super().__init__(**options, add_help=False)
         self.add_argument("-h", "--help", action=_Help, help="show the settings that matter most and stop")
         self.add_argument("--help-all", action=_Help, help="show every setting and stop")
+        self.add_argument("--help_all", action=_Help, help=argparse.SUPPRESS)
         self._negative_number_matcher = re.compile(r"-\.?\d")  # `-1e-3` is a value
         self.settings: set[str] = set()  # destinations of the flags that are settings, their groups or other names
         self.frequent: list[argparse.Action] = []  # shown by `-h`, too
@@ -172,7 +177,7 @@ class _Help(argparse.Action):
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        if option_string != "--help-all":
+        if option_string in ("-h", "--help"):
             for action in parser.rare:
                 action.help = argparse.SUPPRESS
             for action in parser.frequent:  # the first clause is enough here

@@ -22,9 +22,11 @@ from paczero.cli.console import Live, ProgressCallback, keep_quiet, shown, warn
 from paczero.cli.preflight import preflight
 from paczero.config import PACZeroConfig
 from paczero.config_io import RunSettings
+from paczero.data.loading import is_file_name
 from paczero.distributed import join
 from paczero.distributed.base import ProcessGroup, RankLostError, WeightsDivergedError, terminable
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.journal import Journal
 from paczero.report.summary import Summary, summary_path, write_decisions, write_summary
 from paczero.run_directory import RunDirectory
 
@@ -74,15 +76,38 @@ def make_job(
     if not resume:
         group.on_main(lambda: check_place(run))
         return build_job(settings, live=live, secret=secret)
-    group.on_main(lambda: _require_idle(run))
-    with _paths_explained(settings, model):
+    group.on_main(lambda: _require_resumable(run))
+    try:
         return build_job(settings, live=live, secret=secret, model=model)
+    except PACZeroError as error:
+        lost = _lost_paths(settings, model)
+        if isinstance(error, IntegrityError) or not lost:
+            raise
+        named = ", ".join(f"{key} {value!r}" for key, value in lost.items())
+        raise PACZeroError(
+            f"{error}. The run's config.yaml names {named}, which {'is' if len(lost) == 1 else 'are'} not in "
+            f"{str(Path.cwd())!r}; go to the directory where the run was begun, or add "
+            f"{' '.join(f'--{key} PATH' for key in lost)}"
+        ) from error
 
 
-def _require_idle(run: RunDirectory) -> None:
-    """Refuses a run that another process holds now, not after the model is loaded."""
+def _require_resumable(run: RunDirectory) -> None:
+    """Refuses a run that another process holds, or whose journal this version cannot continue, before any long work."""
     with run.locked():
-        pass
+        if run.journal.exists() and not run.finished:
+            Journal.open(run.journal)
+
+
+def _lost_paths(settings: RunSettings, model: str | None) -> dict[str, str]:
+    """The relative paths in a run's config.yaml that lead nowhere from here; names of the hub are not among them."""
+    from huggingface_hub import try_to_load_from_cache
+
+    named = {f"data.{name}": getattr(settings.data, name) for name in ("train", "dev", "test")}
+    lost = {key: value for key, value in named.items() if value is not None and is_file_name(value)}
+    base = model or settings.model
+    if base.count("/") > 1 or not isinstance(try_to_load_from_cache(base, "config.json"), str):
+        lost = {"model": base, **lost}
+    return {key: value for key, value in lost.items() if not Path(value).is_absolute() and not Path(value).exists()}
 
 
 def build_job(settings: RunSettings, *, live: Live, secret: str | Path | None = None, model: str | None = None) -> Job:
@@ -101,15 +126,20 @@ def build_job(settings: RunSettings, *, live: Live, secret: str | Path | None = 
     dev, test = (None if rows is None else read_dataset(rows, task) for rows in (splits.dev, splits.test))
     keep_quiet()
     from paczero.models.adapters import peft_config_from
+    from paczero.models.loading import pick_device
+    from paczero.training.callbacks import check_trackers
     from paczero.training.trainer import PACZeroTrainer
 
+    check_trackers(settings.args.report_to)
+    peft_config = None if settings.peft is None else peft_config_from(settings.peft)
+    pick_device(join().device(settings.args.device))
     live.show(f"loading {model or settings.model}")
     trainer = PACZeroTrainer(
         model or settings.model,
         settings.args,
         pool,
         dev,
-        peft_config=None if settings.peft is None else peft_config_from(settings.peft),
+        peft_config=peft_config,
         secret=secret,
         progress=shown(live),
         names={"model": settings.model, "data": asdict(settings.data), "peft": settings.peft},
@@ -273,23 +303,6 @@ def _resumable(run: RunDirectory, line: ProgressCallback, group: ProcessGroup) -
 
 def _launched(group: ProcessGroup) -> str:
     return "" if group.size == 1 else " (by a launcher, with any number of processes)"
-
-
-@contextmanager
-def _paths_explained(settings: RunSettings, model: str | None) -> Iterator[None]:
-    """Says where a relative path in config.yaml leads to, where a run that goes on does not find what it needs."""
-    try:
-        yield
-    except PACZeroError as error:
-        named = {"model": model or settings.model}
-        named |= {f"data.{key}": value for key, value in asdict(settings.data).items() if value is not None}
-        lost = [key for key, value in named.items() if not Path(value).is_absolute() and not Path(value).exists()]
-        if isinstance(error, IntegrityError) or not lost:
-            raise
-        raise PACZeroError(
-            f"{error}. The run's config.yaml names {', '.join(f'{key} {named[key]!r}' for key in lost)}; a relative "
-            f"path leads from where the run was begun, which it does not know: cd there, or add --{lost[0]} PATH"
-        ) from error
 
 
 @contextmanager

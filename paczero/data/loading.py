@@ -106,9 +106,13 @@ def _from_name(source: str) -> Rows:
     if not source.strip():
         raise PACZeroError(f"data: {source!r} was given; expected a file ({KINDS}) or a hub name")
     path = Path(source).expanduser()
-    match = _HUB_NAME.fullmatch(source)
-    file_like = path.suffix.lower() in {*_READERS, *_OTHER_FILES} or source.startswith((".", "/", "~"))
-    return _from_file(path) if match is None or file_like or path.exists() else _from_hub(source, match)
+    return _from_file(path) if is_file_name(source) or path.exists() else _from_hub(source)
+
+
+def is_file_name(source: str) -> bool:
+    """Whether a text can only name a file; any other names a dataset of the hub where no such file exists."""
+    suffix = Path(source).suffix.lower()
+    return suffix in {*_READERS, *_OTHER_FILES} or source.startswith((".", "/", "~")) or not _HUB_NAME.fullmatch(source)
 
 
 def _from_file(path: Path) -> Rows:
@@ -264,11 +268,11 @@ def _from_dataset(source: "datasets.Dataset", origin: str) -> Rows:
     return rows
 
 
-def _from_hub(source: str, match: "re.Match[str]") -> Rows:
+def _from_hub(source: str) -> Rows:
     import datasets
     from huggingface_hub import HfApi, constants
 
-    name, config, split = match["name"], match["config"], match["split"]
+    name, config, split = _HUB_NAME.fullmatch(source).group("name", "config", "split")  # type: ignore[union-attr]
     origin = f"data {source!r}"
     try:
         if not constants.HF_HUB_OFFLINE:

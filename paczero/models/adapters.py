@@ -112,7 +112,10 @@ def peft_config_from(settings: Mapping[str, Any]) -> Any:
         raise PACZeroError(f"peft.peft_type: {peft_type!r} was given; expected LORA, or no peft for full tuning")
     unknown = sorted(set(given) - {field.name for field in fields(LoraConfig)})
     if unknown:
-        raise PACZeroError(f"peft: {', '.join(unknown)} is no key of peft's LoraConfig; see its documentation")
+        raise PACZeroError(
+            f"peft: {', '.join(unknown)} is no key of peft's LoraConfig; expected its keys, such as r, lora_alpha and "
+            "target_modules"
+        )
     try:
         return LoraConfig(**given)
     except (TypeError, ValueError) as error:

@@ -27,8 +27,6 @@ from paczero.optim.parameters import fingerprint_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-DEVICES = ("auto", "cpu", "cuda")
-
 
 def load(
     model: str | PreTrainedModel,
@@ -172,8 +170,11 @@ def pick_device(device: str) -> torch.device:
         picked = torch.device(device)
         torch.empty(0, device=picked)
     except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise PACZeroError(f"device: {device!r} was given; expected one of {DEVICES} that is here: {reason}") from error
+        here = ["auto", "cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        raise PACZeroError(
+            f"device: {device!r} was given; expected {', '.join(here[:-1])} or {here[-1]} on this machine ({reason})"
+        ) from error
     return picked
 
 

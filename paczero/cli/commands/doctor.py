@@ -56,12 +56,14 @@ def parser() -> CommandParser:
 def run(namespace: Namespace) -> int:
     settings = build_settings(namespace.settings) if namespace.settings else None  # refuses before anything is measured
     machine = machine_facts()
-    needed = None if settings is None else run_facts(settings)  # refuses before anything is printed
+    needed, problems = ([], []) if settings is None else run_facts(settings)  # refuses before anything is printed
     print(_table("This machine", machine), flush=True)
     print(_table("Number types", speed_facts()), flush=True)
     print(_table("Optional packages", package_facts()), flush=True)
-    if needed is not None:
+    if needed:
         print(_table("This run", needed))
+    if problems:
+        raise PACZeroError(f"this run cannot start: {'; '.join(problems)}")
     return 0
 
 
@@ -111,8 +113,11 @@ def package_facts() -> Facts:
     return [*facts, ("demo's model, texts", hint if missing else "installed")]
 
 
-def run_facts(settings: RunSettings) -> Facts:
+def run_facts(settings: RunSettings) -> tuple[Facts, list[str]]:
     """What a run of these settings would need, from its own records and model; writes nothing.
+
+    Returns:
+        The facts, and what would keep the run from starting, a clause each.
 
     Raises:
         PACZeroError: the settings, records or model cannot be used, in one line.
@@ -129,6 +134,14 @@ def run_facts(settings: RunSettings) -> Facts:
         f", {pilots:,} of them along pilot directions" if pilots else ""
     )
     step = duration(cost.step_seconds) if cost.step_seconds >= 1 else f"{cost.step_seconds:.2g} s"
+    place, problems = f"{settings.args.output_dir!r} is free", []
+    try:
+        check_place(RunDirectory(Path(settings.args.output_dir)))
+    except PACZeroError as error:
+        place = f"NOT FREE: {str(error).removeprefix('output_dir: ')}"
+        problems.append(str(error))
+    if room is not None and cost.memory > room:
+        problems.append(f"it needs {size(cost.memory)} of memory and {size(room)} are available")
     return [
         *((name.lower(), text) for name, text in run_lines(trainer, settings, cost)),
         *engine_lines(trainer.args, cost),
@@ -138,9 +151,9 @@ def run_facts(settings: RunSettings) -> Facts:
         ("warm-up", f"about {duration(cost.cache_seconds)} before step 1" if cost.cache_seconds else "none"),
         ("in all", f"about {duration(seconds(trainer, cost))}, evaluations on the dev set included"),
         ("memory", f"{memory_line(cost)}; {_fits(cost.memory, room)}"),
-        ("output_dir", _place(settings)),
+        ("output_dir", place),
         *(("note", note) for note in trainer.notes),
-    ]
+    ], problems
 
 
 def _fits(needed: int, room: float | None) -> str:
@@ -152,16 +165,6 @@ def _fits(needed: int, room: float | None) -> str:
         f"DOES NOT FIT into the {size(room)} available here: try --engine.offload cpu (beside a GPU) or disk, "
         "--dtype bfloat16, an adapter or a smaller model"
     )
-
-
-def _place(settings: RunSettings) -> str:
-    """Whether the run could begin in its place."""
-    run = RunDirectory(Path(settings.args.output_dir))
-    try:
-        check_place(run)
-    except PACZeroError as error:
-        return f"NOT FREE: {str(error).removeprefix('output_dir: ')}"
-    return f"{str(run.root)!r} is free"
 
 
 def _room(device: "torch.device") -> float | None:

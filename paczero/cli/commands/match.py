@@ -36,13 +36,16 @@ differential privacy."""
 
 def parser() -> CommandParser:
     made: CommandParser = command_parser("match", _ABOUT, usage="(--success P | --nats B | --epsilon E) [OPTIONS]")
+    target = made.add_mutually_exclusive_group(required=True)
     for name, metavar, text in (
         ("success", "P", "p, the probability of a right guess, between 0.5 and 1"),
         ("nats", "B", "the budget of mi, below ln 2"),
         ("epsilon", "E", "ε of the differentially private ones"),
-        ("delta", "D", "δ of the differentially private ones; 1/N² where left out"),
     ):
-        made.add_argument(f"--{name}", type=float, metavar=metavar, help=text)
+        target.add_argument(f"--{name}", type=float, metavar=metavar, help=text)
+    made.add_argument(
+        "--delta", type=float, metavar="D", help="δ of the differentially private ones; 1/N² where left out"
+    )
     for name, default, metavar, text in (
         ("units", 1000, "N", "units in the pool"),
         ("steps", 1000, "T", "steps of a run"),

@@ -68,11 +68,14 @@ def test_what_does_not_fit_is_said(arguments, tmp_path, monkeypatch):
     (tmp_path / "run" / "mine").touch()
     monkeypatch.setattr(doctor, "_memory_bytes", lambda: (2000, 1000))
     settings = doctor.build_settings(doctor.parser().parse_args(arguments(tmp_path / "run")[1:]).settings)
-    facts = dict(doctor.run_facts(settings))
+    listed, problems = doctor.run_facts(settings)
+    facts = dict(listed)
     assert "DOES NOT FIT into the 1.0 kB available here" in facts["memory"]
     assert facts["output_dir"].startswith("NOT FREE: ") and "name another" in facts["output_dir"]
+    assert len(problems) == 2 and "output_dir" in problems[0] and "1.0 kB are available" in problems[1]
     monkeypatch.setattr(doctor, "_memory_bytes", lambda: (2000, None))
-    assert "not known" in dict(doctor.run_facts(settings))["memory"]
+    assert "not known" in dict(doctor.run_facts(settings)[0])["memory"]
+    assert main(["doctor", *arguments(tmp_path / "run")[1:]]) == 2
 
 
 def test_a_run_that_cannot_be_is_refused_in_one_line(refusal, arguments, tmp_path):

@@ -170,7 +170,7 @@ def test_a_run_goes_on_from_elsewhere(
     shutil.copytree(here / "run", there / "run")
     monkeypatch.chdir(there)
     line = refusal("train", "--resume", "run")
-    assert "cannot be loaded" in line and "model 'models/tiny'" in line and "add --model PATH" in line
+    assert "cannot be loaded" in line and "model 'models/tiny'" in line and line.endswith("add --model PATH")
     shutil.move(here / "models", here / "moved")
     another = make_tiny_model(tmp_path / "another", seed=5)
     assert "journal" in refusal("train", "--resume", "run", "--model", another, code=1)
@@ -185,6 +185,28 @@ def test_a_run_goes_on_from_elsewhere(
     )
     weights = "adapter/adapter_model.safetensors"
     assert (there / "run/release" / weights).read_bytes() == (finished_once / "release" / weights).read_bytes()
+
+
+def test_all_lost_paths_are_named_at_once(refusal, arguments, tmp_path, monkeypatch, tiny_model_dir, tiny_pool_csv):
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(tiny_model_dir, here / "tiny")
+    shutil.copy(tiny_pool_csv, here / "pool.csv")
+    there.mkdir()
+    monkeypatch.chdir(here)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2, control_c)
+        refusal(*arguments("run", "--model", "tiny", "--data.train", "pool.csv"), code=130)
+    monkeypatch.chdir(there)
+    assert refusal("train", "--resume", here / "run").endswith("add --model PATH --data.train PATH")
+    more = ("--model", here / "tiny")
+    assert refusal("train", "--resume", here / "run", *more).endswith("or add --data.train PATH")
+
+
+def test_former_names_in_a_runs_own_file_are_no_ones_mistake(paczero, finished):
+    config = finished / "config.yaml"
+    config.write_text(config.read_text().replace("max_steps:", "steps:"))
+    code, _, err = paczero("train", "--resume", finished)
+    assert code == 0 and "is now called" not in err
 
 
 def test_printed_settings_are_a_config(paczero, arguments, tmp_path):
@@ -217,14 +239,17 @@ def test_a_secret_may_be_used_again(paczero, arguments, finished, tmp_path):
         (["--secret", "nothing.json"], "secret: 'nothing.json'"),
         (["--peft.rank", "4"], "rank"),
         (["--report_to", "[wandb]"], "report_to"),
+        (["--device", "cuda:99"], "device"),
     ],
 )
-def test_refused_before_the_model_is_loaded(refusal, arguments, tmp_path, monkeypatch, more, line):
-    from paczero.models import loading
+def test_refused_before_the_model_is_loaded(paczero, arguments, tmp_path, monkeypatch, more, line):
+    from paczero.training import trainer
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("the model was loaded"))
-    assert line in refusal(*arguments(tmp_path / "run", *more))
+    monkeypatch.setattr(trainer, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    code, _, err = paczero(*arguments(tmp_path / "run", *more))
+    assert code == 2 and line in err
+    assert "loading" not in err or "--secret" in more, "only the trainer checks the secret"
     assert not (tmp_path / "run").exists()
 
 

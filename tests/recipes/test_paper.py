@@ -21,8 +21,8 @@ from paczero.experiments.sweep import plan, read_sweep
 from paczero.release import plots
 from paczero.training.trainer import PACZeroTrainer
 
+from ..cli.commands.test_train import control_c, interrupt_at
 from ..conftest import THINGS, tiny_texts
-from .commands.test_train import control_c, interrupt_at
 
 SMALL = ["--data.train_records", "32", "--data.dev_records", "4", "--data.test_records", "4", "--test_seed", "3"]
 # What a random model answers changes where its weights change by more than they are.
