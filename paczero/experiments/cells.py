@@ -1,19 +1,17 @@
-"""Runs of the same settings under different seeds are one cell; cells are compared only where that is fair.
+"""Runs of the same settings under different seeds are one cell; only cells that are comparable are compared.
 
     cells = group(runs)
-    cell, why = best([c for c in cells if c.mechanism == "zpl"])
+    cell, why = best([c for c in cells if c.mechanism == "zpl"], METRICS["accuracy"])
     why
     # 'the best mean accuracy on the selection sets of 6 such cells'
 
-What is chosen is chosen by the figures on the selection (dev) sets; those on the test sets are never looked at for it.
-
-Of cells that differ in one setting alone, such as the learning rate, the one that the selection sets prefer.
+Of cells that differ in one setting alone, such as the learning rate, `choose` keeps the best one.
 
     kept, aside = choose(cells, "learning_rate", METRICS["accuracy"])
     kept[0].name, aside[0].cell.name
     # ('zpl', 'zpl,learning_rate=0.006')
 
-What stands aside is not looked at on the test set.
+Every choice is made by the metrics on the selection (dev) sets, never by those on the test sets.
 """
 
 import copy
@@ -32,20 +30,20 @@ from paczero.mechanism.bounds import nats_for_epsilon
 from paczero.mechanism.registry import SPECS, MechanismSpec, spec_of
 from paczero.release import guarantee
 
-# Beside free settings: what makes seeds of one cell differ.
-OF_THE_SEED = FREE_SETTINGS | {"seed"}
+# The settings in which runs of one cell may differ.
+_FREE = FREE_SETTINGS | {"seed"}
 
-# In tables: what hides nothing first, then the secret half, then the pool.
+# In tables, mechanisms that hide nothing come first, then those that hide the secret half, then the pool.
 _ORDER = ("nothing", "half", "all", "pool")
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """The runs of one cell, by ascending seed.
+    """The runs of one cell.
 
     Attributes:
         name: of the cell.
-        runs: at least one.
+        runs: at least one, by ascending seed.
     """
 
     name: str
@@ -65,7 +63,7 @@ class Cell:
 
     @property
     def family(self) -> str | None:
-        """How the candidates were drawn; None where none are asked."""
+        """How the candidates were drawn; None without candidates."""
         return self.header["family"] if self.kind.candidates else None
 
     @property
@@ -74,20 +72,20 @@ class Cell:
 
     @cached_property
     def dev(self) -> float | None:
-        """Mean over the seeds on the selection sets; None where a seed has no such figure."""
+        """Mean metric on the selection sets over the seeds; None if a seed has none."""
         values = [run.dev for run in self.runs if run.dev is not None]
         return statistics.fmean(values) if len(values) == len(self.runs) else None
 
     @property
     def success(self) -> float:
-        """p, the highest over the seeds (δ may follow from the pool's size); 1.0 where nothing is promised."""
+        """p, the highest over the seeds (δ may depend on the pool's size); 1.0 without a promise."""
         return max(guarantee.success(run.header) for run in self.runs)
 
     @property
     def nats(self) -> float | None:
-        """Where the cell stands among budgets: B, or the nats of equal posterior success; None: no promise.
+        """The budget B, or for differential privacy the nats of equal posterior success; None without a promise.
 
-        Of a differentially private mechanism these are no mutual information, only the same p.
+        For a differentially private mechanism the nats are no mutual information; they only have the same p.
         """
         if any(guarantee.verdict(run.header) != "kept" for run in self.runs):
             return None
@@ -98,23 +96,23 @@ class Cell:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """Where it stands in tables."""
+        """Sort key in tables."""
         subsets = self.header["subsets"] if self.kind.candidates else 0
         group, index = _ORDER.index(self.kind.hides), list(SPECS).index(self.mechanism)
         return group, index, -(self.nats or 0.0), self.family or "", subsets, self.rate, self.name
 
     @property
     def rate(self) -> float:
-        """η at the first step."""
+        """The learning rate at the first step."""
         return float(self.header["schedule"]["learning_rate"])
 
 
 def group(runs: Sequence[Run]) -> list[Cell]:
-    """The cells of these runs, in the order of tables.
+    """Groups runs into cells, in the order of tables.
 
     Raises:
-        PACZeroError: runs of one cell that have one seed or other settings; cells that are judged by different
-            metrics, or on different test sets for one seed.
+        PACZeroError: runs of one cell have the same seed or different settings; cells have different metrics, or
+            different test sets for one seed.
     """
     gathered: dict[str, list[Run]] = {}
     for run in runs:
@@ -134,7 +132,7 @@ def _check_alike(cell: Cell) -> None:
                 f"cell {cell.name!r}: {before.directory!r} and {run.directory!r} have the same seed {run.seed}; "
                 "expected different ones; move one of them away"
             )
-        both = first.config.keys() & run.config.keys() - OF_THE_SEED
+        both = first.config.keys() & run.config.keys() - _FREE
         differing = sorted(name for name in both if first.config[name] != run.config[name])
         if differing:
             raise PACZeroError(
@@ -144,11 +142,11 @@ def _check_alike(cell: Cell) -> None:
 
 
 def _check_comparable(cells: Sequence[Cell]) -> None:
-    judged: dict[str, Cell] = {}
+    metrics: dict[str, Cell] = {}
     scored: dict[int, tuple[str, Cell]] = {}
     for cell in cells:
         for run in cell.runs:
-            judged.setdefault(run.metric, cell)
+            metrics.setdefault(run.metric, cell)
             if run.test_sha256 is None:
                 continue
             known, other = scored.setdefault(run.seed, (run.test_sha256, cell))
@@ -157,17 +155,17 @@ def _check_comparable(cells: Sequence[Cell]) -> None:
                     f"cells {other.name!r} and {cell.name!r} were scored on different test sets (seed {run.seed}); "
                     "expected one for each seed; call `paczero results` for each by itself"
                 )
-    if len(judged) > 1:
+    if len(metrics) > 1:
         raise PACZeroError(
-            f"cells {' and '.join(repr(cell.name) for cell in judged.values())} are judged by {' and '.join(judged)}; "
-            "expected one metric; call `paczero results` for each by itself"
+            f"cells {' and '.join(repr(cell.name) for cell in metrics.values())} are judged by "
+            f"{' and '.join(metrics)}; expected one metric; call `paczero results` for each by itself"
         )
 
 
 def best(cells: Sequence[Cell], metric: Metric) -> tuple[Cell | None, str]:
-    """The cell with the best mean figure on the selection sets, and in words why; None where that cannot be said.
+    """The cell with the best mean metric on the selection sets, and the reason in words; None if it is unknown.
 
-    Only cells with the most seeds are candidates, so that no lucky single seed wins.
+    Only cells with the most seeds are candidates, since a single seed can be lucky.
     """
     if not cells:
         return None, "there is no such cell"
@@ -198,9 +196,9 @@ class Aside:
     """A cell that was not chosen.
 
     Attributes:
-        cell: which.
-        value: of the setting.
-        instead: name under which the chosen cell stands.
+        cell: the cell.
+        value: its value of the setting.
+        instead: name of the chosen cell in the document.
     """
 
     cell: Cell
@@ -209,19 +207,19 @@ class Aside:
 
 
 def choose(cells: Sequence[Cell], setting: str, metric: Metric) -> tuple[list[Cell], list[Aside]]:
-    """Keeps of each group of cells that are alike but for one setting the best by the mean on the selection sets.
+    """Keeps the best cell, by the selection sets, of each group of cells that differ in one setting alone.
 
     Args:
         cells: in the order of tables.
         setting: dotted name, as in a grid.
-        metric: by which they are judged.
+        metric: of the task.
 
     Returns:
         The chosen cells, in the same order, named without the setting; and the others.
 
     Raises:
-        PACZeroError: no cell has such a setting, no two cells differ in it alone, or of a group not every cell has a
-            figure on a selection set.
+        PACZeroError: no cell has the setting, no two cells differ in it alone, or a cell of a group has no metric on
+            a selection set.
     """
     apart = {cell: _apart(cell, setting) for cell in cells}
     if all(value is _NOTHING for value, _ in apart.values()):
@@ -246,19 +244,18 @@ def choose(cells: Sequence[Cell], setting: str, metric: Metric) -> tuple[list[Ce
 
 
 def _apart(cell: Cell, setting: str) -> tuple[Any, str]:
-    """A setting's value, and all other settings but those that seeds may differ in, as a text to compare."""
+    """A setting's value, and as a text to compare all other settings except those in which seeds may differ."""
     config = copy.deepcopy(dict(cell.runs[0].config))
     *above, last = setting.split(".")
     inside: Any = config
     for name in above:
         inside = inside.get(name) if isinstance(inside, dict) else None
     value = inside.pop(last, _NOTHING) if isinstance(inside, dict) else _NOTHING
-    rest = {key: value for key, value in config.items() if key not in OF_THE_SEED}
+    rest = {key: value for key, value in config.items() if key not in _FREE}
     return value, json.dumps(rest, sort_keys=True, default=str)
 
 
 def _without(name: str, setting: str) -> str:
-    """A sweep's name of a cell without what its grid says of the setting: `zpl,learning_rate=0.003` -> `zpl`."""
-    said = f"{setting.rpartition('.')[2]}="
-    parts = [part for part in name.split(",") if not part.startswith(said)]
-    return ",".join(parts) or name
+    """A cell's name without its part for the setting: `zpl,learning_rate=0.003` -> `zpl`."""
+    prefix = f"{setting.rpartition('.')[2]}="
+    return ",".join(part for part in name.split(",") if not part.startswith(prefix)) or name

@@ -1,13 +1,13 @@
-"""What choosing among several runs on one pool costs: the sum of what all of them may tell.
+"""The cost of choosing among several runs on one pool: their promises add up.
 
 >>> searched([Searched("mi", 0.33), Searched("mi", 0.33), Searched("zpl", 0.0)])
 '3 runs on the pool: if you keep one of them for its metrics, state what holds for all together, not for that \
 run alone: 0.66 nats (p = 0.9947); or choose the settings on other records'
 
-The metrics that decide are functions of what all runs release. Let a guess of the kept run's secret be right with
-probability p. If secrets and releases were independent, it would be right with probability 1/2, whichever run is kept.
-So by data processing kl(p ‖ 1/2) <= I(all secrets; all releases), which is at most the sum of the budgets, whether the
-runs share one secret or not. Differentially private runs compose alike (basic composition).
+The choice is a function of the releases of all runs. Let p be the probability that a guess about the secret of the kept
+run is right. If secrets and releases were independent, it would be 1/2, whichever run is kept. By data processing
+kl(p ‖ 1/2) <= I(all secrets; all releases). This is at most the sum of the budgets, whether or not the runs share a
+secret. Differentially private runs add up in the same way (basic composition).
 """
 
 import math
@@ -20,7 +20,13 @@ from paczero.release.guarantee import rounded_up
 
 
 class Searched(NamedTuple):
-    """One of the runs: its mechanism, B in nats as it was set (of `mi`), and ε (of differentially private ones)."""
+    """One of the runs.
+
+    Attributes:
+        name: of the mechanism.
+        budget: B in nats, of `mi`.
+        epsilon: ε of a differentially private mechanism.
+    """
 
     name: str
     budget: float | None = None
@@ -35,18 +41,18 @@ def searched(runs: Sequence[Searched]) -> str | None:
     """A warning about runs from which one may be chosen; None for fewer than two."""
     if len(runs) < 2:
         return None
-    owed = [text for text in (_halves(runs), _pool(runs)) if text]
+    promises = [text for text in (_halves(runs), _pool(runs)) if text]
     opening = f"{len(runs):,} runs on the pool: "
-    if not owed:
+    if not promises:
         return f"{opening}none of them makes a promise"
     return (
         f"{opening}if you keep one of them for its metrics, state what holds for all together, not for that run alone: "
-        f"{'; '.join(owed)}; or choose the settings on other records"
+        f"{'; '.join(promises)}; or choose the settings on other records"
     )
 
 
 def _halves(runs: Sequence[Searched]) -> str:
-    """What is told of secret halves, where some run promises to hide one."""
+    """The promise about secret halves; empty if no run hides one."""
     if not any(run.spec.hides == "half" for run in runs):
         return ""
     if any(run.spec.candidates and run.spec.hides == "nothing" for run in runs):
@@ -57,7 +63,7 @@ def _halves(runs: Sequence[Searched]) -> str:
 
 
 def _pool(runs: Sequence[Searched]) -> str:
-    """What is told of who is in the pool, where some run is differentially private over it."""
+    """The promise about membership in the pool; empty if no run is differentially private."""
     private = [run for run in runs if run.spec.is_dp]
     if not private:
         return ""

@@ -1,9 +1,9 @@
-"""The figures of compared runs, as PNG bytes, from `results.json` alone.
+"""The plots of compared runs, as PNG bytes, from `results.json` alone.
 
     utility(document)[:4]
     # b'\\x89PNG'
 
-Every point is a run (a seed); a bar is the mean over the seeds of a cell. Style and colours are the report's.
+Each point is a run (a seed); a bar is the mean over the seeds of a cell. Style and colours are those of the report.
 """
 
 import itertools
@@ -32,7 +32,7 @@ _STROKES = ("-", (0, (5, 2)), (0, (1, 1.5)))
 
 _DASHES = {"untuned": (0, (5, 3)), "untuned_median": (0, (1, 2))}
 
-_NEAR = 0.005  # of two p that stand in one column
+_NEAR = 0.005  # the largest difference of two p in one column
 
 NAMES = frozenset({"utility.png", "cells.png", "unanimity.png"})
 
@@ -40,7 +40,7 @@ _UNTUNED = {"untuned": "untuned", "untuned_median": "untuned, median"}
 
 
 def draw(document: Row) -> dict[str, bytes]:
-    """File name -> PNG of every figure that there is data for."""
+    """File name -> PNG of each plot that has data."""
     pictures: dict[str, bytes] = {}
     if any(cell["mean"] is not None for cell in document["cells"]):
         pictures |= {"utility.png": utility(document), "cells.png": cells(document)}
@@ -50,7 +50,7 @@ def draw(document: Row) -> dict[str, bytes]:
 
 
 def utility(document: Row) -> bytes:
-    """The test figure against the promise, mechanisms side by side; of each the cell that the selection sets chose."""
+    """The test metric against the promise, for the cell of each mechanism that the selection sets chose."""
     shown = [cell for cell in document["cells"] if cell["best_of_kind"] and cell["mean"] is not None]
     columns = _columns(shown)
     widths = [max(1.0, 0.62 * len(column)) for column in columns]  # inches
@@ -62,9 +62,9 @@ def utility(document: Row) -> bytes:
             if index % 2:
                 axes.axvspan(left, left + width, color="#F3F3F3", zorder=0, linewidth=0)
             for slot, cell in enumerate(column):
-                place = left + width * (slot + 0.5) / len(column)
-                _points(axes, cell, place, upright=True)
-                ticks.append(place)
+                position = left + width * (slot + 0.5) / len(column)
+                _points(axes, cell, position, upright=True)
+                ticks.append(position)
                 names.append(_short(cell))
             axes.annotate(
                 _heading(column),
@@ -78,9 +78,10 @@ def utility(document: Row) -> bytes:
             left += width
         axes.set_xticks(ticks, names, rotation=40, ha="right", rotation_mode="anchor")
         axes.set_xlim(0, left)
-        private = "\ndp…: differentially private over the pool, placed where p is the same" if _private(shown) else ""
+        private = any(cell["epsilon"] for cell in shown)
+        note = "\ndp…: differentially private over the pool, placed where p is the same" if private else ""
         axes.set_xlabel(
-            f"columns: mutual information about the secret half, and p of a right guess; not to scale{private}",
+            f"columns: mutual information about the secret half, and p of a right guess; not to scale{note}",
             fontsize=10,
         )
         axes.grid(False, axis="x")
@@ -90,19 +91,19 @@ def utility(document: Row) -> bytes:
 
 
 def _columns(shown: Sequence[Row]) -> list[list[Row]]:
-    """Cells with the same p beside each other, ascending; those that promise nothing last.
+    """Cells grouped by p, ascending; those without a promise come last.
 
-    A differentially private cell whose p is nearly that of a budget stands in the budget's column.
+    A differentially private cell whose p is close to that of a budget joins the budget's column.
     """
     budgets = [cell["posterior_success"] for cell in shown if cell["nats"] is not None and not cell["epsilon"]]
 
-    def place(cell: Row) -> tuple[bool, float]:
+    def column(cell: Row) -> tuple[bool, float]:
         p = cell["posterior_success"]
         near = min(budgets, key=lambda other: abs(other - p), default=p)
         return cell["nats"] is None, round(near if abs(near - p) < _NEAR else p, 4)
 
-    ordered = sorted(shown, key=place)  # stable: within a column as in the tables
-    return [list(column) for _, column in itertools.groupby(ordered, key=place)]
+    ordered = sorted(shown, key=column)  # stable: within a column as in the tables
+    return [list(cells) for _, cells in itertools.groupby(ordered, key=column)]
 
 
 def _heading(column: Sequence[Row]) -> str:
@@ -114,10 +115,6 @@ def _heading(column: Sequence[Row]) -> str:
     return f"{text}\np ≤ {wording.success(max(column, key=lambda cell: cell['posterior_success']))}"
 
 
-def _private(shown: Sequence[Row]) -> bool:
-    return any(cell["epsilon"] for cell in shown)
-
-
 def _short(cell: Row) -> str:
     if cell["epsilon"] is not None:
         return f"{cell['mechanism']}, ε = {cell['epsilon']:.3g}"
@@ -125,14 +122,14 @@ def _short(cell: Row) -> str:
 
 
 def cells(document: Row) -> bytes:
-    """The test figure of every cell, a row each, with every seed's point."""
+    """The test metric of each cell, in a row, with a point for each seed."""
     shown = [cell for cell in document["cells"] if cell["mean"] is not None]
     metric = METRICS[document["metric"]]
 
     def drawn(figure: Figure) -> None:
         axes = figure.subplots()
-        for place, cell in enumerate(shown):
-            _points(axes, cell, place, upright=False)
+        for row, cell in enumerate(shown):
+            _points(axes, cell, row, upright=False)
         axes.set_yticks(range(len(shown)), [cell["cell"] for cell in shown])
         axes.set(ylim=(len(shown) - 0.4, -0.6), xlabel=metric.title if metric.share else f"{metric.title} (nats)")
         axes.grid(False, axis="y")
@@ -143,13 +140,14 @@ def cells(document: Row) -> bytes:
             style: dict[str, Any] = {"color": GREY, "linewidth": 1.4, "linestyle": _DASHES[name]}
             if near - reach <= value <= far + reach:
                 axes.axvline(value, zorder=1, label=f"{_UNTUNED[name]} {metric.shown(value)}", **style)
-            else:  # a line far away would press all points together
+            else:  # a distant line would compress the points
                 axes.plot([], [], label=f"{_UNTUNED[name]} {metric.shown(value)} (outside the figure)", **style)
         if metric.share:
             axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         if _lines(document):
             figure.legend(loc="outside lower right", ncols=2, frameon=False, fontsize=10)
-        _title(axes, document)
+        title = f"{metric.title[0].upper()}{metric.title[1:]}"
+        axes.set_title(f"{title} on the test set: seeds (points) and their mean (bar)")
 
     longest = max(len(cell["cell"]) for cell in shown)
     return png(drawn, 6.4 + 0.075 * longest, 1.6 + 0.27 * len(shown))
@@ -157,8 +155,13 @@ def cells(document: Row) -> bytes:
 
 def unanimity(document: Row) -> bytes:
     """Share of releases on which all candidates agreed, over the steps; mean over the seeds of each cell."""
-    asked = [cell for cell in document["cells"] if cell["unanimity_over_steps"]]
-    shown = asked if len(asked) <= 10 else _best_of_candidates(asked)
+    known = [cell for cell in document["cells"] if cell["unanimity_over_steps"]]
+    shown = list(known)
+    if len(known) > 10:  # of each mechanism, family and M at each promise, the best on the selection sets
+        best: dict[tuple[Any, ...], Row] = {}
+        for cell in sorted(known, key=lambda cell: -(cell["dev_mean"] or 0.0)):
+            best.setdefault((cell["mechanism"], cell["family"], cell["subsets"], cell["nats"]), cell)
+        shown = [cell for cell in known if cell in best.values()]
     shown.sort(key=lambda cell: -cell["unanimity_over_steps"]["share"][-1])  # the legend in the order of the lines
     height = max(4.2, 1.2 + 0.25 * len(shown))
 
@@ -178,28 +181,21 @@ def unanimity(document: Row) -> bytes:
         axes.set_xlim(0, max(cell["unanimity_over_steps"]["steps"][-1] for cell in shown))
         in_percent(axes)
         axes.set_title("How often all candidate halves agree (mean of seeds)")
-        chosen = "" if len(shown) == len(asked) else f"\n({len(shown)} of {len(asked)} cells, by selection set)"
+        chosen = "" if len(shown) == len(known) else f"\n({len(shown)} of {len(known)} cells, by selection set)"
         figure.legend(loc="outside right upper", frameon=False, title=f"over the whole run{chosen}", fontsize=10)
 
     longest = max(24, *(len(cell["cell"]) + 6 for cell in shown))
     return png(drawn, 7.0 + 0.085 * longest, height)
 
 
-def _best_of_candidates(asked: Sequence[Row]) -> list[Row]:
-    """Of each mechanism, family and M at each promise the cell with the best selection figure."""
-    kinds: dict[tuple[Any, ...], list[Row]] = {}
-    for cell in asked:
-        kinds.setdefault((cell["mechanism"], cell["family"], cell["subsets"], cell["nats"]), []).append(cell)
-    return [max(alike, key=lambda cell: cell["dev_mean"] or 0.0) for alike in kinds.values()]
-
-
-def _points(axes: Axes, cell: Row, place: float, *, upright: bool) -> None:
-    """Every seed's point beside the mean's bar; upright: the figure goes up, else to the right."""
+def _points(axes: Axes, cell: Row, position: float, *, upright: bool) -> None:
+    """A point for each seed and a bar for the mean; `upright`: the metric is on the vertical axis."""
     colour = COLOURS[cell["mechanism"]]
     count = len(cell["values"])
     reach = 0.13 if upright else 0.2
-    offsets = [place + (reach * (2 * index / (count - 1) - 1) if count > 1 else 0.0) for index in range(count)]
-    bar = [place - 0.24, place + 0.24] if upright else [place - 0.33, place + 0.33]
+    offsets = [position + (reach * (2 * index / (count - 1) - 1) if count > 1 else 0.0) for index in range(count)]
+    half = 0.24 if upright else 0.33
+    bar = [position - half, position + half]
     pairs = [(bar, [cell["mean"]] * 2), (offsets, cell["values"])]
     styles: list[dict[str, Any]] = [
         {"color": colour, "linewidth": 2.6, "solid_capstyle": "butt"},
@@ -210,7 +206,7 @@ def _points(axes: Axes, cell: Row, place: float, *, upright: bool) -> None:
 
 
 def _vertical(axes: Axes, document: Row, shown: Sequence[Row]) -> None:
-    """The axis of the metric with the untuned lines and their names."""
+    """Sets up the metric's vertical axis, with the labelled lines of the untuned model."""
     metric = METRICS[document["metric"]]
     values = [value for cell in shown for value in cell["values"]] + [value for _, value in _lines(document)]
     margin = 0.06 * (max(values) - min(values)) or 0.02
@@ -227,10 +223,5 @@ def _vertical(axes: Axes, document: Row, shown: Sequence[Row]) -> None:
 
 
 def _lines(document: Row) -> list[tuple[str, float]]:
-    """The untuned figures, means over the seeds."""
+    """The untuned metrics, as means over the seeds."""
     return [(name, document[name]["mean"]) for name in _UNTUNED if document[name]]
-
-
-def _title(axes: Axes, document: Row) -> None:
-    metric = METRICS[document["metric"]]
-    axes.set_title(f"{metric.title[0].upper()}{metric.title[1:]} on the test set: seeds (points) and their mean (bar)")

@@ -1,4 +1,4 @@
-"""Which runs a sweep has: cells × grid × seeds, each with all of its settings.
+"""The runs of a sweep: cells × grid × seeds, each with all of its settings.
 
 >>> [dict(point) for point in points({"max_steps": [10, 20], "seed": [0]})]
 [{'max_steps': 10, 'seed': 0}, {'max_steps': 20, 'seed': 0}]
@@ -6,6 +6,7 @@
 
 import itertools
 import re
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from paczero.config_io import (
     read_file,
     read_settings,
 )
+from paczero.data.metrics import METRICS
 from paczero.errors import PACZeroError
+from paczero.report.summary import Summary, read_summary, summary_path
 from paczero.run_directory import RunDirectory, is_held
 
 _KEYS = ("cells", "grid", "seeds", "jobs")  # of a sweep's file, beside the settings
@@ -33,14 +36,14 @@ _RESERVED = frozenset({"cache", "results"})  # names beside the cells' directori
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its file and flags describe it.
+    """A sweep, from its file and flags.
 
     Attributes:
         settings: of all runs, by dotted key.
-        cells: name -> settings of that cell alone.
+        cells: name -> the settings of this cell alone.
         seeds: of every cell.
         jobs: runs at once.
-        root: where the cells' directories lie.
+        root: the folder of the cells.
     """
 
     settings: Settings
@@ -55,16 +58,14 @@ class Planned:
     """One run of a sweep.
 
     Attributes:
-        cell: what it belongs to.
-        seed: its seed.
-        settings: all of its settings.
-        root: where the cells' directories lie.
+        cell: name of the cell.
+        seed: the run's seed.
+        settings: all settings of the run.
     """
 
     cell: str
     seed: int
     settings: RunSettings
-    root: Path
 
     @property
     def name(self) -> str:
@@ -72,26 +73,26 @@ class Planned:
 
     @property
     def directory(self) -> Path:
-        return run_directory(self.root, self.cell, self.seed)
+        return Path(self.settings.args.output_dir)
 
     @property
     def log(self) -> Path:
-        return self.root / self.cell / f"seed-{self.seed}.log"
+        return self.directory.with_name(f"seed-{self.seed}.log")
 
     @property
     def config(self) -> Path:
-        return self.root / self.cell / f"seed-{self.seed}.yaml"
+        return self.directory.with_name(f"seed-{self.seed}.yaml")
 
 
 def read_sweep(name: str, flags: Mapping[str, Any]) -> Sweep:
-    """The sweep of a file.
+    """Reads a sweep's file.
 
     Args:
         name: the path of the file, or the name of a recipe.
-        flags: settings for all runs, over those of the file.
+        flags: settings for all runs; they override the file's.
 
     Raises:
-        PACZeroError: no such file, something in it is no setting, or flags and cells set the same key.
+        PACZeroError: there is no such file, it has an unknown setting, or flags and cells set the same key.
     """
     settings, own = read_file(name, aside=_KEYS)
     cells = _cells(own)
@@ -104,7 +105,7 @@ def read_sweep(name: str, flags: Mapping[str, Any]) -> Sweep:
         raise PACZeroError(f"--seed: {flags['seed']} was given, and {name!r} has seeds; change them there")
     settings = merge(settings, flags)
     if "output_dir" not in settings:
-        raise PACZeroError(f"output_dir: {name!r} names none; expected where the runs shall lie; add it")
+        raise PACZeroError(f"output_dir: {name!r} names none; expected the folder of the runs; add it")
     seeds = convert("seeds", own.get("seeds", settings.get("seed", 0)), list[int])
     if not seeds or len(set(seeds)) < len(seeds):
         raise PACZeroError(f"seeds: {seeds} was given; expected different whole numbers")
@@ -112,37 +113,29 @@ def read_sweep(name: str, flags: Mapping[str, Any]) -> Sweep:
 
 
 def plan(sweep: Sweep, *, only: Sequence[str] | None = None) -> list[Planned]:
-    """Every run, seed by seed, so that each cell has a first result early.
+    """All runs, seed by seed, so that each cell has a first result early.
 
     Raises:
-        PACZeroError: settings that cannot work, with the cell's name; a cell in `only` that does not exist.
+        PACZeroError: settings of a cell cannot work, or a cell in `only` does not exist.
     """
+    names = set() if only else set(sweep.cells)
     for requested in only or ():
-        if not any(_is_of(name, requested) for name in sweep.cells):
+        matching = {name for name in sweep.cells if name == requested or name.startswith(f"{requested},")}
+        if not matching:
             raise PACZeroError(f"--only: {requested!r} was given; expected one of {', '.join(sweep.cells)}")
-    names = [name for name in sweep.cells if not only or any(_is_of(name, requested) for requested in only)]
-    return [_planned(sweep, name, seed) for seed in sweep.seeds for name in names]
+        names |= matching
+    return [_planned(sweep, name, seed) for seed in sweep.seeds for name in sweep.cells if name in names]
 
 
 def _planned(sweep: Sweep, cell: str, seed: int) -> Planned:
     settings = merge(sweep.settings, sweep.cells[cell])
-    if settings.get("cache_dir") is None:  # hidden states that all cells share; private like all of a run but release/
+    if settings.get("cache_dir") is None:  # hidden states that all cells share; private
         settings["cache_dir"] = str(sweep.root / "cache")
-    directory = run_directory(sweep.root, cell, seed)
+    settings |= {"seed": seed, "output_dir": str(sweep.root / cell / f"seed-{seed}")}
     try:
-        return Planned(cell, seed, build_settings(settings | {"seed": seed, "output_dir": str(directory)}), sweep.root)
+        return Planned(cell, seed, build_settings(settings))
     except PACZeroError as error:
         raise PACZeroError(f"cell {cell!r}: {error}") from error
-
-
-def run_directory(root: Path, cell: str, seed: int) -> Path:
-    """Where the run of a cell with a seed lies."""
-    return root / cell / f"seed-{seed}"
-
-
-def _is_of(name: str, requested: str) -> bool:
-    """Whether a cell is the requested one, or one of its grid."""
-    return name == requested or name.startswith(f"{requested},")
 
 
 def state_of(item: Planned) -> str:
@@ -160,11 +153,11 @@ def state_of(item: Planned) -> str:
             f"cell {item.cell!r}: {str(item.directory)!r} was begun under other settings; give the cell another name, "
             "or remove the directory"
         )
-    return "finished" if directory.finished and (directory.root / "summary.json").exists() else "interrupted"
+    return "finished" if directory.finished and summary_path(directory).exists() else "interrupted"
 
 
 def condition_of(item: Planned) -> str:
-    """`state_of` for a person: also `running`, and `failed` for what was started and left no run."""
+    """`state_of` for people: also `running`, and `failed` for a run that was started and left no directory."""
     directory = RunDirectory(item.directory)
     state = state_of(item)
     if is_held(item.log) or directory.busy:
@@ -178,7 +171,7 @@ def _computed(settings: RunSettings) -> Settings:
 
 
 def given_anew(item: Planned) -> Settings:
-    """The settings with which an interrupted run goes on and that differ from those that it began with."""
+    """The settings of an interrupted run that may change when it goes on, and did."""
     begun = flatten(load_settings(RunDirectory(item.directory).config))
     return {
         key: value
@@ -188,18 +181,18 @@ def given_anew(item: Planned) -> Settings:
 
 
 def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Every combination of a grid's values; one empty one where there is no grid."""
+    """Every combination of a grid's values; a single empty one for an empty grid."""
     for values in itertools.product(*grid.values()):
         yield dict(zip(grid, values, strict=True))
 
 
 def _cells(own: Mapping[str, Any]) -> dict[str, Settings]:
-    """Every cell of a sweep's file with each point of its grid."""
+    """All cells of a sweep's file, with each point of its grid."""
     named, grid = ({} if is_null(own.get(key)) else own[key] for key in ("cells", "grid"))
     if not isinstance(grid, dict) or [] in grid.values():
-        raise PACZeroError(f"grid: {grid!r} was given; expected settings, each with the values that it takes")
+        raise PACZeroError(f"grid: {grid!r} was given; expected settings, each with its values")
     if not isinstance(named, dict) or not all(isinstance(cell, dict) or is_null(cell) for cell in named.values()):
-        raise PACZeroError(f"cells: {named!r} was given; expected a name for each, and under it its settings")
+        raise PACZeroError(f"cells: {named!r} was given; expected names, each with its settings")
     axes = {key: values if isinstance(values, list) else [values] for key, values in grid.items()}
     cells: dict[str, Settings] = {}
     for name, overrides in (named or {"": {}}).items():
@@ -232,3 +225,34 @@ def _check_cell(cell: str, known: Mapping[str, Any], settings: Settings) -> None
 def _word(value: Any) -> str:
     """A value in the name of a cell: `1e-3` and `0.001` have one name."""
     return re.sub(r"[^\w.+-]+", "_", str(convert("grid", value, Any)))
+
+
+def summary_table(planned: Sequence[Planned]) -> str:
+    """Mean and standard deviation of each cell's metric over its finished seeds, as Markdown.
+
+    The metric is that of the test set, or of the dev set where a run has no test set; empty where it has neither.
+    """
+    cells: dict[str, list[Summary]] = {}
+    for item in planned:
+        run = RunDirectory(item.directory)
+        if run.finished and summary_path(run).exists():
+            cells.setdefault(item.cell, []).append(read_summary(run))
+    lines = ["| cell | seeds | figure | of | unanimous | seconds |", "|---|---|---|---|---|---|"]
+    for cell, summaries in cells.items():
+        test = [s.test_after[s.metric] for s in summaries if s.test_after is not None]
+        dev = [s.dev_after for s in summaries if s.dev_after is not None]
+        sets = (("test", test), ("dev", dev))
+        which, values = next(((name, known) for name, known in sets if len(known) == len(summaries)), ("", []))
+        percent = bool(values) and METRICS[summaries[0].metric].share
+        metric = f"{_spread(values, 100)} %" if percent else _spread(values, 1)
+        agreed = _spread([s.unanimity for s in summaries if s.unanimity is not None], 1)
+        seconds = statistics.mean(s.seconds for s in summaries)
+        lines.append(f"| {cell} | {len(summaries)} | {metric} | {which} | {agreed} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float], scale: float) -> str:
+    if not values:
+        return ""
+    mean = f"{scale * statistics.mean(values):.2f}"
+    return f"{mean} ± {scale * statistics.stdev(values):.2f}" if len(values) > 1 else mean

@@ -1,4 +1,4 @@
-"""Runs of a sweep as processes: each is a `paczero train` with the same interpreter, and has a log."""
+"""Runs of a sweep as processes: each is a `paczero train` of the same interpreter, with a log."""
 
 import ctypes
 import fcntl
@@ -14,11 +14,11 @@ from typing import Any
 from paczero.config_io import save_settings
 from paczero.experiments.sweep import Planned, given_anew, state_of
 
-_WAIT = 0.2  # seconds between two looks
+_WAIT = 0.2  # seconds between two polls
 
 _PARENT_DEATH = 1  # Linux, prctl(2): PR_SET_PDEATHSIG
 
-_PATIENCE = 60.0  # seconds that a run has to finish its step
+_PATIENCE = 60.0  # seconds for a run to finish its step
 
 
 class Workers:
@@ -30,15 +30,15 @@ class Workers:
 
     def __init__(self, threads: int):
         self.threads = threads
-        self._running: dict[int, tuple[Planned, subprocess.Popen[bytes]]] = {}
+        self._running: list[tuple[Planned, subprocess.Popen[bytes]]] = []
 
     @property
     def busy(self) -> list[Planned]:
-        """The runs that are at work."""
-        return [item for item, _ in self._running.values()]
+        """The runs that are running."""
+        return [item for item, _ in self._running]
 
     def start(self, item: Planned) -> None:
-        """Begins a run, or goes on with it where it was interrupted."""
+        """Starts a run, or resumes an interrupted one."""
         item.directory.parent.mkdir(parents=True, exist_ok=True)
         if state_of(item) == "new":
             save_settings(item.settings, item.config)
@@ -48,7 +48,7 @@ class Workers:
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
         command = [sys.executable, "-m", "paczero", "train", *arguments]
         with item.log.open("ab") as log:
-            fcntl.flock(log, fcntl.LOCK_SH)  # the run inherits it: locked, it is still at work
+            fcntl.flock(log, fcntl.LOCK_SH)  # the run inherits the lock: a locked log means that it is running
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -56,28 +56,23 @@ class Workers:
                 stderr=log,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_ending_with_us(),  # noqa: PLW1509
+                preexec_fn=_stop_with_parent(),  # noqa: PLW1509
             )
-        self._running[process.pid] = (item, process)
+        self._running.append((item, process))
 
     def ended(self) -> list[tuple[Planned, int]]:
         """Waits a moment; returns the runs that have ended, with their exit codes."""
         time.sleep(_WAIT)
-        over = [
-            (pid, item, process.returncode)
-            for pid, (item, process) in self._running.items()
-            if process.poll() is not None
-        ]
-        for pid, _, _ in over:
-            del self._running[pid]
-        return [(item, code) for _, item, code in over]
+        ended = [(item, process) for item, process in self._running if process.poll() is not None]
+        self._running = [(item, process) for item, process in self._running if process.returncode is None]
+        return [(item, process.returncode) for item, process in ended]
 
     def close(self) -> None:
         """Stops the runs as Ctrl-C would; they can go on later."""
-        for _, process in self._running.values():
+        for _, process in self._running:
             process.terminate()  # a process that a shell started in the background ignores SIGINT
         until = time.monotonic() + _PATIENCE
-        for _, process in self._running.values():
+        for _, process in self._running:
             try:
                 process.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:
@@ -95,15 +90,15 @@ def as_flags(settings: Mapping[str, Any]) -> list[str]:
     return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
 
 
-def _ending_with_us() -> Callable[[], None] | None:
-    """A function that a run calls first: it then stops as by Ctrl-C when the sweep is killed. None except on Linux."""
+def _stop_with_parent() -> Callable[[], None] | None:
+    """A function for the child process to call first: SIGTERM reaches it when the sweep is killed. Linux only."""
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
-    def follow() -> None:
+    def request_signal() -> None:
         prctl(_PARENT_DEATH, signal.SIGTERM)
         if os.getppid() != parent:  # the sweep was killed before the call above
             os._exit(128 + signal.SIGTERM)
 
-    return follow
+    return request_signal

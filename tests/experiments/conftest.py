@@ -38,7 +38,7 @@ _SUMMARY = Summary(
 
 
 def write_run(
-    place: Path,
+    path: Path,
     name: str = "zpl",
     *,
     right: Sequence[bool] | None = None,
@@ -54,22 +54,22 @@ def write_run(
     """A finished run.
 
     Args:
-        right: which test records it decides rightly; no test set where left out.
-        test: stands for the hash of the test set.
+        right: which test records it decides rightly; no test set by default.
+        test: instead of the hash of the test set.
         summary, config, header: changes.
     """
-    run = RunDirectory(place)
+    run = RunDirectory(path)
     changes = {"seed": seed, "steps": 20, "schedule": {"name": "linear", "learning_rate": rate}, **header}
     made = make_header(name, **changes)
     run.private.mkdir(parents=True, mode=0o700)
     run.release.mkdir()
     Transcript.create(run.release / "transcript.jsonl", made)
     Journal.create(run.journal, {"pool": f"p{seed}", "dev": f"d{seed}"})
-    chance, kind, count = np.random.default_rng([seed, made["subsets"]]), spec_of(name), made["directions"]
+    rng, kind, count = np.random.default_rng([seed, made["subsets"]]), spec_of(name), made["directions"]
     # Appended as text: the package's own way has every line on disk before it returns, which takes seconds.
     with open(run.journal, "a") as journal, open(run.release / "transcript.jsonl", "a") as transcript:
         for step in range(made["steps"]):
-            agreed = [bool(chance.random() < 0.9 - 0.6 * step / made["steps"])] * count
+            agreed = [bool(rng.random() < 0.9 - 0.6 * step / made["steps"])] * count
             y = [0.5 if kind.real else 1] * count
             entry = {"t": step, "y": y, "unanimous": agreed, "beta": [0.0] * count, "nonfinite": 0}
             journal.write(json.dumps(entry) + "\n")
@@ -90,11 +90,17 @@ def write_run(
         )
         write_decisions(run, {"target": ["good"] * len(right), "decision": ["good" if one else "bad" for one in right]})
     write_summary(run, replace(whole, **(summary or {})))
-    return place
+    return path
+
+
+def write_cell(root: Path, cell: str, rate: float, dev: list[float], right: list[bool], **more: Any) -> None:
+    """A finished run for each value of `dev`, with seeds from 0."""
+    for seed, value in enumerate(dev):
+        write_run(root / cell / f"seed-{seed}", right=right, dev=value, seed=seed, rate=rate, **more)
 
 
 def drawn(share: float, seed: int, records: int = 200) -> list[bool]:
-    """Decisions of which about this share is right; the same records are hard for every seed."""
+    """Decisions, about this share of them right; the same records are hard for every seed."""
     hard = np.random.default_rng(1).random(records)
     return list(hard + 0.1 * np.random.default_rng([2, seed]).standard_normal(records) < share)
 

@@ -1,4 +1,4 @@
-"""Which runs are one cell, what may be compared, and what is chosen by what."""
+"""Which runs are one cell, which cells are comparable, and that the selection sets choose."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import pytest
 
 from paczero.data.metrics import ACCURACY, LOSS
 from paczero.errors import PACZeroError
-from paczero.experiments.cells import Cell, best, group
+from paczero.experiments.cells import Cell, best, choose, group
 from paczero.experiments.collect import collect
 from paczero.mechanism.bounds import nats_for_epsilon, posterior_success
 
-from .conftest import write_run
+from .conftest import write_cell, write_run
 
-RIGHT = [True, False, True, True]
+RIGHT, HALF = [True, False, True, True], [True, False] * 2
 
 
 def cells_in(root: Path) -> list[Cell]:
@@ -118,3 +118,42 @@ def test_without_selection_figures_nothing_is_chosen_but_the_only_one(sweep) -> 
     assert chosen is None and "not all have a figure on a selection set" in why
     assert best(cells[:1], ACCURACY) == (cells[0], "the only such cell")
     assert best([], ACCURACY) == (None, "there is no such cell")
+
+
+def test_the_selection_sets_choose_and_not_the_test_sets(tmp_path: Path) -> None:
+    write_cell(tmp_path, "zpl,learning_rate=0.01", 0.01, [0.7, 0.8], HALF)
+    write_cell(tmp_path, "zpl,learning_rate=0.02", 0.02, [0.74, 0.74], RIGHT)  # better where it was tested
+    kept, aside = choose(cells_in(tmp_path), "learning_rate", ACCURACY)
+    assert [(cell.name, cell.rate) for cell in kept] == [("zpl", 0.01)]
+    assert [(one.cell.rate, one.value, one.instead) for one in aside] == [(0.02, 0.02, "zpl")]
+
+
+def test_cells_that_differ_in_more_are_left_apart(tmp_path: Path) -> None:
+    write_cell(tmp_path, "a,learning_rate=0.01", 0.01, [0.7], HALF)
+    write_cell(tmp_path, "b,learning_rate=0.02", 0.02, [0.8], HALF, template="{text}: {label}")
+    with pytest.raises(PACZeroError, match="no two cells differ in 'learning_rate' alone"):
+        choose(cells_in(tmp_path), "learning_rate", ACCURACY)
+    write_cell(tmp_path, "a,learning_rate=0.03", 0.03, [0.6], HALF)
+    kept, aside = choose(cells_in(tmp_path), "learning_rate", ACCURACY)
+    assert [cell.name for cell in kept] == ["a", "b,learning_rate=0.02"]
+    assert [one.cell.name for one in aside] == ["a,learning_rate=0.03"]
+
+
+def test_two_that_would_have_one_name_keep_their_own(tmp_path: Path) -> None:
+    for rate, dev in ((0.01, 0.7), (0.02, 0.8)):
+        write_cell(tmp_path, f"zpl,learning_rate={rate}", rate, [dev], HALF)
+        write_cell(tmp_path, f"learning_rate={rate},zpl", rate, [dev], HALF, template="{text}: {label}")
+    kept, aside = choose(cells_in(tmp_path), "learning_rate", ACCURACY)
+    assert sorted(cell.name for cell in kept) == ["learning_rate=0.02,zpl", "zpl,learning_rate=0.02"]
+    assert len(aside) == 2
+
+
+def test_what_cannot_be_chosen_is_refused(tmp_path: Path) -> None:
+    write_cell(tmp_path, "zpl,learning_rate=0.01", 0.01, [0.7], HALF)
+    with pytest.raises(PACZeroError, match=r"--choose: no run has a setting 'learningrate'"):
+        choose(cells_in(tmp_path), "learningrate", ACCURACY)
+    for seed in (0, 1):
+        write_run(tmp_path / "zpl,learning_rate=0.02" / f"seed-{seed}", right=HALF, dev=None, seed=seed, rate=0.02)
+    write_run(tmp_path / "zpl,learning_rate=0.01" / "seed-1", right=HALF, dev=0.7, seed=1, rate=0.01)
+    with pytest.raises(PACZeroError, match="none can be chosen"):
+        choose(cells_in(tmp_path), "learning_rate", ACCURACY)

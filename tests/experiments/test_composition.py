@@ -10,7 +10,7 @@ from paczero.mechanism.bounds import posterior_success
 from paczero.mechanism.channels import BitChannel
 
 
-def test_the_sum_is_said():
+def test_the_sum_is_stated():
     text = searched([Searched("mi", 0.1), Searched("mi", 0.23), Searched("none"), Searched("zpl", 0.5)])
     assert text is not None
     assert text.startswith("4 runs on the pool: ") and "0.33 nats (p = 0.8819)" in text

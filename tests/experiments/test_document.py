@@ -1,7 +1,8 @@
-"""`results.json`: its figures against the same computed here by hand, and what it says where they are missing."""
+"""`results.json`: its metrics against a computation by hand, missing metrics, and the commit of its source."""
 
 import json
 import statistics
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.experiments.collect import collect
-from paczero.experiments.document import build, read, render
+from paczero.experiments.document import build, read, render, source
 
-from .conftest import drawn, write_run
+from .conftest import drawn, write_cell, write_run
+
+RIGHT, HALF = [True] * 4, [True, False] * 2
 
 
 def of(root: Path, **more: Any) -> dict[str, Any]:
@@ -127,8 +130,8 @@ def test_a_loss_is_better_the_lower(tmp_path: Path) -> None:
         mean = sum(values) / 2
         loss = {"metric": "loss", "test_after": {"loss": mean}, "test_before": {"loss": 3.0}, "dev_after": mean}
         changes = loss | {"accuracy_before": None, "accuracy_before_median": None, "accuracy_after": None}
-        place = write_run(tmp_path / cell, name, right=[True, True], summary=changes)
-        (place / "decisions.csv").write_text(f"number,loss\n1,{values[0]}\n2,{values[1]}\n")
+        path = write_run(tmp_path / cell, name, right=[True, True], summary=changes)
+        (path / "decisions.csv").write_text(f"number,loss\n1,{values[0]}\n2,{values[1]}\n")
     document = of(tmp_path)
     assert (document["unit"], document["gap_points"], document["gap_ci95"]) == ("nats", 0.5, [0.5, 0.5])
     assert document["none_gain_points"] == 1.5
@@ -196,3 +199,68 @@ def test_runs_without_decisions_are_named(compared: Path) -> None:
     (compared / "none" / "seed-1" / "decisions.csv").unlink()
     [note] = [note for note in of(compared)["notes"] if "decisions.csv" in note]
     assert note.endswith("none/seed-1.")
+
+
+def test_cells_that_were_not_chosen_are_listed_without_test_metrics(tmp_path: Path) -> None:
+    write_cell(tmp_path, "none,learning_rate=0.01", 0.01, [0.7], HALF)
+    write_cell(tmp_path, "none,learning_rate=0.02", 0.02, [0.8], HALF)
+    made = build(*collect([tmp_path]), by_selection="learning_rate")
+    assert [cell["cell"] for cell in made["cells"]] == ["none"]
+    assert made["set_aside"] == [
+        {"cell": "none,learning_rate=0.01", "value": 0.01, "instead": "none", "seeds": [0], "dev_mean": 0.7}
+    ]
+
+
+def test_equal_metrics_are_stated(tmp_path: Path) -> None:
+    write_cell(tmp_path, "none,learning_rate=0.01", 0.01, [0.8], RIGHT, name="none")
+    write_cell(tmp_path, "none,learning_rate=0.02", 0.02, [0.8], RIGHT, name="none")
+    made = build(*collect([tmp_path]))
+    assert made["chosen"]["baseline"].endswith("of 2 such cells, the first in the table of 2 that are equal")
+
+
+def test_the_gap_is_taken_to_cells_of_the_usual_number_of_candidates(tmp_path: Path) -> None:
+    write_cell(tmp_path, "none", 0.01, [0.8], RIGHT, name="none")
+    write_cell(tmp_path, "zpl", 0.01, [0.7], HALF, subsets=128)
+    write_cell(tmp_path, "paired", 0.01, [0.6], HALF, subsets=128, family="paired")
+    write_cell(tmp_path, "two", 0.01, [0.8], RIGHT, subsets=2)
+    assert build(*collect([tmp_path]))["private"] == "zpl"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    folder = tmp_path / "checkout" / "paczero"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text("1\n")
+    git(folder, "init", "-q", "..")
+    git(folder, "add", "a.py")
+    git(folder, "commit", "-qm", "first")
+    return folder
+
+
+def test_the_commit_and_whether_files_differ_from_it(package: Path) -> None:
+    commit = git(package, "rev-parse", "HEAD")
+    assert source(package, "1.0") == commit and len(commit) == 40
+    (package / "new.txt").write_text("")  # not part of it
+    assert source(package, "1.0") == commit
+    (package / "a.py").write_text("2\n")
+    assert source(package, "1.0") == f"{commit}+changes"
+
+
+def test_an_environment_inside_a_checkout_is_no_checkout(package: Path, tmp_path: Path) -> None:
+    installed = package.parent / ".venv" / "site-packages" / "paczero"
+    installed.mkdir(parents=True)
+    assert source(installed, "1.0") == "paczero 1.0"
+
+
+def test_without_git_or_checkout_the_version(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    (tmp_path / "paczero").mkdir()
+    assert source(tmp_path / "paczero", "1.0") == "paczero 1.0"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert source(package, "1.0") == "paczero 1.0"

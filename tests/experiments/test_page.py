@@ -1,4 +1,4 @@
-"""The page, the csv and the figures, each a function of the document alone."""
+"""The page, the csv and the plots, each a function of the document alone."""
 
 import json
 import re
@@ -13,6 +13,8 @@ from paczero.experiments.collect import collect
 from paczero.experiments.document import build, render
 from paczero.experiments.page import page, summary
 from paczero.mechanism.registry import SPECS
+
+from .conftest import write_cell
 
 
 def of(root: Path, **more: Any) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def test_the_page_says_all_of_it(every: dict[str, Any]) -> None:
     assert rows["none"][4:6] == ["no promise", "1"] and rows["none"][8] == "baseline"
     assert rows["mi"][1:6] == ["mi", "balanced", "128", "0.33 nats", "0.8819"]
     assert rows["void"][4:6] == ["void (test seed)", "1"]
-    # ε never stands as nats without the remark by what they are equal.
+    # ε is stated in nats only with the remark that they are those of equal p.
     assert re.fullmatch(r"ε = 2, δ = 2.8e-06 \(by p: 0.328 nats\)", rows["dpzero"][4])
     assert "its ε is no number of nats" in text and "equal posterior success" in text
     assert all(f"]({name})" in text for name in plots.NAMES)
@@ -53,7 +55,7 @@ def test_the_page_says_all_of_it(every: dict[str, Any]) -> None:
     assert "\n\n\n" not in text and text.endswith("\n") and " \n" not in text
 
 
-def test_it_claims_no_more_than_there_is(sweep) -> None:
+def test_missing_cells_and_metrics_are_stated(sweep) -> None:
     text = page(of(sweep({"zpl": {"share": 0.7}}, seeds=[0])), [])
     assert "costs cannot be said from these runs" in text
     assert "a cell without privacy (`none`): there is no such cell" in text
@@ -88,6 +90,14 @@ def test_left_out_runs_are_listed(sweep) -> None:
     assert "## Left out" in text and "seed-1`: it has no summary.json" in text
 
 
+def test_cells_that_were_not_chosen_are_listed(tmp_path: Path) -> None:
+    write_cell(tmp_path, "none,learning_rate=0.01", 0.01, [0.7], [True, False])
+    write_cell(tmp_path, "none,learning_rate=0.02", 0.02, [0.8], [True, False])
+    text = page(build(*collect([tmp_path]), by_selection="learning_rate"), ())
+    assert "| `none` | 0.01 | 70.0 | 80.0 |" in text
+    assert "not chosen" not in page(build(*collect([tmp_path])), ())
+
+
 def test_names_do_no_harm_to_the_page(sweep) -> None:
     document = of(sweep({"a|b`c": {"share": 0.7}}, seeds=[0]))
     assert len(table(page(document, []), "All cells")[2]) == 11
@@ -110,7 +120,7 @@ def size(png: bytes) -> tuple[int, int]:
     return struct.unpack(">II", png[16:24])
 
 
-def test_figures_are_drawn_of_whatever_there_is(every: dict[str, Any], sweep) -> None:
+def test_plots_are_drawn_of_the_data_that_exist(every: dict[str, Any], sweep) -> None:
     pictures = plots.draw(every)
     assert set(pictures) == set(plots.NAMES) and pictures == plots.draw(every)
     for png in pictures.values():

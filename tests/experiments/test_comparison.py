@@ -1,4 +1,4 @@
-"""The bootstrap against the law that it samples, enumerated draw by draw on tiny cases."""
+"""The bootstrap against the distribution that it samples, enumerated draw by draw on small cases."""
 
 import itertools
 import math
@@ -17,22 +17,24 @@ DRAWS = 40_000
 
 
 def seeds(*differences: Sequence[float], shared: bool) -> list[Paired]:
-    return [Paired("one" if shared else f"of {index}", np.array(d, dtype=float)) for index, d in enumerate(differences)]
+    return [
+        Paired("one" if shared else f"test {index}", np.array(d, dtype=float)) for index, d in enumerate(differences)
+    ]
 
 
-def law(given: list[Paired]) -> Counter[float]:
-    """Every value that a draw can have, with its probability: all draws of seeds, and for each all draws of records."""
+def distribution(given: list[Paired]) -> Counter[float]:
+    """Each value of a draw with its probability, over all draws of seeds and, for each, all draws of records."""
     count, total = len(given), Counter[float]()
     tests = list(dict.fromkeys(one.test for one in given))
     for picked in itertools.product(range(count), repeat=count):
-        # With one test set the drawn records are common to all; otherwise each drawn seed has its own.
-        groups = [list(range(count))] if len(tests) == 1 else [[place] for place in range(count)]
+        # Seeds of one test set share the drawn records; otherwise each drawn seed has its own.
+        groups = [list(range(count))] if len(tests) == 1 else [[index] for index in range(count)]
         sizes = [given[picked[group[0]]].differences.size for group in groups]
         for records in itertools.product(*(itertools.product(range(size), repeat=size) for size in sizes)):
             means = [
-                np.mean([given[picked[place]].differences[r] for r in drawn])
+                np.mean([given[picked[index]].differences[r] for r in drawn])
                 for group, drawn in zip(groups, records, strict=True)
-                for place in group
+                for index in group
             ]
             weight = 1 / (count**count * math.prod(size**size for size in sizes))
             total[round(float(np.mean(means)), 9)] += weight
@@ -51,7 +53,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_each_value_comes_as_often_as_it_should(case: str) -> None:
-    expected = law(CASES[case])
+    expected = distribution(CASES[case])
     found = Counter(np.round(resampled(CASES[case], draws=DRAWS, seed=3), 9).tolist())
     assert math.isclose(sum(expected.values()), 1)
     assert set(found) <= set(expected)
@@ -70,8 +72,8 @@ def test_shared_records_matter() -> None:
     assert nested.var() == pytest.approx(one / 4, rel=0.05)
 
 
-def test_of_one_seed_only_the_records_are_drawn() -> None:
-    """Then the difference of two accuracies has the variance of a mean."""
+def test_one_seed_has_its_records_drawn_only() -> None:
+    """The difference of two accuracies has the variance of a mean."""
     differences = np.array([1.0] * 30 + [-1.0] * 20 + [0.0] * 150)
     drawn = resampled([Paired("test", differences)], draws=DRAWS, seed=2)
     assert drawn.var() == pytest.approx(differences.var() / 200, rel=0.05)
