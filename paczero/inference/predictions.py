@@ -67,10 +67,8 @@ def predict(
         raise PACZeroError(f"{rows.origin}: has a column {taken[0]!r}, which would be replaced; rename it")
     threshold = threshold_of(target, base=base)
     evaluator = target_evaluator(target, dataset, base=base, progress=progress)
-    if evaluator.generator is None:
-        predicted = label_columns(dataset, evaluator.scores(), threshold)
-    else:
-        predicted = {"prediction": evaluator.texts()}
+    texts = evaluator.texts()
+    predicted = label_columns(dataset, evaluator.scores(), threshold) if texts is None else {"prediction": texts}
     values = zip(*predicted.values(), strict=True)
     records = [
         {**own, **dict(zip(added, new, strict=True))} for own, new in zip(_originals(data, rows), values, strict=True)

@@ -1,4 +1,4 @@
-"""Judging a set of records with the weights as they stand: scores, generated texts, and the figures of their task.
+"""Evaluates a set of records with the weights as they are now: scores, generated texts, and the metrics of their task.
 
 evaluator = Evaluator(records, scorer, make_generator(model, records, args, tokenizer))
 evaluator.figures()
@@ -29,13 +29,13 @@ Progress = Callable[[str, int, int], None]  # (what is done, records done, recor
 
 
 class Evaluator:
-    """Judges one set of records.
+    """Evaluates one set of records.
 
     Args:
-        records: what is judged.
-        scorer: of these records.
-        generator: of these records, where their task generates.
-        tokenizer: reads what is generated.
+        records: the records to evaluate.
+        scorer: scores these records.
+        generator: generates texts for these records; None where their task generates none.
+        tokenizer: decodes generated tokens.
         progress: called while records are scored.
     """
 
@@ -54,25 +54,26 @@ class Evaluator:
         """Mean token log-probability of each candidate or of the record's answer: float64 (R, C)."""
         return self.scorer.scores(progress=self._progress)
 
-    def texts(self) -> list[str]:
-        """What is generated for each record, up to the stop text; for tasks that generate."""
-        assert self.generator is not None
+    def texts(self) -> list[str] | None:
+        """The text generated for each record, up to the stop text; None for a task that generates none."""
+        if self.generator is None:
+            return None
         stop = self.records.task.config.stop
         return [generated(self.tokenizer, ids, stop) for ids in self.generator.generate()]
 
     def find(self) -> Predictions:
-        """What the model makes of the records."""
-        return Predictions(self.scores(), None if self.generator is None else self.texts())
+        """Scores, and generated texts, of all records with the weights as they are now."""
+        return Predictions(self.scores(), self.texts())
 
     def figures(self, found: Predictions | None = None, threshold: float = 0.0) -> dict[str, float]:
-        """Means over the records by name; of what was found, or of the weights as they stand."""
+        """Means over the records: metric name -> value. Computes the predictions where `found` is None."""
         records = self.records
         return records.task.figures(records.dataset, records.encoded, found or self.find(), threshold)
 
     def dev_result(self, done: int, *, median: bool = False) -> DevResult:
-        """The figures after `done` steps, a binary decision at the median of the scores if asked for.
+        """The metrics after `done` steps. `median` moves a binary decision to the median of the scores.
 
-        All ranks find; what they take of it is the first one's.
+        All ranks compute the predictions; all take the metrics of rank 0.
         """
         found = self.find()
 
@@ -83,12 +84,12 @@ class Evaluator:
         return self.scorer.group.broadcast_from_main(judge)
 
     def table(self, found: Predictions, threshold: float = 0.0) -> dict[str, list[Any]]:
-        """The same of every record: name of a column -> R values."""
+        """The metrics of each record: column name -> R values."""
         return self.records.task.table(self.records.dataset, self.records.encoded, found, threshold)
 
 
 def evaluate_once(evaluator: Evaluator, known: Mapping[int, DevResult], done: int, *, median: bool) -> DevResult:
-    """Evaluates after `done` steps, or takes what an earlier start of this run found there (rank 0 knows).
+    """Evaluates after `done` steps, or takes the result of an earlier start of this run, which rank 0 has.
 
     Args:
         known: steps done -> result, of earlier starts.
@@ -107,7 +108,7 @@ def make_evaluator(
     group: ProcessGroup = SINGLE_PROCESS,
     progress: Progress | None = None,
 ) -> Evaluator:
-    """Scores records once: hidden states are not kept for another call."""
+    """An evaluator whose scorer keeps no hidden states for another call."""
     scorer = make_scorer(model, records, args, first_layer=0, cache=None, group=group)
     generates = records.task.generates
     answered = None if progress is None else partial(progress, "records answered")

@@ -108,7 +108,7 @@ class PACZeroTrainer:
             `datasets.Dataset`, or a sequence of mappings.
         eval_dataset: the dev set, of the same kinds, disjoint from the pool; its records are not protected.
         processing_class: the tokenizer; the model's own where left out.
-        peft_config: a `peft.LoraConfig`; full tuning where left out.
+        peft_config: a `peft.LoraConfig` without dropout; full tuning where left out.
         callbacks: `transformers.TrainerCallback` objects or classes.
         secret: the secret file of an earlier run to use again; the budgets of both then add up.
         observers: told of each step and evaluation; they see what must stay with the owner.
@@ -141,7 +141,7 @@ class PACZeroTrainer:
         self.group = join()
         self._callbacks, self._secret = list(callbacks or ()), secret
         self.observers, self.progress = list(observers), progress
-        self._check_arguments(train_dataset, eval_dataset)
+        self._check_arguments(train_dataset, eval_dataset, peft_config)
         pool = read_dataset(train_dataset, self.args.task, training=True)
         dev = None if eval_dataset is None else read_dataset(eval_dataset, self.args.task)
         base, self.processing_class = load(
@@ -175,7 +175,7 @@ class PACZeroTrainer:
         self._initial = self.weights.snapshot() if self.weights.elements <= _KEPT_INITIAL else None
         self._moved = False
 
-    def _check_arguments(self, train_dataset: Any, eval_dataset: Any) -> None:
+    def _check_arguments(self, train_dataset: Any, eval_dataset: Any, peft_config: Any) -> None:
         """Refuses what cannot work before anything is read or loaded."""
         args = self.args
         if train_dataset is None:
@@ -184,6 +184,10 @@ class PACZeroTrainer:
             raise PACZeroError(
                 f"eval_dataset: none was given, but metric_for_best_model is {args.metric_for_best_model!r} and "
                 f"threshold is {args.threshold!r}; give a dev set (data.dev or data.dev_records), or leave them out"
+            )
+        if dropout := getattr(peft_config, "lora_dropout", 0):
+            raise PACZeroError(
+                f"peft.lora_dropout: {dropout} was given; expected 0, since forward passes are deterministic"
             )
         if self._secret is not None and self.group.is_main and not Path(self._secret).is_file():
             raise PACZeroError(

@@ -336,6 +336,7 @@ flag(
     "[99]",
 )
 flag("a rank of 0", "peft: `r` should be a positive integer value but the value", "--peft.r", "0")
+flag("dropout", "peft.lora_dropout: 0.1 was given; expected 0, since forward", "--peft.lora_dropout", "0.1")
 flag("an unknown key of peft", "peft: rank is no key of peft's LoraConfig; expected its", "--peft.rank", "8")
 flag(
     "peft that is no LoRA", "peft.peft_type: 'IA3' was given; expected LORA, or no peft for", "--peft.peft_type", "IA3"

@@ -1,10 +1,9 @@
-"""Tries something that may be broken, and says what came of it: a refusal in one line, or something that must never be.
+"""Tries an input that may be broken, and reports the outcome: a refusal in one line, or a problem.
 
->>> attempt(lambda: main(["train"]), watched=[Path("empty")]).problem is None       # doctest: +SKIP
-True
+    assert attempt(lambda: main(["train"]), watched=[Path("empty")]).problem is None
 
-A problem is: an exception that is no PACZeroError, a traceback, more than one line or a line that says too little, an
-exit code other than 0, 1 and 2, something that takes too long, or a file that was left behind by what was refused.
+A problem is: an exception other than PACZeroError, a traceback, more than one line, a line that is too short, an exit
+code other than 0, 1 and 2, or a new file after a refusal.
 """
 
 import contextlib
@@ -23,12 +22,12 @@ _SHORTEST = 15  # characters that a line needs, to say what was given, expected 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of it.
+    """The outcome of one attempt.
 
     Attributes:
         code: exit code; of a function 0, or that of the error.
         line: the refusal, empty where there was none.
-        problem: what must never be; None where all is well.
+        problem: a description of what must not happen; None where nothing did.
     """
 
     code: int
@@ -37,11 +36,11 @@ class Attempt:
 
 
 def attempt(action: Callable[[], Any], *, watched: Sequence[Path] = ()) -> Attempt:
-    """Does it, with standard output and error caught.
+    """Calls `action` with standard output and error caught.
 
     Args:
         action: a call of `main`, whose exit code counts, or any function that may raise PACZeroError.
-        watched: directories in which nothing may be new afterwards, where it was refused.
+        watched: directories that must hold no new file after a refusal.
     """
     before = {path: _names(path) for path in watched}
     out, err = io.StringIO(), io.StringIO()

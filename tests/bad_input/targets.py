@@ -1,10 +1,10 @@
 """What is fuzzed: each target breaks one thing that a user may give, and tries it.
 
->>> targets = Targets(root, model, release)                     # doctest: +SKIP
->>> targets.by_name["journal"](random.Random(1)).problem        # doctest: +SKIP
+    targets = Targets(root, model, release)
+    targets.by_name["journal"](random.Random(1)).problem
 
-`quick` ones call the function that reads the thing; `whole` ones go through the command line, which loads a model where
-they come so far.
+`quick` targets call the function that reads the thing. `whole` targets go through the command line, and may load a
+model.
 """
 
 import json

@@ -1,5 +1,4 @@
-"""A few hundred of what `benchmarks/bad_input.py` does a hundred thousand times: nothing broken ends in more than a "
-"line."""
+"""A few hundred cases of `benchmarks/bad_input.py`: broken input ends in one line at most."""
 
 import random
 from pathlib import Path
@@ -40,7 +39,7 @@ def test_whole_commands(targets: Targets, name: str, seed: int) -> None:
 
 
 def test_the_harness_sees_what_must_not_be(tmp_path: Path) -> None:
-    """A traceback, two lines, silence, a hang and what is left behind."""
+    """An exception, two lines, silence, another exit code, and a file that is left behind."""
     import sys
 
     from paczero.errors import PACZeroError

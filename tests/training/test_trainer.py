@@ -225,6 +225,13 @@ def test_a_loaded_model_and_its_tokenizer(tiny_model_dir: Path, tiny_pool_csv: P
         PACZeroTrainer(trainer.model, trainer.args, tiny_pool_csv, processing_class=trainer.processing_class)
 
 
+def test_dropout_is_refused_since_it_would_be_off(tiny_model_dir: Path, tiny_pool_csv: Path, tmp_path: Path) -> None:
+    peft = LoraConfig(target_modules=["q_proj"], lora_dropout=0.1)
+    with pytest.raises(PACZeroError, match=r"peft\.lora_dropout: 0\.1 was given; expected 0") as error:
+        PACZeroTrainer(str(tiny_model_dir), PACZeroConfig(output_dir=str(tmp_path)), tiny_pool_csv, peft_config=peft)
+    assert "\n" not in str(error.value)
+
+
 def test_scores_and_accuracies_of_other_records(
     make_trainer: MakeTrainer, tmp_path: Path, tiny_test_csv: Path, tiny_dev_csv: Path
 ) -> None:
