@@ -149,23 +149,19 @@ class Simulation:
         self.membership = self.candidates(np.ones(units, dtype=bool))
 
     @cached_property
-    def _known(self) -> tuple[Floats, npt.NDArray[np.int64], Floats]:
-        """Features, labels and pilot derivatives of all units, which some families need."""
+    def _known(self) -> dict[str, npt.NDArray[Any]]:
+        """Features, labels and pilot derivatives of all units, as `draw_subsets` takes them."""
         pilot = make_weights(self._trained, self.args, purpose="pilot")
         pilots = pilot_derivatives(self.args, self._objective, pilot, lambda *_: None, base="", pool="")
         features = np.asarray(self._scorer.features(), dtype=np.float64)
-        return features, np.asarray(self._records.encoded.targets, dtype=np.int64), pilots
+        return {"features": features, "labels": np.asarray(self._records.encoded.targets), "pilots": pilots}
 
     def candidates(self, in_pool: Bools) -> Bools | None:
         """The candidates (n, M) of the pool of the units in `in_pool` (N,), drawn as a run draws them."""
         chosen = self.args.mechanism
         if not spec_of(chosen.name).candidates:
             return None
-        known: dict[str, Any] = {}
-        if chosen.family != "random":
-            features, labels, pilots = self._known
-            known = {"features": features[in_pool], "labels": labels[in_pool]}
-            known |= {"pilots": pilots[in_pool]} if chosen.family == "balanced" else {}
+        known = {} if chosen.family == "random" else {name: values[in_pool] for name, values in self._known.items()}
         return draw_subsets(int(in_pool.sum()), chosen.subsets, seed=self.args.seed, family=chosen.family, **known)
 
     def run(self, path: Path, *, in_pool: Bools | None = None, membership: Bools | None = None) -> Trial:
@@ -215,12 +211,8 @@ class Simulation:
             secret=number,
             derivatives=np.stack(objective.measured),
             weights=np.concatenate([p.detach().numpy().ravel() for _, p in sorted(self._trained.items())]).copy(),
-            losses=self.losses(),
+            losses=np.asarray(self._objective.losses(self._scorer.scores(), self._objective.targets), dtype=np.float64),
         )
-
-    def losses(self) -> Floats:
-        """Cross-entropy (N,) of every unit with the current weights, nats."""
-        return np.asarray(self._objective.losses(self._scorer.scores(), self._objective.targets), dtype=np.float64)
 
 
 class _Pool:

@@ -117,5 +117,5 @@ def gaussian_delta(epsilon: Number, mu: Number) -> Number:
 
 
 def _digits(x: Number) -> int:
-    """The number of decimal zeros of x > 0 after the point; 0 for x of 1 or more."""
+    """A bound on the decimal zeros of x > 0 after the point; at least 1."""
     return max(0, math.ceil(-float(mp.mag(x)) * math.log10(2))) + 1
