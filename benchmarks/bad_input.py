@@ -42,9 +42,9 @@ def made(root: Path) -> Targets:
     lora = ["--peft.r", "2", "--peft.target_modules", "[q_proj, v_proj]", "--peft.layers_to_transform", "[2]"]
     short = ["--max_steps", "4", "--mechanism.subsets", "8", "--mechanism.name", "mi", "--mechanism.budget", "0.3"]
     given = ["train", "--model", model, "--data.train", pool, *lora, *short, "--output_dir", root / "made"]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as output:
         code = command([str(argument) for argument in given])
-    assert code == 0, said.getvalue()
+    assert code == 0, output.getvalue()
     (root / "fuzz").mkdir()
     return Targets(root / "fuzz", model, root / "made", pool)
 
@@ -65,13 +65,13 @@ def main() -> None:
             print(targets.by_name[name](random.Random(f"{name}:{number}")))
             return
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
-        place = Path(given.output) / "bad_input.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
+        path = Path(given.output) / "bad_input.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         parts = sum(WEIGHTS.get(name, 1) for name in targets.quick)
         for name in targets.by_name:
             share = WEIGHTS.get(name, 1) / parts if name in targets.quick else 1 / len(targets.whole)
-            _fuzz(targets, name, round(share * (given.quick if name in targets.quick else given.whole)), found, place)
+            _fuzz(targets, name, round(share * (given.quick if name in targets.quick else given.whole)), found, path)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     problems = sum(len(row["problems"]) for row in found.values())
@@ -79,7 +79,7 @@ def main() -> None:
     sys.exit(1 if problems else 0)
 
 
-def _fuzz(targets: Targets, name: str, wanted: int, found: dict[str, Any], place: Path) -> None:
+def _fuzz(targets: Targets, name: str, wanted: int, found: dict[str, Any], path: Path) -> None:
     """Tries the cases of one target that were not tried yet."""
     row = found.setdefault(name, {"cases": 0, "codes": {}, "problems": [], "seconds": 0.0})
     codes, began, before = Counter(row["codes"]), time.monotonic(), row["seconds"]
@@ -93,7 +93,7 @@ def _fuzz(targets: Targets, name: str, wanted: int, found: dict[str, Any], place
             print(f"{name}:{number}: {result.problem.splitlines()[0][:200]}", flush=True)
         if row["cases"] % 200 == 0 or row["cases"] == wanted:
             row |= {"codes": dict(codes), "seconds": round(before + time.monotonic() - began, 1)}
-            place.write_text(json.dumps(found, indent=1) + "\n")
+            path.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{name}: {row['cases']:,} cases, exit codes {dict(codes)}, {row['seconds']} s", flush=True)
 
 

@@ -37,7 +37,7 @@ MORE: dict[str, dict[str, Any]] = {
     "private": {"peft": RUNS["adapter"]["peft"], "mechanism": {"name": "dp-sign", "epsilon": 2.0}, "directions": 2},
 }
 EVERY = 1200  # bytes; more than any line that a short run appends
-SOME = 60  # torn places of a longer write
+SOME = 60  # torn offsets of a longer write
 
 
 class Zygote:
@@ -63,12 +63,12 @@ class Bench:
     """Runs, counts and compares."""
 
     def __init__(self, root: Path, output: Path):
-        self.root, self.place = root, output / "faults.json"
+        self.root, self.path = root, output / "faults.json"
         self.zygote = Zygote(root / "log")
         self.model = save_tiny_model(root / "model")
         self.pool = write_tiny_csv(root / "pool.csv", 48, seed=1)
         self.dev = write_tiny_csv(root / "dev.csv", 20, seed=2)
-        self.found: dict[str, Any] = json.loads(self.place.read_text()) if self.place.exists() else {}
+        self.found: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def settings(self, kind: str, *, short: bool) -> dict[str, Any]:
         shared = {
@@ -106,8 +106,8 @@ class Bench:
 
     def keep(self, part: str, **counts: Any) -> None:
         self.found[part] = counts
-        self.place.parent.mkdir(parents=True, exist_ok=True)
-        self.place.write_text(json.dumps(self.found, indent=1) + "\n")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self.found, indent=1) + "\n")
         print(part, counts, flush=True)
 
     def kills(self, wanted: int) -> None:
@@ -153,8 +153,8 @@ class Bench:
         for number, (name, size) in enumerate(events, start=1):
             if number <= counts["done"]:
                 continue
-            places, length = torn_at(name, int(size), number), int(size)
-            for byte in places:
+            offsets, length = torn_at(name, int(size), number), int(size)
+            for byte in offsets:
                 self.zygote.order(settings, event=number, plain=True, byte=byte)
                 self.zygote.order(settings, plain=True)
                 self.same(settings, expected, f"{kind}, event {number} ({name}, {length} bytes) torn at {byte}")
@@ -162,9 +162,9 @@ class Bench:
                 "done": 1,
                 "writes": int(length > 0),
                 "bytes": length,
-                "torn": len(places) if length else 0,
+                "torn": len(offsets) if length else 0,
                 "others": int(length == 0),
-                "kills": len(places),
+                "kills": len(offsets),
                 "seconds": round(time.monotonic() - began),
             }.items():
                 counts[key] += more

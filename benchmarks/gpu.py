@@ -136,8 +136,8 @@ def replays(device: torch.device, steps: int = 3) -> bool:
     cases = itertools.product(("lora", "full"), ("copy", "arithmetic"), (torch.float32, torch.float16))
     for case, restore, dtype in cases:
         found = set()
-        for place in (torch.device("cpu"), device):
-            model = nn.Module.to(make_model("tiny", torch.device("cpu"), dtype), place)
+        for where in (torch.device("cpu"), device):
+            model = nn.Module.to(make_model("tiny", torch.device("cpu"), dtype), where)
             _, weights = make_weights(model, case, restore)
             for step in range(steps):
                 for k in range(2):

@@ -95,7 +95,7 @@ class Clock:
         self._mark = moment
 
     def around(self, part: str, function: Callable) -> Callable:
-        """The function, its time given to a part; other threads' time is that of whoever waits for them."""
+        """Times the function as a part; the time of other threads counts for the thread that waits for them."""
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -232,12 +232,12 @@ def _replaced(owner: type, name: str, by: Callable) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watched_modules(model: nn.Module, clock: Clock) -> Iterator[None]:
-    """Hooks on every module, those that the engine puts in others' places included."""
-    places = _places(model)
+    """Hooks on every module, also those that the engine puts in place of others."""
+    parts = _parts_of(model)
     decoder = plain(model).base_model
 
     def before(module: nn.Module, _: Any) -> None:
-        inner = places.get(id(module))
+        inner = parts.get(id(module))
         if inner is None:
             kind, _, which = clock.part.partition(": ")
             inner = f"{kind}: projections" if which == "the rest" and isinstance(module, nn.Linear) else clock.part
@@ -256,23 +256,23 @@ def _watched_modules(model: nn.Module, clock: Clock) -> Iterator[None]:
             handle.remove()
 
 
-def _places(model: nn.Module) -> dict[int, str]:
+def _parts_of(model: nn.Module) -> dict[int, str]:
     """Which part each module of the model is, by its identity."""
     base = plain(model)
-    places = {id(base.base_model): "norms, residuals", id(base.get_input_embeddings()): "embedding"}
+    parts = {id(base.base_model): "norms, residuals", id(base.get_input_embeddings()): "embedding"}
     for layer in find_layers(model).layers:
         for path, module in layer.named_modules():
             names = path.split(".")
             kind = "attention" if set(names) & set(ATTENTION) else "MLP"
             if ".lora_" in path or hasattr(module, "base_layer"):
-                places[id(module)] = "adapters"
+                parts[id(module)] = "adapters"
             elif isinstance(module, nn.Linear):
-                places[id(module)] = f"{kind}: projections"
+                parts[id(module)] = f"{kind}: projections"
             elif names[-1] in (*ATTENTION, "mlp") or (kind == "MLP" and "mlp" in names):
-                places[id(module)] = f"{kind}: the rest"
+                parts[id(module)] = f"{kind}: the rest"
             elif kind == "MLP":
-                places[id(module)] = "norms, residuals"
-    return places
+                parts[id(module)] = "norms, residuals"
+    return parts
 
 
 def table(spent: Spent, floor: Mapping[str, float]) -> str:

@@ -109,9 +109,9 @@ class Run:
 
     def __init__(self, name: str, processes: int, directory: Path, arguments: Sequence[str]):
         self.name = name
-        place = directory / name
-        place.mkdir()
-        command = [sys.executable, __file__, "--worker", str(place), *arguments]
+        folder = directory / name
+        folder.mkdir()
+        command = [sys.executable, __file__, "--worker", str(folder), *arguments]
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -133,7 +133,7 @@ class Run:
         """The next line of the first process."""
         line = self.processes[0].stdout.readline()  # type: ignore[union-attr]
         if not line:
-            raise RuntimeError(f"{self.name}: a process ended; what it said is above")
+            raise RuntimeError(f"{self.name}: a process ended; its output is above")
         return json.loads(line)
 
     def take(self, steps: int) -> float:

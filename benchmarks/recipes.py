@@ -180,8 +180,8 @@ def adapter(settings: RunSettings, model: Shape) -> int:
     return settings.peft["r"] * 2 * model.width * len(settings.peft["target_modules"]) * model.layers
 
 
-def said(path: Path) -> tuple[str, str]:
-    """From a recipe's comments: the paper's figure, and what is MeZO's in it."""
+def stated(path: Path) -> tuple[str, str]:
+    """From a recipe's comments: the paper's figure, and the settings that are MeZO's."""
     text = path.read_text(encoding="utf-8")
     figure = text.partition("\n")[0].partition("The paper has ")[2].rstrip(".").partition(" at ")[0]
     return ("" if "no figure" in figure else figure), ("η, T" if "these are MeZO's" in text else "")
@@ -197,7 +197,7 @@ def recipe_table(gpu: Gpu, lengths: Lengths) -> str:
         if not name.startswith("paper/"):
             continue
         settings = build_settings(parser_for_train().parse_args(["--config", name]).settings)
-        args, found, (figure, mezo) = settings.args, estimate(settings, gpu, lengths), said(path)
+        args, found, (figure, mezo) = settings.args, estimate(settings, gpu, lengths), stated(path)
         clip = "none" if args.mechanism.clip is None else f"{args.mechanism.clip:g}"
         cells = [
             f"[{name.removeprefix('paper/')}]({name}.yaml)",

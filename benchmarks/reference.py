@@ -11,7 +11,7 @@ It follows MeZO (arXiv 2305.17333) as codes that build on it do, PACZero's paper
 - the model's own forward pass, with logits of the whole vocabulary at all positions (B, S, V);
 - normal directions from a seeded torch generator, made again for each of the three moves and for the update, in place.
 
-Where there was a choice, the faster one was taken, so that the comparison flatters nobody: one label word at a time
+Where there was a choice, the faster one was taken, so that the comparison is fair: one label word at a time
 (the logits of 32 sequences instead of 64 at once), the normaliser at the label's positions only, no cache of keys and
 values, no gradient, and signs of all candidates by one matrix product.
 """
@@ -122,7 +122,7 @@ class UsualWay:
         return draw
 
     def given(self, direction: Mapping[str, Tensor]) -> Direction:
-        """A direction that somebody else drew: name -> values, of any shape with as many elements."""
+        """A direction from outside: name -> values, of any shape with as many elements."""
         return lambda: ((p, direction[name].view(p.shape)) for name, p in self.trained.items())
 
     @torch.inference_mode()

@@ -59,12 +59,12 @@ PARTS = ("reference", "floor", "plain", "memory", "table")
 
 @dataclass
 class Side:
-    """Somebody who takes a turn after a step of ours.
+    """An implementation that is timed after each step of ours.
 
     Attributes:
         run: (step, learning rate) -> None.
-        repeats: how many turns are timed.
-        warm_up: whether there is one before them.
+        repeats: the number of timed turns.
+        warm_up: whether an untimed turn comes first.
         took, worked: seconds of each turn by the wall clock, and of the processor (all threads together).
     """
 
@@ -117,11 +117,11 @@ class Rounds:
             side.turn(step.index, step.rate)
             if before is not None:
                 self.bench.weights.load(before)
-        said = [
+        line = [
             f"{name} {side.took[-1]:8.3f} s" for name, side in self.others.items() if len(side.took) == step.index > 0
         ]
         what = "warm-up" if step.index == 0 else f"step {step.index}"
-        print("   ".join([f"{what:>8}   paczero {step.seconds:8.3f} s", *said]), flush=True)
+        print("   ".join([f"{what:>8}   paczero {step.seconds:8.3f} s", *line]), flush=True)
         self._mark = time.process_time()
 
     def on_dev(self, result: object) -> None:
@@ -197,17 +197,17 @@ def sides(
 
 
 def ratios(bench: Bench, rounds: Rounds, usual: UsualWay) -> dict[str, Any]:
-    """What the rounds say."""
+    """The ratios and times of all rounds."""
     scorer, others = bench.objective.scorer, rounds.others
     ours = statistics.median(rounds.ours)
-    said: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if "reference" in others:
-        said["speedup_vs_reference"] = round(others["reference"].median / ours, 3)
+        found["speedup_vs_reference"] = round(others["reference"].median / ours, 3)
     if "floor" in others:
-        said["over_floor"] = round(ours / others["floor"].median, 4)
+        found["over_floor"] = round(ours / others["floor"].median, 4)
     if "plain" in others:
-        said["over_plain_inference"] = round(ours / others["plain"].median, 4)
-    said |= {
+        found["over_plain_inference"] = round(ours / others["plain"].median, 4)
+    found |= {
         "padding": round(1 - scorer.tokens / scorer.positions, 4),
         "token_ratio": round(usual.positions / (2 * scorer.positions), 3),
         "tokens_paczero": 2 * scorer.positions,
@@ -216,9 +216,9 @@ def ratios(bench: Bench, rounds: Rounds, usual: UsualWay) -> dict[str, Any]:
         "cpu_seconds_paczero": round(statistics.median(rounds.worked), 4),
     }
     for name, side in others.items():
-        said[f"seconds_{name}"] = round(side.median, 4)
-        said[f"cpu_seconds_{name}"] = round(statistics.median(side.worked), 4)
-    return said
+        found[f"seconds_{name}"] = round(side.median, 4)
+        found[f"cpu_seconds_{name}"] = round(statistics.median(side.worked), 4)
+    return found
 
 
 def spent_on(bench: Bench, directory: Path, repeats: int) -> tuple[Spent, dict[str, float]]:

@@ -17,13 +17,13 @@ def put(path: Path, name: str, text: str) -> None:
     """Replaces what stands between the comments of this name.
 
     Raises:
-        PACZeroError: the file has no such place.
+        PACZeroError: the file has no such section.
     """
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     before, found, rest = path.read_text(encoding="utf-8").partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
-        raise PACZeroError(f"{path.name}: it has no place for {name!r}; expected a line {begin} and one {end}")
+        raise PACZeroError(f"{path.name}: it has no section {name!r}; expected a line {begin} and one {end}")
     path.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}", encoding="utf-8")
 
 

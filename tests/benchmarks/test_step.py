@@ -97,7 +97,7 @@ def test_the_line_and_what_is_written(
     script("written").put(place, "step full", step.written(result, "python benchmarks/step.py --case full"))
     text = place.read_text()
     assert "old" not in text and "| head |" in text and text.startswith("a\n") and text.endswith("\nz\n")
-    with pytest.raises(Exception, match="no place for 'other'"):
+    with pytest.raises(Exception, match="no section 'other'"):
         script("written").put(place, "other", "")
 
 

@@ -1,4 +1,4 @@
-"""What choosing among runs costs is their sum: against exact laws of small searches, and in words."""
+"""Choosing among runs costs the sum of their promises: exact distributions of small searches, and the warning."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ def test_the_sum_is_stated():
 
 
 @pytest.mark.parametrize(
-    ("runs", "said"),
+    ("runs", "message"),
     [
         ([Searched("mi", 0.4), Searched("mi", 0.4)], "no bound: ln 2 or more"),
         ([Searched("mi", 0.1), Searched("half-sign")], "no bound on the secret half"),
@@ -28,8 +28,8 @@ def test_the_sum_is_stated():
         ([Searched("dp-sign", epsilon=1.0), Searched("coin")], "ε = 1 over the pool"),
     ],
 )
-def test_each_kind_owes_what_it_tells(runs, said):
-    assert said in (searched(runs) or "")
+def test_each_kind_of_promise_has_its_own_sum(runs, message):
+    assert message in (searched(runs) or "")
 
 
 def test_one_run_is_no_search():
@@ -38,14 +38,14 @@ def test_one_run_is_no_search():
 
 @pytest.mark.parametrize("runs", [1, 2, 3, 4])
 def test_a_chosen_run_may_tell_more_than_it_states_and_never_more_than_the_sum(runs):
-    # Each run's secret is a fair bit, released through a channel that erases it but for a chance 1/8, and says so. Who
-    # keeps a run that was not erased is right more often than the p of one run, with secrets of their own.
-    told = 1 / 8
-    nats = told * math.log(2)  # of an erasure channel
+    # The secret of each run is a fair bit. A channel releases it with probability 1/8 and otherwise says that it is
+    # erased. A guess about a kept run that was not erased is right more often than the p of one run.
+    released = 1 / 8
+    nats = released * math.log(2)  # of an erasure channel
     right = 0.0
     for kept in itertools.product((False, True), repeat=runs):
-        chance = math.prod(told if each else 1 - told for each in kept)
-        right += chance * (1.0 if any(kept) else 0.5)
+        probability = math.prod(released if each else 1 - released for each in kept)
+        right += probability * (1.0 if any(kept) else 0.5)
     assert right <= posterior_success(runs * nats)
     if runs == 4:
         assert right > posterior_success(nats)

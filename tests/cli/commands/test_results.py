@@ -14,14 +14,14 @@ from paczero.release import plots
 
 @pytest.fixture(scope="session")
 def swept_once(arguments, tmp_path_factory) -> Path:
-    """Two cells with two seeds, a run by a sweep and the others like it; session-wide, so only to be read."""
-    place = tmp_path_factory.mktemp("swept")
-    flags = arguments(place / "unused")[1:]
+    """Two cells with two seeds: one run of a sweep, the others like it. It lasts for the session: only read it."""
+    root = tmp_path_factory.mktemp("swept")
+    flags = arguments(root / "unused")[1:]
     named = dict(zip((flag.removeprefix("--") for flag in flags[::2]), flags[1::2], strict=True))
     sweep = {
         "model": named["model"],
         "data": {name: named[f"data.{name}"] for name in ("train", "dev", "test")},
-        "output_dir": str(place / "out"),
+        "output_dir": str(root / "out"),
         "steps": 6,
         "eval_steps": 3,
         "learning_rate": 0.05,
@@ -29,25 +29,25 @@ def swept_once(arguments, tmp_path_factory) -> Path:
         "peft": {"r": 2, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": [2]},
         "cells": {"random": None},
     }
-    (place / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
-    assert main(["sweep", str(place / "sweep.yaml")]) == 0
-    # The others in this process, without a report's figures: either takes seconds a run.
+    (root / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+    assert main(["sweep", str(root / "sweep.yaml")]) == 0
+    # The others run in this process and without a report's plots, which saves seconds for each run.
     without = ["--mechanism.name", "none"]
     for cell, seed, more in (("none", 0, without), ("none", 1, without), ("random", 1, [])):
-        config, run = place / "out" / "random" / "seed-0.yaml", place / "out" / cell / f"seed-{seed}"
+        config, run = root / "out" / "random" / "seed-0.yaml", root / "out" / cell / f"seed-{seed}"
         given = ["train", "--config", config, "--seed", seed, "--output_dir", run, *more]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plots, "png", lambda *_, **__: b"a picture")
             assert main([str(argument) for argument in given]) == 0
-    return place / "out"
+    return root / "out"
 
 
 @pytest.fixture
 def swept(swept_once, tmp_path) -> Path:
-    place = Path(shutil.copytree(swept_once, tmp_path / "swept"))
-    (place / "bad").mkdir()
-    shutil.copy(place / "random" / "seed-0.yaml", place / "bad")  # as a run leaves it that fails before it begins
-    return place
+    root = Path(shutil.copytree(swept_once, tmp_path / "swept"))
+    (root / "bad").mkdir()
+    shutil.copy(root / "random" / "seed-0.yaml", root / "bad")  # as a run that fails before its start leaves it
+    return root
 
 
 def test_a_sweep_becomes_tables_and_figures(paczero, swept):

@@ -1,4 +1,4 @@
-"""Sweeps of short runs of the tiny model: what is planned, that they go on, and what is said of failures."""
+"""Sweeps of short runs of the tiny model: their plan, interruptions and failures."""
 
 import os
 import signal
@@ -127,7 +127,7 @@ def test_one_failure_stops_nothing_else(paczero, sweep_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ({"seeds": [0, 0]}, "seeds: [0, 0] was given"),
         ({"seeds": ["a"]}, "seeds: ['a'] was given"),
@@ -143,9 +143,9 @@ def test_one_failure_stops_nothing_else(paczero, sweep_file, tmp_path):
         ({"cells": {"x": {"max_steps": -3}}}, "cell 'x': max_steps: -3 was given"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(paczero, sweep_file, more, said):
+def test_what_cannot_be_is_refused_in_one_line(paczero, sweep_file, more, message):
     code, _, err = paczero("sweep", sweep_file(**more))
-    assert code == 2 and said in err and len(err.splitlines()) == 1
+    assert code == 2 and message in err and len(err.splitlines()) == 1
 
 
 def test_an_interrupted_sweep_stops_its_runs_and_goes_on(paczero, sweep_file, tmp_path):
