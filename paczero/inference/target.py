@@ -7,7 +7,6 @@ A run and a release state their task. For an adapter or a model by itself, the s
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +15,12 @@ from typing import Any
 from paczero.config import PACZeroConfig, TaskConfig
 from paczero.config_io import DataConfig, RunSettings, load_settings, nested, read_settings
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.transcript import Transcript
+from paczero.release import statement, task_file
+from paczero.release.model_card import HUB_ID
 from paczero.run_directory import RunDirectory
 
 PLAIN_SETTINGS = ("dtype", "device", "batch_tokens")  # settings that scoring uses, beside model, task and engine
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _REQUIRED = {"classification": ("template", "labels"), "answer": ("template",)}
 
 
@@ -129,8 +130,6 @@ def _run_target(run: RunDirectory) -> Target:
 
 def _folder_target(path: Path) -> Target:
     """The release, adapter or model in a directory."""
-    from paczero.release import statement
-
     if not path.is_dir():
         raise PACZeroError(
             f"{str(path)!r} is a file; expected a directory: a run, a release, a PEFT adapter or a model (a GGUF file "
@@ -169,9 +168,6 @@ def _base_of_adapter(adapter: Path) -> str | None:
 
 def _release_target(folder: Path) -> Target:
     """A release states its base, dtype, threshold and task; a release without `task.json` states no task."""
-    from paczero.mechanism.transcript import Transcript
-    from paczero.release import statement, task_file
-
     document = statement.read(folder / statement.NAME)
     header = Transcript.read(folder / "transcript.jsonl").header
     task = task_file.read(folder)
@@ -200,7 +196,7 @@ def _from_hub(name: str) -> Path | None:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
     reason = "it is no hub id"
-    for mark in ("privacy.json", "adapter_config.json", "config.json") if _HUB_ID.fullmatch(name) else ():
+    for mark in ("privacy.json", "adapter_config.json", "config.json") if HUB_ID.fullmatch(name) else ():
         try:
             hf_hub_download(name, mark)
         except (EntryNotFoundError, HfHubHTTPError) as error:

@@ -20,7 +20,7 @@ from paczero.release.wording.labels import delta_in_words
 
 CARD = "README.md"
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def card(
@@ -65,7 +65,7 @@ def _front_matter(header: Mapping[str, Any], folder: str) -> str:
     """Hub metadata. A base model that is a local directory is no hub id and is left out."""
     base = header["base"]["id"]
     matter: dict[str, Any] = {}
-    if isinstance(base, str) and _HUB_ID.fullmatch(base):
+    if isinstance(base, str) and HUB_ID.fullmatch(base):
         matter |= {"base_model": base, "base_model_relation": "adapter" if folder == "adapter" else "finetune"}
     matter |= {
         "library_name": "peft" if folder == "adapter" else "transformers",

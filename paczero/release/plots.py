@@ -262,6 +262,25 @@ def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
 _DIVERGING = LinearSegmentedColormap.from_list("released", [VERMILION, "#F4F4F4", BLUE])
 
 
+def public(
+    header: Mapping[str, Any], y: Sequence[Sequence[float]], dev: Development | None, chosen_step: int | None
+) -> dict[str, bytes]:
+    """File name -> PNG of each figure of a release.
+
+    Args:
+        header: the transcript's.
+        y: (T, K) released values.
+        dev: metrics on the development set, if there is one.
+        chosen_step: updates of the served weights, if known.
+    """
+    pictures = {"released.png": released(y, header)} if y else {}
+    if spec_of(header["mechanism"]["name"]).hides == "half":
+        pictures["posterior.png"] = posterior(header)
+    if dev is not None and dev.steps:
+        pictures["development.png"] = development(dev, header, chosen_step)
+    return pictures
+
+
 def boundary(header: Mapping[str, Any]) -> bytes:
     """What is released against what stays private, for somebody who sees PACZero for the first time."""
     total = header["steps"] * header["directions"]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from paczero.config import TaskConfig
 from paczero.errors import IntegrityError
-from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
 from paczero.release import plots, statement, task_file
 from paczero.release.model_card import CARD, card
@@ -92,7 +91,7 @@ def complete(
     if others := sorted({path.name for path in staging.iterdir()} - {"transcript.jsonl", "adapter", "model"}):
         raise IntegrityError(f"{staging / others[0]}: is no part of a release; move it away, then publish again")
     development = development and development.completed(header)
-    pictures = public_figures(transcript, development, chosen_step)
+    pictures = plots.public(transcript.header, transcript.y, development, chosen_step)
     (staging / FIGURES).mkdir()
     for name, png in pictures.items():
         write_whole(staging / FIGURES / name, png)
@@ -110,18 +109,6 @@ def complete(
     document = statement.statement(transcript.header, files=files, steps_run=len(transcript.y), **facts)
     write_whole(staging / statement.NAME, statement.render(document))
     return document
-
-
-def public_figures(transcript: Transcript, development: Development | None, chosen_step: int) -> dict[str, bytes]:
-    """File name -> PNG of each figure of a release."""
-    header, pictures = transcript.header, {}
-    if transcript.y:
-        pictures["released.png"] = plots.released(transcript.y, header)
-    if spec_of(header["mechanism"]["name"]).hides == "half":
-        pictures["posterior.png"] = plots.posterior(header)
-    if development is not None and development.steps:
-        pictures["development.png"] = plots.development(development, header, chosen_step)
-    return pictures
 
 
 def save_weights(model: "nn.Module", tokenizer: "PreTrainedTokenizerBase", folder: Path, *, base: str) -> None:

@@ -1,13 +1,13 @@
-"""Rebuilds the weights of a run from its start and its transcript, bit for bit.
+"""Rebuilds the weights of a run from its initial values and its transcript, bit for bit.
 
     model, tokenizer, weights = replay_release("runs/demo", step=100)
     weights.fingerprint()
 
-No data and no forward pass are needed: directions, learning rates and perturbations are functions of the header, and
-the transcript has the rest (arXiv 2605.06505: only the released bits carry what the pool says).
+No data and no forward pass are needed. Directions, learning rates and perturbations are functions of the header; the
+transcript holds the released values, which are all that depends on the pool (arXiv 2605.06505).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from torch import nn
@@ -20,6 +20,8 @@ from paczero.models.adapters import attach, peft_config_from
 from paczero.models.loading import base_fingerprint, load
 from paczero.optim.directions import direction_law
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
+from paczero.release.statement import checked_statement, find_release
+from paczero.release.verify.header import check_header
 
 
 def replay_release(
@@ -33,17 +35,14 @@ def replay_release(
 
     Args:
         release: the folder, or a finished run.
-        step: how many updates; those of the served weights where left out.
-        model: the base model's folder or id, where it is not the one that the header names.
-        progress: called with what is being done, in words.
+        step: number of updates; by default, that of the served weights.
+        model: the base model's folder or id; by default, the one in the header.
+        progress: called with a text for each stage.
 
     Raises:
         PACZeroError: there is no release, no such step, or the base model cannot be loaded.
         IntegrityError: a file differs from the statement, or the base model is another than the header's.
     """
-    from paczero.release.statement import checked_statement, find_release
-    from paczero.release.verify.header import check_header
-
     folder = find_release(Path(release))
     transcript = Transcript.read(folder / "transcript.jsonl")
     check_header(transcript.header, str(folder / "transcript.jsonl"))
@@ -78,7 +77,7 @@ def rebuild_from(
 def rebuild(
     transcript: Transcript, model: PreTrainedModel, *, until: int, on_step: Callable[[int], None] | None = None
 ) -> tuple[nn.Module, PerturbedParameters]:
-    """The weights that step `until` would serve, put in place in a loaded base model.
+    """Puts the weights that step `until` would serve into a loaded base model.
 
     Raises:
         IntegrityError: the base model or the initial adapter is another than the header's.
@@ -92,33 +91,47 @@ def rebuild(
         )
     config = None if header["peft"] is None else peft_config_from(header["peft"])
     wrapped, trained = attach(model, peft_config=config, train_layers=header["train_layers"], seed=header["seed"])
-    weights = PerturbedParameters(
-        trained,
-        law=direction_law(header["direction_law"]),
-        seed=header["seed"],
-        mu=header["mu"],
-        restore=header["restore"],
-    )
+    return wrapped, replay_steps(trained, transcript, until=until, on_step=on_step)
+
+
+def replay_steps(
+    trained: Mapping[str, nn.Parameter],
+    transcript: Transcript,
+    *,
+    until: int,
+    on_step: Callable[[int], None] | None = None,
+) -> PerturbedParameters:
+    """Checks the initial adapter against the header, then applies `until` steps to it.
+
+    Args:
+        trained: canonical name -> parameter at its initial value, changed in place.
+
+    Raises:
+        IntegrityError: the initial adapter is another than the header's, or a step cannot be applied.
+    """
+    header = transcript.header
+    law = direction_law(header["direction_law"])
+    weights = PerturbedParameters(trained, law=law, seed=header["seed"], mu=header["mu"], restore=header["restore"])
     if header["adapter"] is not None and weights.fingerprint() != header["adapter"]["sha256"]:
         raise IntegrityError("transcript: the initial adapter does not have the hash in its header; it was changed")
     take_steps(weights, transcript, until=until, on_step=on_step)
-    return wrapped, weights
+    return weights
 
 
 def take_steps(
     weights: PerturbedParameters, transcript: Transcript, *, until: int, on_step: Callable[[int], None] | None = None
 ) -> None:
-    """Applies the first `until` steps of a transcript to weights at a run's start; gives what that step serves.
+    """Applies the first `until` steps of a transcript to the initial weights.
 
     Args:
-        weights: at their initial values, moved in place. They end as
-            the last iterate, or as the average of the iterates if the run keeps one.
+        weights: at their initial values, changed in place. They end as the last iterate, or as the average of the
+            iterates if the run keeps one.
         transcript: header and released values.
-        until: how many steps, from 0 to those released.
-        on_step: called with each step's number when it is done.
+        until: number of steps, at most those released.
+        on_step: called with each step's number after it.
 
     Raises:
-        IntegrityError: the header says otherwise of these weights, a step is missing, or one does not have K values.
+        IntegrityError: header and weights differ, a step is missing, or a step does not have K values.
     """
     header, layout = transcript.header, weights.layout()
     own = {"direction_law": weights.law.name, "seed": weights.seed, "mu": weights.mu, "restore": weights.restore}

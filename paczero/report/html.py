@@ -86,18 +86,12 @@ def _draw(record: RunRecord) -> dict[str, bytes]:
     header = record.header
     if header is None:
         return {}
-    pictures = {"boundary.png": plots.boundary(header)}
+    chosen = record.sealed["chosen_step"] if record.sealed else None
+    pictures = plots.public(header, record.y, record.development, chosen) | {"boundary.png": plots.boundary(header)}
     steps = sorted(record.unanimous)
     if steps:
         shares, spent = [record.unanimous[step] for step in steps], [record.spent[step] for step in steps]
         pictures["unanimity.png"] = plots.unanimity(steps, shares, spent, header)
-    if record.development is not None and record.development.steps:
-        chosen = record.sealed["chosen_step"] if record.sealed else None
-        pictures["development.png"] = plots.development(record.development, header, chosen)
-    if spec_of(header["mechanism"]["name"]).hides == "half":
-        pictures["posterior.png"] = plots.posterior(header)
-    if record.y:
-        pictures["released.png"] = plots.released(record.y, header)
     return pictures
 
 

@@ -11,7 +11,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paczero.cli.console import Live, keep_quiet, shown, warn
 from paczero.cli.parser import SettingsParser, command_parser
@@ -22,6 +22,10 @@ from paczero.errors import PACZeroError
 from paczero.inference.target import PLAIN_SETTINGS, Target, find_target
 from paczero.utils.csv import csv_text
 from paczero.utils.io import write_whole
+
+if TYPE_CHECKING:
+    from paczero.inference import PredictedTable
+    from paczero.training.evaluation import Progress
 
 _ABOUT = """
 Scores weights on labelled records: accuracy, loss, and how often each label is taken for which. A run or a release
@@ -44,7 +48,6 @@ def target_parser(command: str, description: str, *, usage: str) -> SettingsPars
     parser = command_parser(command, description, usage=usage, kind=SettingsParser)
     parser.add_argument(
         "target",
-        type=str,
         metavar="TARGET",
         help="a run, its release/, a PEFT adapter, a model (directories, or the hub id of one of the last three)",
     )
@@ -58,10 +61,13 @@ def target_parser(command: str, description: str, *, usage: str) -> SettingsPars
 
 
 @contextmanager
-def naming_flags() -> Iterator[None]:
-    """Writes the flag where an error begins with the argument of that name: `data: …` becomes `--data: …`."""
+def scoring(target: Target) -> Iterator["Progress"]:
+    """Shows progress on a live line, and names flags in errors: `data: …` becomes `--data: …`."""
+    keep_quiet()
     try:
-        yield
+        with Live() as live:
+            live.show(f"loading {target.name}")
+            yield shown(live)
     except PACZeroError as error:
         name, _, rest = str(error).partition(": ")
         if name not in ("base", "data", "model"):
@@ -69,17 +75,27 @@ def naming_flags() -> Iterator[None]:
         raise type(error)(f"--{name}: {rest}") from error
 
 
+def predicted(target: Target, data: Any, *, base: bool = False) -> "PredictedTable":
+    """Decides on records, and warns of those that were cut."""
+    with scoring(target) as progress:
+        from paczero.inference import predict
+
+        table = predict(target, data, base=base, progress=progress)
+    for note in table.notes:
+        warn(note)
+    return table
+
+
 def parser() -> SettingsParser:
     made = target_parser("eval", _ABOUT, usage="TARGET [--data FILE | --text TEXT ...] [OPTIONS]")
     made.add_argument(
         "--data",
-        type=str,
         metavar="FILE",
         help="labelled records, as in training; the test set of the run or of --config if left out",
     )
-    made.add_argument("--text", type=str, action="append", metavar="TEXT", help="a text to decide on; may be repeated")
+    made.add_argument("--text", action="append", metavar="TEXT", help="a text to decide on; may be repeated")
     made.add_argument("--base", action="store_true", help="score the untuned base model")
-    made.add_argument("--predictions", type=str, metavar="OUT.csv", help="write each record's text, label and decision")
+    made.add_argument("--predictions", metavar="OUT.csv", help="write each record's text, label and decision")
     made.add_argument("--json", action="store_true", help="print the metrics as JSON")
     return made
 
@@ -91,12 +107,10 @@ def run(namespace: Namespace) -> int:
     target = find_target(namespace.target, namespace.settings)
     if namespace.text:
         return _decide(target, namespace, out)
-    keep_quiet()
-    from paczero.inference import evaluate
+    with scoring(target) as progress:
+        from paczero.inference import evaluate
 
-    with naming_flags(), Live(every=60) as live:
-        live.show(f"loading {target.name}")
-        result = evaluate(target, namespace.data, base=namespace.base, progress=shown(live))
+        result = evaluate(target, namespace.data, base=namespace.base, progress=progress)
     for note in result.notes:
         warn(note)
     if out is not None:
@@ -117,11 +131,7 @@ def _decide(target: Target, namespace: Namespace, out: Path | None) -> int:
     columns = Template.parse(task.template).columns
     if len(columns) != 1:
         raise PACZeroError(f"--text: the template has the columns {', '.join(columns)}; put the texts into a file")
-    keep_quiet()
-    with naming_flags():
-        from paczero.inference import predict
-
-        table = predict(target, [{columns[0]: text} for text in namespace.text], base=namespace.base)
+    table = predicted(target, [{columns[0]: text} for text in namespace.text], base=namespace.base)
     if out is not None:
         write_whole(out, render(".csv", table.columns, table.records))
     results = [

@@ -11,8 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from paczero.cli.commands.eval import naming_flags, target_parser
-from paczero.cli.console import Live, keep_quiet, shown, warn
+from paczero.cli.commands.eval import predicted, target_parser
 from paczero.cli.parser import SettingsParser
 from paczero.data.loading import Rows
 from paczero.data.tables import KINDS, decode, read_table, render
@@ -38,11 +37,10 @@ def parser() -> SettingsParser:
     made = target_parser("predict", _ABOUT, usage="TARGET --input FILE --output FILE [OPTIONS]")
     made.add_argument(
         "--input",
-        type=str,
         metavar="FILE",
         help="csv, tsv, jsonl, json, parquet, a hub name, or - for csv on standard input",
     )
-    made.add_argument("--output", type=str, metavar="FILE", help=f"{', '.join(KINDS)}, or - for csv on standard output")
+    made.add_argument("--output", metavar="FILE", help=f"{', '.join(KINDS)}, or - for csv on standard output")
     made.add_argument("--force", action="store_true", help="replace the output where it exists")
     return made
 
@@ -54,14 +52,7 @@ def run(namespace: Namespace) -> int:
     kind = _output_kind(namespace.output, force=namespace.force)
     target = find_target(namespace.target, namespace.settings)
     data = _standard_input() if namespace.input == "-" else namespace.input
-    keep_quiet()
-    with naming_flags(), Live() as live:
-        live.show(f"loading {target.name}")
-        from paczero.inference import predict
-
-        table = predict(target, data, progress=shown(live))
-    for note in table.notes:
-        warn(note)
+    table = predicted(target, data)
     content = render(kind, table.columns, table.records)
     if namespace.output == "-":
         sys.stdout.write(content.decode())

@@ -20,7 +20,7 @@ network, with the figures beside it as PNG. It is yours: it shows what a release
 
 def parser() -> CommandParser:
     made: CommandParser = command_parser("report", _ABOUT, usage="RUN [--open]")
-    made.add_argument("run", type=str, metavar="RUN", help="a directory that `paczero train` made")
+    made.add_argument("run", metavar="RUN", help="a directory that `paczero train` made")
     made.add_argument("--open", action="store_true", help="open it in the browser, where there is one")
     return made
 

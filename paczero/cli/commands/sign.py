@@ -21,8 +21,8 @@ PEM; a passphrase is asked for, or taken from PACZERO_KEY_PASSPHRASE.
 
 def parser() -> CommandParser:
     made: CommandParser = command_parser("sign", _ABOUT, usage="RELEASE --key FILE")
-    made.add_argument("release", type=str, metavar="RELEASE", help="a finished run, or its release/")
-    made.add_argument("--key", type=str, metavar="FILE", help="your private key")
+    made.add_argument("release", metavar="RELEASE", help="a finished run, or its release/")
+    made.add_argument("--key", metavar="FILE", help="your private key")
     return made
 
 

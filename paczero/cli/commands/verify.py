@@ -31,9 +31,9 @@ model, tells it from the one that you were promised. The last line says which of
 
 def parser() -> CommandParser:
     made: CommandParser = command_parser("verify", _ABOUT, usage="RELEASE [OPTIONS]")
-    made.add_argument("release", type=str, metavar="RELEASE", help="a release's folder, or a finished run")
-    made.add_argument("--model", type=str, metavar="DIR_OR_ID", help="the base model, to be compared as well")
-    made.add_argument("--key", type=str, metavar="FILE", help="the Ed25519 public key that must have signed")
+    made.add_argument("release", metavar="RELEASE", help="a release's folder, or a finished run")
+    made.add_argument("--model", metavar="DIR_OR_ID", help="the base model, to be compared as well")
+    made.add_argument("--key", metavar="FILE", help="the Ed25519 public key that must have signed")
     return made
 
 

@@ -7,12 +7,14 @@ import json
 import re
 import warnings
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from paczero.config import TaskConfig
 from paczero.data.metrics import METRICS
 from paczero.errors import IntegrityError
+from paczero.models.adapters import peft_config_from, peft_settings
 from paczero.release import task_file, wording
 from paczero.release.model_card import CARD, card, without_license
 from paczero.release.statement import wording_of
@@ -24,6 +26,8 @@ _CONFIG = "adapter/adapter_config.json"
 _FREE = frozenset({"task_type", "peft_version", "fan_in_fan_out"})
 
 _PICTURES = ("released.png", "posterior.png", "development.png")
+
+_USES = ("the served step", "the threshold")
 
 
 def check_task(release: Path) -> TaskConfig | None:
@@ -45,8 +49,6 @@ def check_adapter_config(release: Path, header: Mapping[str, Any]) -> None:
     Raises:
         IntegrityError: the settings differ.
     """
-    from paczero.models.adapters import peft_config_from, peft_settings
-
     path = release / _CONFIG
     content = read_object(path)
     if path.read_bytes() != (json.dumps(content, indent=2, sort_keys=True) + "\n").encode():
@@ -95,8 +97,7 @@ def check_card(
         IntegrityError: names the first line that differs.
     """
     path, version = release / CARD, wording_of(document, release)
-    facts = document if "development" in document else {**document, "development": None}
-    _check_development(facts["development"])
+    _check_development(document.get("development"))
     if version is None:
         return "the sentences are from before wording 1"
     if version not in wording.VERSIONS:
@@ -105,8 +106,7 @@ def check_card(
         found = without_license(path.read_bytes()).decode()
     except (OSError, ValueError) as error:
         raise IntegrityError(f"{path}: cannot be read as text: {' '.join(str(error).split())}") from error
-    if version == 1:
-        facts = {**document, "development": _development(found)}
+    facts = {**document, "development": _development(found)} if version == 1 else document
     expected = card(
         header,
         facts,
@@ -136,8 +136,6 @@ def _check_development(stated: Any) -> None:
     if not fine:
         raise IntegrityError("privacy.json: development is not in the form that a run writes")
 
-
-_USES = ("the served step", "the threshold")
 
 # What a card of wording 1 says of the development set, which `privacy.json` of version 1 does not state.
 _SECTION = re.compile(
@@ -178,9 +176,7 @@ def _compare(found: str, expected: str, path: Path) -> None:
     ours, theirs = expected.split("\n"), found.split("\n")
     for number, (own, other) in enumerate(zip(ours, theirs, strict=False), start=1):
         if own != other:
-            same = next(
-                (i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), min(len(own), len(other))
-            )
+            same = next(index for index, (a, b) in enumerate(zip_longest(own, other)) if a != b)
             start = max(0, same - 20)
             raise IntegrityError(
                 f"{path}: {_short(other[start:])} stands where {_short(own[start:])} follows from header "

@@ -1,10 +1,10 @@
-"""Everything that can be checked of a release by someone who has nothing but its folder, and with the base model more.
+"""Checks everything about a release that follows from its folder alone, and more with the base model.
 
     verification = verify_release(Path("runs/demo/release"))
     verification.lines[0]       # ('folder', '9 files, all of them such as a release has')
 
 Nothing in the folder is trusted: names are checked before contents, sizes before reading, and every value before it is
-used. Whatever differs is one IntegrityError, whose message names it.
+used. The first difference raises one IntegrityError, whose message names it.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +17,8 @@ from paczero.release import signing, statement
 from paczero.release.verify.documents import check_adapter_config, check_card, check_task
 from paczero.release.verify.files import check_folder, check_pictures
 from paczero.release.verify.header import check_header, check_noise
+from paczero.release.verify.weights import check_model_config, check_steps, check_weights, follows_without_base
+from paczero.release.verify.with_base import check_with_base
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,13 @@ class Verification:
     """A release that agrees with itself.
 
     Attributes:
-        folder: where it lies.
+        folder: its path.
         transcript: header and released values.
         document: the statement.
-        signed: the signature, where there is one.
+        signed: the signature, or None.
         replayed: whether the weights were made again from the transcript.
-        card_unchecked: why the model card was not checked; None where it was.
-        lines: (what, what was found) of each check, for people.
+        card_unchecked: why the model card was not checked; None if it was.
+        lines: (subject, result) of each check, for people.
     """
 
     folder: Path
@@ -51,23 +53,21 @@ def verify_release(
     replay: bool = True,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Verification:
-    """Checks a released folder against itself, and against the base model where that is wanted.
+    """Checks a released folder against itself, and against the base model on request.
 
     Args:
         folder: the release, or a finished run.
         key: the public key that must have signed it.
         with_base: whether the weights are made again from the base model.
-        model: the base model's folder or id, where it is not the one that the header names.
+        model: the base model's folder or id; by default, the one in the header.
         replay: whether a LoRA adapter is made again from the transcript without the base model; this takes as long as
             the run's updates did.
-        progress: called with what is being done, in words.
+        progress: called with a text for each stage.
 
     Raises:
         IntegrityError: something differs; the message names it.
         PACZeroError: there is no release, or the base model, a library or `key` cannot be used.
     """
-    from paczero.release.verify import weights
-
     folder = statement.find_release(Path(folder))
     progress(f"checking {folder}")
     names = check_folder(folder)
@@ -79,41 +79,32 @@ def verify_release(
     task = check_task(folder)
     if header["peft"] is not None:
         check_adapter_config(folder, header)
-    weights.check_model_config(folder)
-    count = weights.check_weights(folder, header, document)
-    unknown = check_card(folder, header, document, task)
+    check_model_config(folder)
+    tensors = check_weights(folder, header, document)
+    unchecked = check_card(folder, header, document, task)
     noise = check_noise(header)
     signed = signing.check(folder, document, key)
-    chosen = document["chosen_step"]
-    why_not = weights.follows_without_base(header) if replay else "it was not asked for"
+    replayed = True
     if with_base:
-        from paczero.release.verify.with_base import check_with_base
-
         compared = check_with_base(folder, transcript, document, model, progress)
-        made = f"{compared} tensors made again from the base model and the transcript, bit for bit"
-    elif why_not is None:
-        weights.check_steps(transcript, document, lambda step: progress(f"{step + 1:,} of {chosen:,} steps again"))
-        made = f"made again from the first {chosen:,} steps, bit for bit"
+        remade = f"{compared} tensors made again from the base model and the transcript, bit for bit"
+    elif why_not := follows_without_base(header) if replay else "it was not requested":
+        replayed, remade = False, f"not made again: {why_not}"
     else:
-        made = f"not made again: {why_not}"
-    return Verification(
-        folder,
-        transcript,
-        document,
-        signed,
-        replayed=with_base or why_not is None,
-        card_unchecked=unknown,
-        lines=(
-            ("folder", f"{len(names)} files, all of them such as a release has{_of_the_hub(folder)}"),
-            ("hashes", f"{len(document['files'])} files are as {statement.NAME} has them"),
-            ("transcript", _steps(document)),
-            ("statement", "its facts follow from the transcript's header"),
-            ("texts", _texts(document, folder, unknown)),
-            ("weights", f"{count} tensors, as header and statement have them"),
-            ("replay", made),
-            *([] if noise is None else [("noise", noise)]),
-        ),
+        chosen = document["chosen_step"]
+        check_steps(transcript, document, lambda step: progress(f"{step + 1:,} of {chosen:,} steps again"))
+        remade = f"made again from the first {chosen:,} steps, bit for bit"
+    lines = (
+        ("folder", f"{len(names)} files, all of them such as a release has{_of_the_hub(folder)}"),
+        ("hashes", f"{len(document['files'])} files are as {statement.NAME} has them"),
+        ("transcript", _steps(document)),
+        ("statement", "its facts follow from the transcript's header"),
+        ("texts", _texts(document, folder, unchecked)),
+        ("weights", f"{tensors} tensors, as header and statement have them"),
+        ("replay", remade),
+        *([] if noise is None else [("noise", noise)]),
     )
+    return Verification(folder, transcript, document, signed, replayed, unchecked, lines)
 
 
 def _of_the_hub(folder: Path) -> str:

@@ -1,22 +1,25 @@
 """Checks the released weights without the base model, as far as that goes.
 
 Names, types and shapes are read from the file's head and compared with the header before any tensor is read. LoRA
-starts from our own generator and the public seed, so where only LoRA was trained, the transcript alone gives the
-weights. Full tuning starts from the base model's weights; `with_base` compares all of it.
+starts from our own generator and the public seed, so the transcript alone gives the weights of a run that trained only
+LoRA. Full tuning starts from the base model's weights; `with_base` compares them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.transcript import Transcript
+from paczero.models.adapters import initialise_adapter
+from paczero.models.layers import plain_name
+from paczero.optim.parameters import PerturbedParameters, fingerprint_tensors
+from paczero.release.replay import replay_steps
 from paczero.utils.io import read_object
-
-if TYPE_CHECKING:
-    import torch
-
-    from paczero.mechanism.transcript import Transcript
-
 
 _TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -32,20 +35,25 @@ class TensorLocation(NamedTuple):
     shape: list[int]
 
 
-class ReleasedTensors(Mapping[str, "torch.Tensor"]):
-    """The tensors of a folder by their plain names, each read when it is used: a large model is never in memory whole.
+class ReleasedTensors(Mapping[str, torch.Tensor]):
+    """Tensors by name; each is read from its file when it is used, so that a large model is never in memory whole.
 
-    Raises:
-        IntegrityError: a file is no safetensors file, carries more than tensors, or holds a name twice; a name is not
-            the one under which PEFT or transformers looks for it.
+    Args:
+        locations: name -> where the tensor lies.
     """
 
-    def __init__(self, folder: Path) -> None:
-        from safetensors import SafetensorError, safe_open
+    def __init__(self, locations: dict[str, TensorLocation]) -> None:
+        self.locations = locations
 
-        from paczero.models.layers import plain_name
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The tensors of a folder by their plain names, from the heads of its files.
 
-        self.locations: dict[str, TensorLocation] = {}
+        Raises:
+            IntegrityError: a file is no safetensors file, carries more than tensors, or holds a name twice; a name is
+                not the one under which PEFT or transformers looks for it.
+        """
+        locations: dict[str, TensorLocation] = {}
         prefix = "base_model.model." if folder.name == "adapter" else ""
         paths = sorted(folder.glob("*.safetensors"))
         if not paths:
@@ -59,26 +67,21 @@ class ReleasedTensors(Mapping[str, "torch.Tensor"]):
                         name, part = plain_name(raw), file.get_slice(raw)
                         if raw != prefix + name:
                             raise IntegrityError(f"{path}: {raw} is not the name of a released tensor; restore it")
-                        if name in self.locations:
+                        if name in locations:
                             raise IntegrityError(f"{path}: {name} is there twice")
                         dtype = _TYPES.get(part.get_dtype(), part.get_dtype())
-                        self.locations[name] = TensorLocation(path, raw, dtype, list(part.get_shape()))
+                        locations[name] = TensorLocation(path, raw, dtype, list(part.get_shape()))
+            except IntegrityError:
+                raise
             except (OSError, SafetensorError, ValueError) as error:
-                if isinstance(error, IntegrityError):
-                    raise
                 raise IntegrityError(f"{path}: cannot be read: {' '.join(str(error).split())[:160]}") from error
-        self._check_index(folder / _INDEX)
+        index = folder / _INDEX  # of a model in several files: which tensor lies where
+        stated = {name: location.path.name for name, location in locations.items()}
+        if index.exists() and read_object(index).get("weight_map") != stated:
+            raise IntegrityError(f"{index}: does not say where the tensors lie; restore it")
+        return cls(locations)
 
-    def _check_index(self, path: Path) -> None:
-        """The index of a model in several files says which tensor lies where."""
-        if path.exists():
-            index = read_object(path).get("weight_map")
-            if index != {name: location.path.name for name, location in self.locations.items()}:
-                raise IntegrityError(f"{path}: does not say where the tensors lie; restore it")
-
-    def __getitem__(self, name: str) -> "torch.Tensor":
-        from safetensors import safe_open
-
+    def __getitem__(self, name: str) -> torch.Tensor:
         location = self.locations[name]
         with safe_open(location.path, framework="pt") as file:
             return file.get_tensor(location.raw)
@@ -90,24 +93,6 @@ class ReleasedTensors(Mapping[str, "torch.Tensor"]):
         return len(self.locations)
 
 
-class _ByStatedName(Mapping[str, "torch.Tensor"]):
-    """The trained tensors by the header's names, which keep what PEFT leaves out of its file."""
-
-    def __init__(self, released: ReleasedTensors, names: Mapping[str, object]) -> None:
-        self._released, self._names = released, names
-
-    def __getitem__(self, name: str) -> "torch.Tensor":
-        from paczero.models.layers import plain_name
-
-        return self._released[plain_name(name)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 def weights_folder(release: Path) -> Path:
     """`adapter/` or `model/`, whichever the release has."""
     return release / ("adapter" if (release / "adapter").is_dir() else "model")
@@ -117,36 +102,40 @@ def check_weights(release: Path, header: Mapping[str, Any], document: Mapping[st
     """Checks that the trained tensors have the header's names, types and shapes, and the statement's hash.
 
     Returns:
-        How many tensors were trained.
+        The number of trained tensors.
 
     Raises:
-        IntegrityError: a tensor is missing, too many or another; the hash differs; a file carries more than tensors.
+        IntegrityError: a tensor is missing, added or another; the hash differs; a file carries more than tensors.
     """
-    from paczero.models.layers import plain_name
-    from paczero.optim.parameters import fingerprint_tensors
-
     folder = weights_folder(release)
     if (header["peft"] is None) == (folder.name == "adapter"):
         raise IntegrityError(f"{folder}: the header says that {'an adapter' if header['peft'] else 'a model'} trained")
-    released = ReleasedTensors(folder)
-    stated = {name: (dtype, shape) for name, dtype, shape in header["parameters"]}
-    for name, (dtype, shape) in stated.items():
-        location = released.locations.get(plain_name(name))
+    released = ReleasedTensors.read(folder).locations
+    trained: dict[str, TensorLocation] = {}  # by the header's names, which keep what PEFT leaves out of its file
+    for name, dtype, shape in header["parameters"]:
+        location = released.get(plain_name(name))
         if location is None:
             raise IntegrityError(f"{folder}: {name} was trained, but is not there")
         if (location.dtype, location.shape) != (dtype, shape):
             raise IntegrityError(
                 f"{folder}: {name} is {location.dtype} of shape {location.shape}; the header says {dtype} of {shape}"
             )
-    if folder.name == "adapter" and (more := sorted(released.keys() - set(map(plain_name, stated)))):
+        trained[name] = location
+    if folder.name == "adapter" and (more := sorted(released.keys() - set(map(plain_name, trained)))):
         raise IntegrityError(f"{folder}: {more[0]} is no weight that the header names ({len(more)} such tensors)")
-    found = fingerprint_tensors(_ByStatedName(released, stated))
-    if found != document["weights_sha256"]:
-        raise IntegrityError(
-            f"{folder}: the trained weights have the hash {found[:12]}…, but privacy.json says "
-            f"{str(document['weights_sha256'])[:12]}…"
-        )
-    return len(stated)
+    check_hash(fingerprint_tensors(ReleasedTensors(trained)), document, f"{folder}: the trained weights")
+    return len(trained)
+
+
+def check_hash(found: str, document: Mapping[str, Any], subject: str) -> None:
+    """Compares the fingerprint of weights with the statement's.
+
+    Raises:
+        IntegrityError: they differ; the message begins with `subject`.
+    """
+    stated = document["weights_sha256"]
+    if found != stated:
+        raise IntegrityError(f"{subject} have the hash {found[:12]}…, but privacy.json says {str(stated)[:12]}…")
 
 
 def follows_without_base(header: Mapping[str, Any]) -> str | None:
@@ -161,21 +150,28 @@ def follows_without_base(header: Mapping[str, Any]) -> str | None:
 
 
 def check_steps(
-    transcript: "Transcript", document: Mapping[str, Any], on_step: Callable[[int], None] | None = None
+    transcript: Transcript, document: Mapping[str, Any], on_step: Callable[[int], None] | None = None
 ) -> None:
     """Makes a LoRA adapter again from the transcript, and compares its hash with the statement's.
 
     Raises:
-        IntegrityError: the adapter at the start or the served one is another.
+        IntegrityError: the initial or the served adapter is another.
     """
-    import torch
-    from torch import nn
+    found = replay_adapter(transcript, until=document["chosen_step"], on_step=on_step).fingerprint()
+    if found != document["weights_sha256"]:
+        raise IntegrityError(
+            "adapter: its weights do not follow from the released values: another bit, step, rate or seed made them"
+        )
 
-    from paczero.models.adapters import initialise_adapter
-    from paczero.optim.directions import direction_law
-    from paczero.optim.parameters import PerturbedParameters
-    from paczero.release.replay import take_steps
 
+def replay_adapter(
+    transcript: Transcript, *, until: int, on_step: Callable[[int], None] | None = None
+) -> PerturbedParameters:
+    """A LoRA adapter after `until` steps, from the transcript alone.
+
+    Raises:
+        IntegrityError: the initial adapter is another than the header's, or the steps cannot be applied to it.
+    """
     header = transcript.header
     parameters = {
         name: nn.Parameter(torch.zeros(shape, dtype=getattr(torch, dtype)), requires_grad=False)
@@ -183,19 +179,9 @@ def check_steps(
     }
     try:
         initialise_adapter(parameters, header["seed"])
-        law = direction_law(header["direction_law"])
-        weights = PerturbedParameters(
-            parameters, law=law, seed=header["seed"], mu=header["mu"], restore=header["restore"]
-        )
-        if weights.fingerprint() != header["adapter"]["sha256"]:
-            raise IntegrityError("transcript.jsonl: the initial adapter is not the one that its header names")
-        take_steps(weights, transcript, until=document["chosen_step"], on_step=on_step)
+        return replay_steps(parameters, transcript, until=until, on_step=on_step)
     except PACZeroError as error:
         raise IntegrityError(f"transcript.jsonl: {error}") from error
-    if weights.fingerprint() != document["weights_sha256"]:
-        raise IntegrityError(
-            "adapter: its weights do not follow from the released values: another bit, step, rate or seed made them"
-        )
 
 
 def check_model_config(release: Path) -> None:

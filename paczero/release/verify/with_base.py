@@ -2,23 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from paczero.errors import IntegrityError
+from paczero.mechanism.transcript import Transcript
 from paczero.models.layers import plain_name
 from paczero.models.offload import WholeState
 from paczero.release.replay import rebuild_from
-from paczero.release.verify.weights import ReleasedTensors, weights_folder
-
-if TYPE_CHECKING:
-    from paczero.mechanism.transcript import Transcript
+from paczero.release.verify.weights import ReleasedTensors, check_hash, weights_folder
 
 
 def check_with_base(
     release: Path,
-    transcript: "Transcript",
+    transcript: Transcript,
     document: Mapping[str, Any],
     model: str | None,
     progress: Callable[[str], None],
@@ -26,24 +24,19 @@ def check_with_base(
     """Compares the rebuilt weights with the stated hash and with each tensor that was released.
 
     Args:
-        model: the base model's folder or id, where it is not the one that the header names.
+        model: the base model's folder or id; by default, the one in the header.
 
     Returns:
-        How many tensors were compared.
+        The number of tensors compared.
 
     Raises:
         PACZeroError: the base model cannot be loaded.
         IntegrityError: it is another than the header's, or a tensor differs, is missing or is one too many.
     """
     rebuilt, _, weights = rebuild_from(transcript, step=document["chosen_step"], model=model, progress=progress)
-    found = weights.fingerprint()
-    if found != document["weights_sha256"]:
-        raise IntegrityError(
-            f"weights: those rebuilt from the transcript have the hash {found[:12]}…, but privacy.json says "
-            f"{str(document['weights_sha256'])[:12]}…"
-        )
+    check_hash(weights.fingerprint(), document, "weights: those rebuilt from the transcript")
     folder = weights_folder(release)
-    released = ReleasedTensors(folder)
+    released = ReleasedTensors.read(folder)
     if folder.name == "adapter":
         expected: Mapping[str, torch.Tensor] = {plain_name(n): p.detach() for n, p in weights.parameters.items()}
     else:
