@@ -1,15 +1,17 @@
-"""Releases of real runs of the tiny model, and ways to change them."""
+"""Releases of real runs of the tiny model and of version 1, and ways to change them."""
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from paczero.errors import IntegrityError
 from paczero.mechanism.transcript import Transcript
 from paczero.release import statement
+from paczero.release.verify.release import verify_release
 from paczero.utils.io import canonical
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -35,15 +37,33 @@ def release(releases: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     """`release(name)` is a copy, the test's own; each call gives a fresh one."""
 
     def copy(name: str = "zpl") -> Path:
-        place = tmp_path / "release"
-        shutil.rmtree(place, ignore_errors=True)
-        return Path(shutil.copytree(releases[name], place))
+        folder = tmp_path / "release"
+        shutil.rmtree(folder, ignore_errors=True)
+        return Path(shutil.copytree(releases[name], folder))
 
     return copy
 
 
+WEIGHTS = "adapter/adapter_model.safetensors"
+
+VERSION_1 = Path(__file__).parent / "fixtures" / "before-restructure"
+
+
+@pytest.fixture
+def old_release(tmp_path: Path) -> Callable[[str], Path]:
+    """`old_release(name)` is a copy of a release of version 1."""
+    return lambda name: Path(shutil.copytree(VERSION_1 / name, tmp_path / "release"))
+
+
+def rehash(folder: Path, **changes: Any) -> None:
+    """Writes the hashes of all files and other values into the statement, and its own hash."""
+    document = json.loads((folder / statement.NAME).read_bytes()) | changes
+    document["files"] = {name: statement.file_hash(folder / name) for name in statement.released_files(folder)}
+    (folder / statement.NAME).write_bytes(statement.render(statement.seal(document)))
+
+
 def reseal(folder: Path, **changes: Any) -> None:
-    """Hashes and statement made again, as a forger would who knows how."""
+    """Makes hashes and statement again from the header, as a skilled forger does."""
     transcript = Transcript.read(folder / "transcript.jsonl")
     old = json.loads((folder / statement.NAME).read_bytes())
     files = {name: statement.file_hash(folder / name) for name in statement.released_files(folder)}
@@ -73,3 +93,52 @@ def edit_lines(folder: Path, change: Callable[[list[bytes]], list[bytes]]) -> No
     """Changes the transcript's lines, the header first."""
     path = folder / "transcript.jsonl"
     path.write_bytes(b"".join(line + b"\n" for line in change(path.read_bytes().split(b"\n")[:-1])))
+
+
+def refused(folder: Path) -> str:
+    """The one line in which `verify_release` refuses a release."""
+    with pytest.raises(IntegrityError) as caught:
+        verify_release(folder)
+    text = str(caught.value)
+    assert text and "\n" not in text and len(text) < 700
+    return text
+
+
+def changed(value: Any) -> list[Any]:
+    """Other values that one could take for this one, and some that one could not."""
+    return [other for other in _changed(value) if json.dumps(other) != json.dumps(value)]
+
+
+def _changed(value: Any) -> list[Any]:
+    if isinstance(value, bool) or value is None:
+        return [not value, 1, "x"]
+    if isinstance(value, int):
+        return [value + 1, value - 1, -value or 7, float(value), 10**30, "1"]
+    if isinstance(value, float):
+        return [value / 2, value + 0.25, -1.0, str(value), 0]
+    if isinstance(value, str):
+        return [value + "x", "", value.upper() if value.upper() != value else "other", 3]
+    if isinstance(value, list):
+        return [value[:-1], [*value, *value[-1:]], list(reversed(value)) if len(value) > 1 else [None], {}]
+    return [{}, None, [], value | {"more": 1}]
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all values within a document."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from leaves(inner, (*path, key))
+
+
+def put(document: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        document = document[key]
+    document[path[-1]] = value
+
+
+def get(document: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        document = document[key]
+    return document

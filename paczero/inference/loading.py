@@ -56,7 +56,7 @@ def load_target(target: Target, *, base: bool = False) -> tuple[nn.Module, PreTr
 def _refuse_unsafe_files(target: Target) -> None:
     """Refuses pickles and code in an adapter or a release.
 
-    A model named by itself is the user's own choice; torch opens its weights without running code in them.
+    A model that the user names alone is the user's choice; torch opens its weights without running code in them.
     """
     folders = [target.adapter] if target.adapter is not None else []
     if target.header is not None and target.model is not None:
@@ -97,6 +97,6 @@ def _with_adapter(model: PreTrainedModel, adapter: Path, base: str) -> nn.Module
     if unmatched:
         raise PACZeroError(
             f"the adapter in {str(adapter)!r} belongs to another base than {base!r}: {len(unmatched)} of its weights, "
-            f"such as {unmatched[0]!r}, have no place there; give the base that it was trained on as model"
+            f"such as {unmatched[0]!r}, do not exist there; give the base that it was trained on as model"
         )
     return wrapped.eval()

@@ -1,9 +1,9 @@
-"""Finds what is scored: a run, a release folder, a PEFT adapter or a model, in a directory or on the hub.
+"""Finds the weights to score: a run, a release folder, a PEFT adapter or a model, in a directory or on the hub.
 
     target = find_target("runs/first/release", {"model": "models/small"})
     target.adapter, target.args.task.template, target.threshold
 
-A run and a release state their task. For an adapter or a model by itself, the settings must state it.
+A run and a release state their task. For an adapter or a model alone, the settings must state it.
 """
 
 import json
@@ -54,7 +54,7 @@ class Target:
 
 
 def find_target(name: str | Path, settings: Mapping[str, Any] | None = None) -> Target:
-    """Finds the target and what is known of it.
+    """Finds the target and everything that it states.
 
     Args:
         name: a directory, or a hub id of a release, an adapter or a model.

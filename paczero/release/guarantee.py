@@ -1,11 +1,11 @@
-"""What a run's header promises, in numbers: about the secret half, and about membership in the pool.
+"""The numbers that a run's header promises, on the secret half and on membership in the pool.
 
     half(header)    # {'nats': 0.0, 'posterior_success': 0.5, 'equivalent_epsilon': 0.0}
     pool(header)    # {'epsilon': None, 'delta': None, 'posterior_success': 1.0}
 
-Every bound is rounded to its safe side. Fail closed: where nothing is promised, p is 1 and there is no ε, so that a
-program that reads the numbers alone is never told more than is true. The bound between information and posterior
-success is kl(p ‖ 1/2) ≤ I (paper: arXiv 2605.06505).
+Every bound is rounded to its safe side. Fail closed: without a promise, p is 1 and ε is None, so a program that reads
+only the numbers never sees too good a bound. The bound between information and posterior success is
+kl(p ‖ 1/2) ≤ I (paper: arXiv 2605.06505).
 """
 
 import math
@@ -21,11 +21,12 @@ Header = Mapping[str, Any]
 
 
 def half(header: Header) -> dict[str, Any]:
-    """What is promised about the secret half.
+    """The promise on the secret half.
 
     Returns:
-        `nats`: the most that the release tells about it, in nats; None where that has no bound. `posterior_success`:
-        how often a guess of one unit's half is right, at most. `equivalent_epsilon`: the ε (at δ = 0) with the same p.
+        `nats`: upper bound on the information that the release holds about it; None without a bound.
+        `posterior_success`: upper bound on the probability of a right guess of one unit's half.
+        `equivalent_epsilon`: the ε (at δ = 0) with the same p.
     """
     spec = spec_of(header["mechanism"]["name"])
     nats = header["budget"]
@@ -38,11 +39,11 @@ def half(header: Header) -> dict[str, Any]:
 
 
 def pool(header: Header) -> dict[str, Any]:
-    """What is promised about membership in the pool.
+    """The promise on membership in the pool.
 
     Returns:
-        `epsilon`, `delta`: of differential privacy, where one unit is added or removed; None without it.
-        `posterior_success`: how often a guess whether a unit is in the pool is right, at most.
+        `epsilon`, `delta`: of differential privacy, for one unit added or removed; None without it.
+        `posterior_success`: upper bound on the probability of a right guess whether a unit is in the pool.
     """
     spec, mechanism = spec_of(header["mechanism"]["name"]), header["mechanism"]
     if header["test_seed"] is None and spec.hides == "all":
@@ -55,7 +56,7 @@ def pool(header: Header) -> dict[str, Any]:
 
 
 def success(header: Header) -> float:
-    """p of what the mechanism is for: the half, or membership in the pool; 1.0 where nothing is promised."""
+    """p of what the mechanism hides: the half, or membership in the pool; 1.0 without a promise."""
     hides = spec_of(header["mechanism"]["name"]).hides
     if hides == "nothing":
         return 1.0
@@ -63,7 +64,7 @@ def success(header: Header) -> float:
 
 
 def epsilon(header: Header) -> float | None:
-    """ε of a differentially private run; otherwise the ε with the same p (δ = 0), for comparison. None: no promise."""
+    """ε of a differentially private run, otherwise the ε with the same p (δ = 0); None without a promise."""
     if verdict(header) != "kept":
         return None
     found = (
@@ -80,7 +81,7 @@ def verdict(header: Header) -> Verdict:
 
 
 def rounded_up(value: float, digits: int = 4) -> str:
-    """A bound in print, never below its value.
+    """A bound as text, rounded up.
 
     >>> rounded_up(0.88187), rounded_up(0.5)
     ('0.8819', '0.5')

@@ -1,4 +1,4 @@
-"""The model card: what it shows beside the sentences, and what a table of a run's public settings says.
+"""The model card, and the table of a run's public settings.
 
 The card is a function of the transcript's header, the facts in `privacy.json` and the task, so `paczero verify` makes
 it again and compares.
@@ -37,7 +37,7 @@ def card(
     Args:
         header: the transcript's.
         facts: of the statement: `chosen_step`, `weights_sha256`, `threshold` and `development`.
-        folder: `adapter` or `model`, whichever holds the weights.
+        folder: the one with the weights, `adapter` or `model`.
         pictures: names of the files in `figures/`.
         task: prompt and label words.
         version: the wording.
@@ -126,10 +126,10 @@ def _trained(header: Mapping[str, Any], peft: Mapping[str, Any] | None) -> str:
 
 
 def without_license(data: bytes) -> bytes:
-    """A card as it was released, where its owner has added a license to the front matter since.
+    """A card as it was released, without the license that its owner added to the front matter later.
 
-    The card asks for that line, and the Hub reads it. It says nothing of privacy, so it may be added after the release
-    is sealed, beside the comment that asks for it or in its place.
+    The card requests that line, and the Hub reads it. It makes no statement on privacy, so it may be added to a sealed
+    release, beside the comment that requests it or instead of the comment.
 
     >>> without_license(b"---\\nlibrary_name: peft\\nlicense: mit\\n---\\n# Title\\n").splitlines()[:3]
     [b'---', b'library_name: peft', b"# license: yours to add; it must agree with the base model's"]

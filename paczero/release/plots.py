@@ -77,7 +77,7 @@ def png(draw: Callable[[Figure], None], width: float, height: float) -> bytes:
 
 
 def moving_share(flags: Sequence[float], window: int) -> list[float]:
-    """Mean of each value with up to `window` − 1 before it."""
+    """Mean of each value and the up to `window` − 1 values before it."""
     total = np.concatenate([[0.0], np.cumsum(np.asarray(flags, dtype=float))])
     ends = np.arange(1, len(flags) + 1)
     starts = np.maximum(0, ends - window)
@@ -141,7 +141,7 @@ def _draw_spent(axes: Axes, steps: Sequence[int], spent: Sequence[float], header
 
 
 def development(dev: Development, header: Mapping[str, Any], chosen_step: int | None = None) -> bytes:
-    """The task's figure on the development set over the steps, beside the untuned model's. Public."""
+    """The task's metric on the development set over the steps, with the untuned model's. Public."""
     metric = METRICS[dev.metric]
     untuned = [("untuned", dev.untuned, VERMILION), ("untuned, median", dev.untuned_median, GREEN)]
     lines = [(name, value, colour) for name, value, colour in untuned if value is not None]
@@ -175,7 +175,7 @@ def development(dev: Development, header: Mapping[str, Any], chosen_step: int | 
 
 
 def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Labels to the right of the axes at their heights, pushed apart so that none covers another.
+    """Labels to the right of the axes at their heights, moved apart where they would overlap.
 
     Args:
         labels: (value, text, colour) of each.
@@ -193,7 +193,7 @@ def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
 
 
 def posterior(header: Mapping[str, Any]) -> bytes:
-    """How often a guess is right, at most, against the budget, with this run's point. Public."""
+    """The bound on right guesses as a function of the budget, and this run's point. Public."""
     budget, p = header["budget"], guarantee.success(header)
     limit = math.log(2)
 
@@ -219,14 +219,14 @@ def posterior(header: Mapping[str, Any]) -> bytes:
         _note(axes, text, (budget, p), (across, up), ha=ha, va=va, **style)
         axes.set(xlim=(-0.004, float(nats[-1])), ylim=(0.48, 1.02))
         axes.set(xlabel="mutual information about the secret half (nats)", ylabel="guesses that are right, at most")
-        axes.set_title("What a leak lets somebody guess about one unit's half")
+        axes.set_title("How well a leak lets an attacker guess one unit's half")
         in_percent(axes)
 
     return png(draw, 8, 4)
 
 
 def released(y: Sequence[Sequence[float]], header: Mapping[str, Any]) -> bytes:
-    """Everything that the pool's records decided, as a strip: a cell a released value. Public.
+    """All released values as a strip, one cell a value. Public.
 
     Args:
         y: (T, K) released values, +1/−1 or real.
@@ -282,7 +282,7 @@ def public(
 
 
 def boundary(header: Mapping[str, Any]) -> bytes:
-    """What is released against what stays private, for somebody who sees PACZero for the first time."""
+    """What is released and what stays private. For the owner; readable without knowledge of PACZero."""
     total = header["steps"] * header["directions"]
     kind = spec_of(header["mechanism"]["name"])
     private = [
@@ -317,7 +317,7 @@ def boundary(header: Mapping[str, Any]) -> bytes:
 
 
 def _kept(kind: MechanismSpec, candidates: int) -> list[tuple[str, str]]:
-    """What else stays private: the last two lines of the left box."""
+    """What else stays private, by mechanism: the last two lines of the left box."""
     if kind.candidates:
         agreed = f"the signs of all {candidates} candidates, a step a line: journal"
         return [("who agreed", agreed), ("coins, noise, what was spent", "journal, diagnostics")]

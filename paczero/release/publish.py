@@ -1,7 +1,7 @@
 """Writes a finished run's `release/`: weights, transcript, figures, model card and statement, in one rename.
 
-Everything in it is a function of the transcript, the base model and the metrics on the development set. A run that was
-killed and resumed leaves the same bytes as one that was not. Nothing of the run's private part is read.
+Everything in it is a function of the transcript, the base model and the metrics on the development set. A resumed run
+writes the same bytes as an uninterrupted one. Nothing in the run's private folder is read.
 """
 
 import json
@@ -35,10 +35,10 @@ def publish_release(
     header: Mapping[str, Any],
     **facts: Any,
 ) -> dict[str, Any]:
-    """Publishes the weights as they are in the model.
+    """Publishes the model's current weights.
 
     Args:
-        facts: those of `complete`.
+        facts: keyword arguments of `complete`.
 
     Returns:
         The statement that was written to `privacy.json`.
@@ -72,10 +72,10 @@ def complete(
     Args:
         staging: holds `transcript.jsonl` and `adapter/` or `model/`, and nothing else.
         header: the transcript's header.
-        chosen_step: updates that the served weights have had.
+        chosen_step: updates of the served weights.
         weights_sha256: their fingerprint.
-        threshold: where the served binary decision lies, as a difference of scores; 0.0 where it was not moved.
-        development: metrics on the development set, where there was one.
+        threshold: decision threshold of a binary task, as a difference of scores; 0.0 if it was not moved.
+        development: metrics on the development set, if there is one.
         task: prompt and label words, for the card and `task.json`.
 
     Returns:
@@ -112,7 +112,7 @@ def complete(
 
 
 def save_weights(model: "nn.Module", tokenizer: "PreTrainedTokenizerBase", folder: Path, *, base: str) -> None:
-    """Saves an adapter as PEFT does, or the whole model with its tokenizer, in a form with one spelling only."""
+    """Saves an adapter with PEFT, or the whole model and its tokenizer; equal weights give equal bytes."""
     from peft import PeftModel
 
     from paczero.models.layers import plain
@@ -121,21 +121,21 @@ def save_weights(model: "nn.Module", tokenizer: "PreTrainedTokenizerBase", folde
         for config in model.peft_config.values():
             config.base_model_name_or_path = base
         had_card = (folder / CARD).exists()
-        # It is known here whether the embeddings were trained, and asking the Hub for the base model may fail.
+        # With save_embedding_layers="auto", PEFT queries the Hub for the base model, which may fail.
         model.save_pretrained(str(folder), save_embedding_layers=False)
         if not had_card:
             (folder / CARD).unlink(missing_ok=True)  # PEFT's template; the release has a card of its own
         _sort_lists(folder / "adapter_config.json")
         return
     with warnings.catch_warnings():
-        # One file of weights at a time is put together in memory, also where layers wait on disk; that is intended.
+        # Layers on disk are loaded for one file of weights at a time; this is intended.
         warnings.filterwarnings("ignore", "Attempting to save a model with offloaded modules", UserWarning)
         plain(model).save_pretrained(folder, max_shard_size="5GB")
     tokenizer.save_pretrained(folder)
 
 
 def _sort_lists(path: Path) -> None:
-    """Sorts the lists in PEFT's settings: PEFT writes sets, in an order that changes from process to process."""
+    """Sorts the lists in PEFT's settings, which PEFT writes from sets, in an order that differs between processes."""
     content = json.loads(path.read_text())
     for key, value in content.items():
         if isinstance(value, list) and all(isinstance(item, str) for item in value):

@@ -1,10 +1,10 @@
-"""Signatures of releases: who vouches for one. Ed25519, with the keys that `ssh-keygen -t ed25519` makes.
+"""Ed25519 signatures of releases, with the keys that `ssh-keygen -t ed25519` makes.
 
     sign(Path("runs/demo/release"), Path("~/.ssh/id_ed25519").expanduser())     # 'SHA256:…'
     check(Path("runs/demo/release"), document, expected=Path("author.pub"))     # Signature('SHA256:…', expected=True)
 
-The signed message is the SHA-256 of the statement, which holds those of all other files, under a prefix that no other
-use of the key has. `signature.json` lies in the release beside the statement, which does not hold its hash.
+The signed message is a prefix for this use of the key, and the SHA-256 of the statement, which holds those of all other
+files. `signature.json` lies beside the statement, which does not hold its hash.
 """
 
 import base64
@@ -37,11 +37,11 @@ _EXPECTED = "an Ed25519 key as `ssh-keygen -t ed25519` makes it, or in PEM"
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature that holds.
+    """A valid signature.
 
     Attributes:
         fingerprint: of the key that made it, as ssh-keygen prints it.
-        expected: whether it is the key that was asked for; False where none was named.
+        expected: whether the caller named this key; False if none was named.
     """
 
     fingerprint: str
@@ -49,17 +49,18 @@ class Signature:
 
 
 def sign(release: Path, key: Path) -> str:
-    """Writes `signature.json` over the statement as it stands.
+    """Signs the statement of a release and writes `signature.json`.
 
     Args:
-        release: a folder whose files agree with its statement; see `release.check`.
-        key: the private key's file; its passphrase is asked for, or taken from PACZERO_KEY_PASSPHRASE.
+        release: a folder whose files agree with its statement; see `verify_release`.
+        key: the private key's file. Its passphrase comes from PACZERO_KEY_PASSPHRASE, or from a prompt.
 
     Returns:
         The key's fingerprint.
 
     Raises:
-        PACZeroError: no such key, a wrong passphrase, the release is signed already, or it cannot be written.
+        PACZeroError: there is no such key, the passphrase is wrong, the release is signed already, or it cannot be
+            written.
     """
     private = _private_key(key)
     digest = statement.read(release / statement.NAME)["sha256"]
@@ -75,18 +76,18 @@ def sign(release: Path, key: Path) -> str:
 
 
 def check(release: Path, document: dict[str, Any], expected: Path | None = None) -> Signature | None:
-    """Whether a release is signed, and by whom.
+    """Checks the signature of a release.
 
     Args:
         release: the folder.
         document: its statement.
-        expected: the public key that must have signed, a file.
+        expected: file of the public key that must have signed.
 
     Returns:
-        None where there is no signature and none was asked for.
+        The signature; None if there is none and `expected` is None.
 
     Raises:
-        IntegrityError: a signature that does not hold, is another key's, or is missing although a key was named.
+        IntegrityError: the signature is not valid, is another key's, or is missing although a key was named.
         PACZeroError: the library is missing, or `expected` is no key.
     """
     wanted = None if expected is None else _line(_public_key(_read(expected, "key"), f"key: {str(expected)!r}"))
@@ -157,7 +158,7 @@ def _private_key(path: Path) -> "Ed25519PrivateKey":
             key = load(data, password)
     except PACZeroError:
         raise
-    except Exception as error:  # the library has several kinds for what is no key
+    except Exception as error:  # the library raises several types for data that is no key
         reason = "its passphrase is another" if password else f"expected {_EXPECTED}"
         raise PACZeroError(f"key: {str(path)!r} cannot be used; {reason}") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
@@ -181,7 +182,7 @@ def _public_key(data: bytes, where: str) -> "Ed25519PublicKey":
     load = serialization.load_pem_public_key if b"BEGIN PUBLIC" in data else serialization.load_ssh_public_key
     try:
         key = load(data)
-    except Exception as error:  # the library has several kinds for what is no key
+    except Exception as error:  # the library raises several types for data that is no key
         raise PACZeroError(f"{where} holds no public key; expected {_EXPECTED}") from error
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise PACZeroError(f"{where} is a key of another kind; expected {_EXPECTED}")

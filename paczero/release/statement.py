@@ -4,11 +4,11 @@
     document["half"]["posterior_success"], document["pool"]["posterior_success"]    # (0.5, 1.0)
     check(document)         # raises IntegrityError on any change
 
-The facts follow from the transcript's header, which is public, and from what was released. What was spent, which steps
-were unanimous and the losses on the pool depend on the pool's records, so they have no place here. The document holds
-no sentences: `wording` is the version of the templates that render them.
+The facts follow from the transcript's header, which is public, and from the released files. The budget spent, the
+unanimous steps and the losses on the pool depend on the pool's records and are left out. The document holds no
+sentences: `wording` is the version of the templates that render them.
 
-Releases of version 1 hold the sentences of wording 1 as well, and state p and ε once, of what the mechanism is for.
+Releases of version 1 also hold the sentences of wording 1. They state p and ε once, for what the mechanism hides.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from paczero.utils import io
 
 NAME = "privacy.json"
 
-SIGNATURE = "signature.json"  # made over the statement, so the statement cannot hold its hash
+SIGNATURE = "signature.json"  # signs the statement, so the statement cannot hold its hash
 
 FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hugging Face Hub adds to a folder; no part of a release
 
@@ -50,21 +50,21 @@ _KEYS_1 = (
     *("files", "sha256"),
 )
 
-_MAXIMUM_BYTES = 16 * 1024**2  # far above any honest statement; a reader is not made to load a huge file
+_MAXIMUM_BYTES = 16 * 1024**2  # far above any honest statement, so that a forged one cannot fill the memory
 
 
 @dataclass(frozen=True)
 class Development:
-    """The task's figure on the development set, which is not protected, over the run.
+    """The task's metric on the development set, which is not protected, over the run.
 
     Attributes:
         steps: updates done at each evaluation, ascending.
         values: accuracy, F1 (shares in [0, 1]) or loss (nats), one an evaluation.
-        untuned: the figure of the base model as it is.
+        untuned: the metric of the base model, its decision not moved.
         untuned_median: accuracy of the base model with its decision moved to the median of the scores.
         records: size of the development set.
         used_for: what the set decided, such as "the served step" or "the threshold".
-        metric: which figure it is, a key of `paczero.data.metrics.METRICS`.
+        metric: a key of `paczero.data.metrics.METRICS`.
     """
 
     steps: tuple[int, ...] = ()
@@ -76,9 +76,9 @@ class Development:
     metric: str = "accuracy"
 
     def completed(self, header: Mapping[str, Any]) -> "Development":
-        """With the untuned figure taken from the evaluation at step 0, where it was not given.
+        """Takes the untuned metric from the evaluation at step 0 if none was given.
 
-        There the decision stood where the run puts it: at the median of the scores, or where it is by itself.
+        That evaluation decides as the run does: at the median of the scores, or with the decision not moved.
         """
         if self.untuned is not None or self.untuned_median is not None or 0 not in self.steps:
             return self
@@ -86,7 +86,7 @@ class Development:
         return replace(self, untuned_median=start) if header["threshold"] == "median" else replace(self, untuned=start)
 
     def facts(self, chosen_step: int) -> dict[str, Any] | None:
-        """What a release states of it: metrics that are not finite are left out; None where nothing was measured."""
+        """What a release states: only finite metrics; None if nothing was measured."""
         if not self.steps and self.untuned is None:
             return None
         served = self.values[self.steps.index(chosen_step)] if chosen_step in self.steps else None
@@ -110,12 +110,12 @@ def statement(
 
     Args:
         header: the transcript's header.
-        chosen_step: how many updates the served weights have had (0 to T).
+        chosen_step: updates of the served weights (0 to T).
         weights_sha256: fingerprint of the served weights.
         files: relative POSIX path -> SHA-256 of every other released file.
-        steps_run: how many steps the transcript holds, where a run ended before T; all T where left out.
-        threshold: where the served binary decision lies, as a difference of scores; a function of the served weights
-            and the development set, which is not protected. 0.0 where none was moved.
+        steps_run: steps in the transcript, fewer than T if the run ended early; T by default.
+        threshold: decision threshold of a binary task, as a difference of scores: a function of the served weights and
+            the development set, which is not protected. 0.0 if it was not moved.
         development: metrics on the development set; see `Development.facts`.
         version: the wording of the model card.
 
@@ -151,7 +151,7 @@ def statement(
 
 
 def _version_1(header: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    """The same facts in the form of version 1."""
+    """The facts of `document` in the form of version 1."""
     facts = {
         "format": _VERSION_1,
         "posterior_success": guarantee.success(header),
@@ -214,7 +214,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def wording_of(document: Mapping[str, Any], release: Path) -> int | None:
-    """The wording that the release names; None for the sentences from before wording 1, which are not known here."""
+    """The wording of a release's card; None for the sentences before wording 1, which are not kept here."""
     if document["format"] == FORMAT:
         return int(document["wording"])
     return 1 if (release / "task.json").exists() else None
@@ -273,7 +273,7 @@ def check_release(release: Path, header: Mapping[str, Any] | None = None) -> dic
 
 
 def _check_facts(path: Path, document: Mapping[str, Any], header: Mapping[str, Any]) -> None:
-    """Every fact but those of the development set and the hashes follows from the header."""
+    """Compares every fact with the header, except hashes and those of the development set."""
     free = ("chosen_step", "weights_sha256", "files", "steps_run", "threshold")
     expected = statement(
         header,
@@ -315,7 +315,7 @@ def checked_statement(folder: Path, transcript: Transcript) -> dict[str, Any]:
         document = check_release(folder, transcript.header)
     except IntegrityError:
         raise
-    except (KeyError, TypeError, PACZeroError) as error:  # what cannot be stated was not stated by a run
+    except (KeyError, TypeError, PACZeroError) as error:  # no run writes a document that `statement` refuses
         raise IntegrityError(f"{folder}: statement or header is none that a run wrote: {error}") from error
     if document["steps_run"] != len(transcript.y):
         raise IntegrityError(

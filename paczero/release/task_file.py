@@ -1,7 +1,7 @@
 """`task.json`: the task of a release, for programs: prompt, label words, how answers are read.
 
-Anyone can score with a release as its owner does. The file holds settings only. The column that names a record's unit
-is left out, since it concerns the owner's data. Releases from before this file have none.
+With it, anyone can score with a release as its owner does. The file holds settings only. The unit column is left out,
+since it concerns the owner's data. Older releases have no such file.
 """
 
 import json
@@ -32,7 +32,7 @@ def render(task: TaskConfig) -> bytes:
 
 
 def read(folder: Path) -> TaskConfig | None:
-    """The task of a release; None where it is from before `task.json`.
+    """The task of a release; None for an older one without `task.json`.
 
     Raises:
         IntegrityError: the file is none that a run wrote.

@@ -1,1 +1,1 @@
-"""What is said of a run: statement, model card, figures, the page for its owner. Imports no torch."""
+"""The summary of a run and the page for its owner. Imports no torch."""

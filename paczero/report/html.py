@@ -82,7 +82,7 @@ def embedded(pictures: Mapping[str, bytes], titles: Mapping[str, str]) -> list[t
 
 
 def _draw(record: RunRecord) -> dict[str, bytes]:
-    """File name -> PNG of every figure that there is data for."""
+    """File name -> PNG of every figure for which there is data."""
     header = record.header
     if header is None:
         return {}
@@ -136,7 +136,7 @@ def _promised(header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _audit(run: RunDirectory) -> dict[str, Any] | None:
-    """What attacks on this run have reached, where it was audited: whether it passed, and a sentence each."""
+    """The audit's verdict and one sentence on each attack; None if the run was not audited."""
     path = run.report / "audit" / "audit.json"
     if not path.is_file():
         return None

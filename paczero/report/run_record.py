@@ -1,9 +1,9 @@
-"""What a run directory says about its run: each file read once.
+"""Reads the files of a run directory, each once.
 
     record = RunRecord.load(RunDirectory(Path("runs/demo")))
     record.unanimous[0]     # the share of step 0's releases on which all candidates agreed
 
-It works on a run at any moment of its life and only reads: a journal that a process is writing to is never changed.
+It reads a run in any state and writes nothing, so a journal in use by another process is never changed.
 """
 
 import json
@@ -28,7 +28,7 @@ _LIMIT = 4 * 1024**3
 
 @dataclass
 class RunRecord:
-    """What a run directory says about its run; what is not there yet is empty.
+    """The contents of a run directory; fields without a file yet are empty.
 
     Attributes:
         header: the transcript's header, None before there is one.
@@ -78,7 +78,7 @@ class RunRecord:
         if run.finished:
             try:
                 record.sealed = statement.read(run.release / statement.NAME)
-            except IntegrityError as error:  # shown on the page, where everything else can still be of use
+            except IntegrityError as error:  # shown on the page; the rest of the page is still useful
                 record.problem = str(error)
         return record
 

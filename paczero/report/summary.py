@@ -27,21 +27,21 @@ class Summary:
     """The metrics of one finished run; accuracies from 0 to 1, None where they were not measured.
 
     Attributes:
-        accuracy_before: of the untuned model on the test set, its decision where it is by itself.
+        accuracy_before: of the untuned model on the test set, with its decision not moved.
         accuracy_before_median: of the untuned model with its decision moved to the median (two labels only).
-        median_of: whose scores' median that is: `dev`, or `test` where there is no dev set.
+        median_of: set of the median: `dev`, or `test` without a dev set.
         accuracy_after: of the served weights on the test set, at the served threshold.
         test_records: size of the test set.
-        test_sha256: hash of its texts, labels and order, by which runs on the same one are known.
+        test_sha256: hash of its texts, labels and order; equal for runs with the same test set.
         majority: the accuracy of always naming its most frequent label.
         dev_accuracy_before: on the dev set before the first step, decided as in the run.
         dev_accuracy_after: of the served weights on the dev set.
         unanimity: share of releases on which all candidates agreed; None without candidates.
         spent: nats charged.
-        steps: that ran.
+        steps: steps that ran.
         chosen_step: whose weights are served.
         threshold: where the served decision lies, as a difference of scores.
-        seconds: that training took, all starts of the run together.
+        seconds: duration of training, over all starts of the run.
         metric: the metric of the task: `accuracy`, `f1` or `loss`.
         test_before: all metrics of the untuned model on the test set, by name.
         test_after: the same of the served weights.
@@ -77,12 +77,12 @@ def summary_path(run: RunDirectory) -> Path:
 
 
 def write_summary(run: RunDirectory, summary: Summary, **more: Any) -> None:
-    """Writes `summary.json`; `more` adds numbers of the caller's own, such as `accuracy_none`."""
+    """Writes `summary.json`; `more` adds further numbers, such as `accuracy_none`."""
     write_whole(summary_path(run), json.dumps({**asdict(summary), **more}, indent=2) + "\n", mode=0o600)
 
 
 def read_summary(run: RunDirectory) -> Summary:
-    """Reads it back, without what others added.
+    """Reads `summary.json` without added numbers.
 
     Raises:
         IntegrityError: it is no summary.
@@ -95,11 +95,11 @@ def read_summary(run: RunDirectory) -> Summary:
 
 
 def closing(summary: Summary, run: RunDirectory) -> str:
-    """The lines that end a training: what was reached, where it lies, what to type next."""
+    """The lines that end a training: metrics, paths, and the commands to type next."""
     root = shlex.quote(str(run.root))
     rows = [
         ("test", _test(summary)),
-        ("dev", _dev(summary)),
+        ("dev", _change(summary.dev_before, summary.dev_after, METRICS[summary.metric])),
         ("unanimous", _unanimity(summary)),
         ("release", f"{run.release} (may be published; nothing else of the run may)"),
         ("report", f"{run.report / 'index.html'}"),
@@ -115,12 +115,6 @@ def _change(before: float | None, after: float | None, metric: Metric = ACCURACY
         return ""
     text = f"{metric.title} {metric.shown(after)}"
     return f"{text}, untuned {metric.shown(before)}" if before is not None else text
-
-
-def _dev(summary: Summary) -> str:
-    if summary.metric == "accuracy":
-        return _change(summary.dev_accuracy_before, summary.dev_accuracy_after)
-    return _change(summary.dev_before, summary.dev_after, METRICS[summary.metric])
 
 
 def _test(summary: Summary) -> str:

@@ -1,9 +1,9 @@
-"""Scores prompts as anybody would, with transformers and PEFT alone: a process of its own, without paczero.
+"""Scores prompts with transformers and PEFT alone, in a process that does not import paczero.
 
     python plain_scoring.py < jobs.json > scores.json
 
-A job is {"model": DIR, "adapter": DIR or null, "merge": bool, "prompts": [...], "words": [...]}; its result is, of each
-prompt and word, the mean log-probability of the word's tokens.
+A job is {"model": DIR, "adapter": DIR or null, "merge": bool, "prompts": [...], "words": [...]}. Its result is the mean
+log-probability of the word's tokens, for each prompt and word.
 """
 
 import json
@@ -27,8 +27,8 @@ def load(job: dict[str, Any]) -> Any:
 def score(model: Any, tokenizer: Any, prompt: str, word: str) -> float:
     before, whole = tokenizer(prompt)["input_ids"], tokenizer(f"{prompt} {word}")["input_ids"]
     assert whole[: len(before)] == before and len(whole) > len(before)
-    chances = model(input_ids=torch.tensor([whole])).logits[0].double().log_softmax(-1)
-    found = [float(chances[place - 1, whole[place]]) for place in range(len(before), len(whole))]
+    log_probabilities = model(input_ids=torch.tensor([whole])).logits[0].double().log_softmax(-1)
+    found = [float(log_probabilities[index - 1, whole[index]]) for index in range(len(before), len(whole))]
     return sum(found) / len(found)
 
 

@@ -70,7 +70,7 @@ def test_one_step_is_enough() -> None:
     size(plots.unanimity([0], [0.0], [0.0], make_header("mi", budget=0.0, steps=1)))
 
 
-def test_nobodys_style_changes_a_figure() -> None:
+def test_a_users_style_changes_no_figure() -> None:
     header = make_header()
     expected = plots.posterior(header)
     changes: dict[str, Any] = {"font.size": 30, "axes.facecolor": "black", "text.usetex": True}

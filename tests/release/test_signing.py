@@ -27,7 +27,7 @@ def write_keys(folder: Path, name: str = "key", *, form: str = "ssh", passphrase
     path.write_bytes(key.private_bytes(PEM, private, secret))
     public = (SSH, serialization.PublicFormat.OpenSSH) if form == "ssh" else (
         PEM, serialization.PublicFormat.SubjectPublicKeyInfo)  # fmt: skip
-    path.with_name(f"{name}.pub").write_bytes(key.public_key().public_bytes(*public) + b" somebody\n" * (form == "ssh"))
+    path.with_name(f"{name}.pub").write_bytes(key.public_key().public_bytes(*public) + b" comment\n" * (form == "ssh"))
     return path
 
 
@@ -65,7 +65,7 @@ def test_any_byte_of_the_signature(release: Callable[..., Path], tmp_path: Path)
     signing.sign(folder, key)
     path, document = folder / signing.NAME, statement.read(folder / statement.NAME)
     whole = path.read_bytes()
-    broken = [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in range(len(whole))]
+    broken = [whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :] for index in range(len(whole))]
     for text in (*broken, b"", b"{}\n", whole[:-1], whole + b"\n", b"\xff" * 15_000):
         path.write_bytes(text)
         with pytest.raises(IntegrityError):

@@ -38,7 +38,7 @@ def test_an_old_release_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"format": "other/1"}, "format"),
         ({"colour": "red"}, "newer"),
@@ -46,11 +46,11 @@ def test_an_old_release_has_none(tmp_path: Path) -> None:
         ({"labels": None}, "no task"),
     ],
 )
-def test_what_no_run_wrote(tmp_path: Path, change: dict[str, object], said: str) -> None:
+def test_what_no_run_wrote(tmp_path: Path, change: dict[str, object], message: str) -> None:
     task_file.write(tmp_path, TASK)
     path = tmp_path / task_file.NAME
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(IntegrityError, match=said):
+    with pytest.raises(IntegrityError, match=message):
         task_file.read(tmp_path)
 
 

@@ -45,10 +45,10 @@ def words(text: str) -> str:
 def test_a_finished_run(finished: Build) -> None:
     run = finished("mi")
     text = page(run)
-    said = words(text)
+    shown = words(text)
     for expected in ("56.8 %", "67.4 %", "71.7 %", "73.0 %", "0.8819", "0.33 nats", "2 min 13 s", "4.3 points above"):
-        assert expected in said
-    assert "is not finished" not in said and "paczero replay" in said
+        assert expected in shown
+    assert "is not finished" not in shown and "paczero replay" in shown
     pictures = {path.name: path.read_bytes() for path in run.report.glob("*.png")}
     assert set(pictures) == {"boundary.png", "unanimity.png", "development.png", "posterior.png", "released.png"}
     sources = [attributes["src"] or "" for tag, attributes in tags(text) if tag == "img"]
@@ -80,9 +80,9 @@ def test_it_needs_no_network(finished: Build) -> None:
     ],
 )
 def test_the_banner(build: Build, name: str, changes: dict[str, object], banner: str) -> None:
-    said = words(page(build(name, **changes)))
-    assert banner in said
-    assert ("No guess is right" in said) == (name in ("zpl", "skip", "dp-sign") and not changes)
+    shown = words(page(build(name, **changes)))
+    assert banner in shown
+    assert ("No guess is right" in shown) == (name in ("zpl", "skip", "dp-sign") and not changes)
 
 
 @pytest.mark.parametrize("done", [0, 1, 13])
@@ -90,8 +90,8 @@ def test_an_unfinished_run(build: Build, done: int) -> None:
     run = build("mi", done=done)
     journal = run.journal.read_bytes() + b'{"t":99,"half a li'
     run.journal.write_bytes(journal)
-    said = words(page(run))
-    assert f"not finished: {done} of 40 steps" in said and "train --resume" in said
+    shown = words(page(run))
+    assert f"not finished: {done} of 40 steps" in shown and "train --resume" in shown
     assert run.journal.read_bytes() == journal  # a report never touches what a process may be writing
 
 
@@ -104,8 +104,8 @@ def test_before_the_first_step(build: Build) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_without_diagnostics_and_summary(build: Build, name: str) -> None:
-    said = words(page(build(name, extras=False)))
-    assert "40 of 40 steps" in said and "not known" not in said
+    shown = words(page(build(name, extras=False)))
+    assert "40 of 40 steps" in shown and "not known" not in shown
 
 
 def test_a_release_alone(build: Build) -> None:

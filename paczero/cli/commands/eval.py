@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from paczero.training.evaluation import Progress
 
 _ABOUT = """
-Scores weights on labelled records: accuracy, loss, and how often each label is taken for which. A run or a release
-states its template, labels and decision threshold; for an adapter or a model by itself, give the task.
+Scores weights on labelled records: accuracy, loss, and a table of labels and decisions. A run or a release states its
+template, labels and decision threshold; for an adapter or a model alone, give the task.
 
   paczero eval runs/first --data test.csv
   paczero eval runs/first --data test.csv --base             the untuned model, for comparison
@@ -117,7 +117,7 @@ def run(namespace: Namespace) -> int:
         write_whole(out, csv_text(list(result.table), zip(*result.table.values(), strict=True)))
     print(json.dumps(result.metrics, indent=2, ensure_ascii=False) if namespace.json else described(result.metrics))
     if looks_swapped(result.metrics):
-        warn("far fewer decisions are right than by chance; do the label words stand the wrong way round?")
+        warn("far fewer decisions are right than by chance; are the label words swapped?")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`paczero replay RUN`: a run's weights again, from the base model and the transcript alone.
+"""`paczero replay RUN`: rebuilds a run's weights from the base model and the transcript alone.
 
 paczero replay runs/first --verify
 paczero replay runs/first --step 100 --output at-100
@@ -25,10 +25,10 @@ for bit. Exit code 1 means that something differs; one line names it.
 
 def parser() -> CommandParser:
     made: CommandParser = command_parser("replay", _ABOUT, usage="RUN (--verify | --output DIR) [OPTIONS]")
-    made.add_argument("run", metavar="RUN", help="a finished run, or its release/ by itself")
+    made.add_argument("run", metavar="RUN", help="a finished run, or its release/ alone")
     made.add_argument("--verify", action="store_true", help="compare what was released with what follows from it")
-    made.add_argument("--model", metavar="DIR", help="the base model; the one that the release names if left out")
-    made.add_argument("--step", type=int, metavar="N", help="weights after N steps; the served step where left out")
+    made.add_argument("--model", metavar="DIR", help="the base model; by default the one that the release names")
+    made.add_argument("--step", type=int, metavar="N", help="weights after N steps; the served step by default")
     made.add_argument("--output", metavar="DIR", help="where to save the rebuilt weights")
     return made
 

@@ -1,4 +1,4 @@
-"""`paczero report RUN`: the statement, the figures and what happened, as one page.
+"""`paczero report RUN`: writes promise, figures and metrics of a run as one page.
 
 paczero report runs/first --open
 """
@@ -11,8 +11,8 @@ from paczero.cli.parser import CommandParser, command_parser
 from paczero.run_directory import RunDirectory
 
 _ABOUT = """
-Writes RUN/report/: what is promised and what not, what happened, and the figures, as one HTML page that needs no
-network, with the figures beside it as PNG. It is yours: it shows what a release may not. Works on unfinished runs too.
+Writes RUN/report/: the promise and its limits, the metrics and the figures, as one HTML page that needs no network,
+with the figures beside it as PNG. It is for you alone: it shows what a release may not. Works on unfinished runs too.
 
   paczero report runs/first --open
 """

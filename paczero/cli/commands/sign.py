@@ -11,9 +11,9 @@ from paczero.cli.parser import CommandParser, command_parser
 from paczero.errors import PACZeroError
 
 _ABOUT = """
-Checks a release, then signs it: signature.json lies in it afterwards. Anyone who has your public key can tell it from
-any other by `paczero verify RELEASE --key KEY.pub`. The key is one that `ssh-keygen -t ed25519` made, or Ed25519 in
-PEM; a passphrase is asked for, or taken from PACZERO_KEY_PASSPHRASE.
+Checks a release, then signs it: writes signature.json into it. Anyone with your public key can distinguish it from any
+other release by `paczero verify RELEASE --key KEY.pub`. The key is one that `ssh-keygen -t ed25519` made, or Ed25519 in
+PEM; its passphrase comes from PACZERO_KEY_PASSPHRASE, or from a prompt.
 
   paczero sign runs/first --key ~/.ssh/id_ed25519
 """

@@ -1,4 +1,4 @@
-"""`paczero verify RELEASE`: checks a release that somebody else made, with nothing but its folder.
+"""`paczero verify RELEASE`: checks a release of any origin, from its folder alone.
 
 paczero verify downloaded/release
 paczero verify downloaded/release --model models/base --key author.pub
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 _ABOUT = """
-Checks everything that can be checked of a release: which files there are, every hash, every bit and step number, the
+Checks everything about a release that can be checked: its file names, every hash, every bit and step number, the
 header's values, the statement against the transcript, the card and PEFT's settings against both, and the weights, which
 are made again from the transcript. Exit code 1 means that something differs; one line names it.
 
-A forger who changes everything consistently makes another release, as good as the first. Only a signature, or the base
-model, tells it from the one that you were promised. The last line says which of them was there.
+A forger who changes all files consistently makes another valid release. Only a signature or the base model can
+distinguish it from the original. The last line says which of them was compared.
 
   paczero verify downloaded/release
   paczero verify downloaded/release --model models/base       the base model's hash too, and weights that begin from it
@@ -55,7 +55,7 @@ def run(namespace: Namespace) -> int:
 
 
 def report(verification: "Verification") -> str:
-    """What was checked, a line each, and what the release promises, in the newest wording."""
+    """One line for each check, and the release's promise in the newest wording."""
     from paczero.release.wording import sentences
 
     width = max(len(name) for name, _ in verification.lines) + 2
@@ -64,7 +64,7 @@ def report(verification: "Verification") -> str:
 
 
 def _conclusion(verification: "Verification", with_base: bool) -> str:
-    """What the folder was compared with, and what could still be forged."""
+    """What the folder was compared with, and which forgery is still possible."""
     signed, compared = verification.signed, []
     if signed is not None:
         named = "the key that was named" if signed.expected else "a key that you did not name; see --key"
@@ -76,6 +76,6 @@ def _conclusion(verification: "Verification", with_base: bool) -> str:
         agrees = "The model card was NOT checked: do not rely on what it says. All else agrees with itself."
     text = f"{agrees} Beside the folder there was {' and '.join(compared) or 'nothing to compare with'}."
     if signed is None or not signed.expected:
-        text += " A forger who changed bits, weights, card, statement and hashes consistently would not be found out"
-        text += " by that." if compared else "; a signature by a key that you know (--key) would tell."
+        text += " This does not detect a forger who changed bits, weights, card, statement and hashes consistently"
+        text += "." if compared else "; a signature by a key that you know (--key) does."
     return text

@@ -1,1 +1,1 @@
-"""Checks a release with nothing but its folder."""
+"""Checks of a release that need only its folder."""

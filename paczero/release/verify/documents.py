@@ -1,4 +1,4 @@
-"""Checks what is written beside the weights against header and statement: model card, task, PEFT's settings.
+"""Checks model card, task and PEFT's settings against header and statement.
 
 The card is rendered again from header, statement and task, in the wording that the release names, and compared.
 """
@@ -22,7 +22,7 @@ from paczero.utils.io import canonical, read_object
 
 _CONFIG = "adapter/adapter_config.json"
 
-# Settings that change no weight, and one that PEFT corrects to the kind of layer that it finds.
+# Settings that change no weight; PEFT corrects the last one to the type of layer that it finds.
 _FREE = frozenset({"task_type", "peft_version", "fan_in_fan_out"})
 
 _PICTURES = ("released.png", "posterior.png", "development.png")
@@ -31,10 +31,10 @@ _USES = ("the served step", "the threshold")
 
 
 def check_task(release: Path) -> TaskConfig | None:
-    """The task, if `task.json` is as a run writes it; None where the release has none.
+    """The task in `task.json`; None if the release has no such file.
 
     Raises:
-        IntegrityError: it is not.
+        IntegrityError: the file is not as a run writes it.
     """
     task = task_file.read(release)
     path = release / task_file.NAME
@@ -44,7 +44,7 @@ def check_task(release: Path) -> TaskConfig | None:
 
 
 def check_adapter_config(release: Path, header: Mapping[str, Any]) -> None:
-    """Checks that PEFT would load what the header describes, on the base that it names, and no code.
+    """Checks that PEFT would load the adapter that the header describes, on its base, and no code.
 
     Raises:
         IntegrityError: the settings differ.
@@ -80,7 +80,7 @@ def check_adapter_config(release: Path, header: Mapping[str, Any]) -> None:
 
 
 def _trained_modules(header: Mapping[str, Any]) -> list[str]:
-    """Which modules PEFT chose, where the header leaves that to PEFT: those that have trained tensors."""
+    """The modules that PEFT chose where the header leaves the choice to PEFT: those with trained tensors."""
     names = (name.partition(".lora_")[0] for name, _, _ in header["parameters"] if ".lora_" in name)
     return sorted({name.rpartition(".")[2] for name in names})
 
@@ -88,13 +88,13 @@ def _trained_modules(header: Mapping[str, Any]) -> list[str]:
 def check_card(
     release: Path, header: Mapping[str, Any], document: Mapping[str, Any], task: TaskConfig | None
 ) -> str | None:
-    """Checks that the model card says what follows from the rest of the release.
+    """Compares the model card with the card that follows from the rest of the release.
 
     Returns:
-        None, or in words why it was not compared: its wording is not known here.
+        None, or the reason why it was not compared: its wording is not known here.
 
     Raises:
-        IntegrityError: names the first line that differs.
+        IntegrityError: a line differs; the message names the first one.
     """
     path, version = release / CARD, wording_of(document, release)
     _check_development(document.get("development"))
@@ -120,7 +120,7 @@ def check_card(
 
 
 def _check_development(stated: Any) -> None:
-    """Checks the type of each metric on the development set; the values follow from nothing else in a release."""
+    """Checks the types of the metrics on the development set; nothing else in a release determines their values."""
     if stated is None:
         return
     numbers = ("served", "untuned", "untuned_median")
@@ -137,7 +137,7 @@ def _check_development(stated: Any) -> None:
         raise IntegrityError("privacy.json: development is not in the form that a run writes")
 
 
-# What a card of wording 1 says of the development set, which `privacy.json` of version 1 does not state.
+# The section on the development set in a card of wording 1; `privacy.json` of version 1 does not state its content.
 _SECTION = re.compile(
     r"## (?P<title>[^\n]+) on the development set\n\n"
     rf"The records of this set are \*\*not protected\*\*(?:; it decided "
@@ -190,7 +190,7 @@ def _short(text: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A setting of PEFT's as a run writes it: words instead of members, names in order instead of sets."""
+    """A setting of PEFT as a run writes it: values instead of enum members, sorted names instead of sets."""
     value = getattr(value, "value", value)
     if isinstance(value, list | set | tuple):
         return sorted(value) if all(isinstance(item, str) for item in value) else list(value)

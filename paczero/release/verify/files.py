@@ -1,7 +1,7 @@
-"""What may lie in a release: known names, plain files of bounded size, and nothing else.
+"""Checks that a release holds known names, plain files of bounded size, and nothing else.
 
-A model's folder may hold what transformers writes of a model and its tokenizer; weights are safetensors. Pickles and
-code have no place in a release, so nothing that is loaded from it can run.
+A model's folder may hold the files that transformers writes for a model and its tokenizer; weights are safetensors. A
+release holds no pickle and no code, so nothing that is loaded from it can run.
 """
 
 import os
@@ -41,7 +41,7 @@ _KNOWN = {
     r"model/(merges\.txt|vocab\.txt|tokenizer\.model|spiece\.model|chat_template\.jinja)": _TOKENIZER,
 }
 
-# What the Hub adds: a file's name -> what it may say.
+# What the Hub adds: a file's name -> a pattern of its whole content.
 _HUB_FILES = {
     r"\.gitattributes": rb"(\S+( -?text| (filter|diff|merge)=lfs)+\n?)*",
     r"\.gitignore": rb"\*\n?",
@@ -65,14 +65,14 @@ _PIXELS = 4096  # the longest side of a picture; a small file can unpack to bill
 
 
 def check_folder(release: Path) -> list[str]:
-    """Looks at every name below a release, without following links and without opening a file.
+    """Checks every name in a release, without following links and without opening a file.
 
     Returns:
         Sorted relative POSIX paths of all files.
 
     Raises:
-        IntegrityError: a name that no release has, a link or special file, an empty folder, a file that is too large,
-            or one that is missing.
+        IntegrityError: there is an unknown name, a link, a special file, an empty folder or too large a file, or a file
+            is missing.
     """
     names: list[str] = []
     try:
@@ -98,10 +98,10 @@ def check_folder(release: Path) -> list[str]:
 
 
 def _check_hub_files(path: Path) -> None:
-    """Checks that what the Hub adds to a folder is that and no more: nothing of a run can hide in it.
+    """Checks the files that the Hub adds to a folder, so that nothing of a run can hide in them.
 
     Raises:
-        IntegrityError: a link or special file, a file with another name, or one that says something else.
+        IntegrityError: there is a link, a special file, a file with another name or with other content.
     """
     for file in [path, *(path.rglob("*") if path.is_dir() and not path.is_symlink() else ())]:
         if not file.is_symlink() and file.is_dir() and path.name == ".cache":
@@ -113,7 +113,7 @@ def _check_hub_files(path: Path) -> None:
 
 
 def _checked(entry: "os.DirEntry[str]", name: str) -> str:
-    """The name, once it is known to be that of a plain file of a release."""
+    """Returns the name if the entry is a plain file of a release."""
     path = entry.path
     if not name.isprintable():
         raise IntegrityError(f"{path!r}: has a name with invisible characters; no file of a release has")
@@ -133,12 +133,12 @@ def _checked(entry: "os.DirEntry[str]", name: str) -> str:
 
 
 def check_pictures(release: Path, names: list[str]) -> None:
-    """Checks that the figures are pictures of a sane size and carry nothing else, such as a text that no viewer shows.
+    """Checks that the figures are pictures of bounded size and hold nothing else, such as hidden text.
 
-    Their hashes bind them to the statement. They are not drawn again: other versions of matplotlib give other bytes.
+    Their hashes bind them to the statement. They are not drawn again, because versions of matplotlib differ in bytes.
 
     Raises:
-        IntegrityError: one is no PNG, is too large, or has a part that shows nothing.
+        IntegrityError: one is no PNG, is too large, or has a chunk that no viewer shows.
     """
     for name in names:
         if name.endswith(".png"):
@@ -153,7 +153,7 @@ def check_pictures(release: Path, names: list[str]) -> None:
 
 
 def _chunks(data: bytes, path: Path) -> list[bytes]:
-    """The kinds of a PNG's parts, in order."""
+    """The types of a PNG's chunks, in order."""
     kinds, offset = [], len(_PNG)
     while data.startswith(_PNG) and offset + 12 <= len(data):
         size = int.from_bytes(data[offset : offset + 4], "big")

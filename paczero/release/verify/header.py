@@ -1,6 +1,6 @@
-"""Checks that a run can have written a transcript's header: every key, its type, its range, and all together.
+"""Checks that a run can have written a transcript's header: every key, its type, its range, and their combination.
 
-The settings in it go through the same checks as those of `paczero train`.
+Its settings pass the same checks as those of `paczero train`.
 """
 
 import math
@@ -18,7 +18,7 @@ _FLOATS = ("float32", "float16", "bfloat16")
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu", "npu", "hpu", "mlu", "musa", "sdaa", "neuron")
 
-_ACCOUNTANTS = 1 + 1e-3  # another version of the library may round to another grid
+_ACCOUNTANTS = 1 + 1e-3  # versions of the library round to different grids
 
 
 def _is_hash(value: Any) -> bool:
@@ -39,7 +39,7 @@ def _are_parameters(value: Any) -> bool:
     return bool(names) and names == sorted(set(names)) and sizes_fit
 
 
-# The form of each key; see `_fits`. The settings among them have further limits, which `_settings` checks.
+# The form of each key; see `_fits`. `_settings` checks further limits of the settings.
 _FORMS: dict[str, Any] = {
     "adapter": (None, {"law": ADAPTER_LAW, "seed": int, "sha256": _is_hash}),
     "average": float,
@@ -91,7 +91,7 @@ def check_header(header: Mapping[str, Any], where: str) -> None:
     """Checks one header.
 
     Raises:
-        IntegrityError: names the key and what it says.
+        IntegrityError: a key or a combination is not valid; the message names it.
     """
     _check_keys(header, _FORMS, where)
     for key, form in _FORMS.items():
@@ -107,7 +107,7 @@ def _check_keys(found: Mapping[str, Any], expected: Mapping[str, Any], where: st
 
 
 def _check_together(header: Mapping[str, Any], where: str) -> None:
-    """What follows from other keys."""
+    """Checks the keys against each other."""
     if (header["adapter"] is None) != (header["peft"] is None):
         raise IntegrityError(f"{where}: it speaks of an adapter or of peft, but not of both")
     if header["adapter"] is not None and header["adapter"]["seed"] != header["seed"]:
@@ -137,10 +137,10 @@ def _check_together(header: Mapping[str, Any], where: str) -> None:
 
 
 def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
-    """The settings that the header names, through the checks of every run.
+    """The header's settings, checked as those of any run.
 
     Raises:
-        PACZeroError: they are none that a run can have.
+        PACZeroError: no run can have them.
     """
     stated = dict(header["mechanism"])
     stated.pop("sigma", None)
@@ -182,15 +182,15 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
 
 
 def check_noise(header: Mapping[str, Any]) -> str | None:
-    """Computes ε of the stated noise of a differentially private run again; None for any other run.
+    """Recomputes ε from the stated noise of a differentially private run.
 
     A release cannot show whether noise of that size was added.
 
     Returns:
-        The result, in words.
+        The result, in words; None for a run of another kind.
 
     Raises:
-        IntegrityError: the noise is too little for the stated ε and δ, or no noise of a run.
+        IntegrityError: the noise is too small for the stated ε and δ, or is not valid.
     """
     from paczero.mechanism.accounting import MissingLibrary, epsilon_of
 

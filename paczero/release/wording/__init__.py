@@ -1,9 +1,9 @@
-"""The sentences that say what a run promises: versioned templates, rendered from the run's public facts.
+"""The sentences on what a run promises: versioned templates, rendered from the run's public facts.
 
 Each folder `vN` is one wording: the promise, its limits, three short sentences, one line for the mechanism, and the
 model card. A release names its wording in `privacy.json`, and `paczero verify` renders that version again and compares.
-So a published wording never changes (tests/fixtures/wording-N.json hold what each says). For better English, copy the
-newest folder under the next number, edit the copy, and add the number to `VERSIONS`.
+So a published wording never changes (tests/fixtures/wording-N.json hold its sentences). To improve the English, copy
+the newest folder to the next number, edit the copy, and add the number to `VERSIONS`.
 
     hidden, not_hidden, helps = sentences(header)
     limits(header)[0]       # 'Membership in the pool is not hidden. …'
@@ -33,23 +33,23 @@ Header = Mapping[str, Any]
 
 
 def promise(header: Header, version: int = NEWEST) -> str:
-    """What is promised, in one paragraph."""
+    """The promise, in one paragraph."""
     (paragraph,) = _paragraphs("promise", header, version)
     return paragraph
 
 
 def limits(header: Header, version: int = NEWEST) -> list[str]:
-    """What is not promised, one matter an entry; complete for the header's mechanism as far as we know."""
+    """The limits of the promise, one an entry; as complete as we know for the header's mechanism."""
     return _paragraphs("limits", header, version)
 
 
 def sentences(header: Header, version: int = NEWEST) -> list[str]:
-    """What is hidden, what is not hidden, and what helps: one sentence each."""
+    """Three sentences: on what is hidden, on what is not hidden, and on what helps."""
     return _paragraphs("sentences", header, version)
 
 
 def mechanism_line(header: Header, version: int = NEWEST) -> str:
-    """What the mechanism releases, after its name and a colon."""
+    """The mechanism's name, a colon, and what it releases."""
     (line,) = _paragraphs("mechanism", header, version)
     return line
 
@@ -58,7 +58,7 @@ def card(header: Header, version: int = NEWEST, **values: Any) -> str:
     """The model card in Markdown.
 
     Args:
-        values: what the card shows beside the header and the sentences; see `release.model_card`.
+        values: more values for the template; see `release.model_card`.
     """
     return _render(
         "card",
@@ -107,7 +107,7 @@ def _template(name: str, version: int) -> "jinja2.Template":
 
 
 def code(value: object) -> str:
-    """A text as inline code that Markdown, its tables and HTML show as it is.
+    """A text as inline code, safe in Markdown, its tables and HTML.
 
     >>> code("a | b"), code("a `b`")
     ('`a \\\\| b`', '`` a `b` ``')

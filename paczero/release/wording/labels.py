@@ -1,4 +1,4 @@
-"""Short texts for tables, figures and the owner's page. No release is checked against them, so they may change."""
+"""Short texts for tables, figures and the owner's page. No release is compared with them, so they may change."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ HIDES = {
     "nothing": "nothing",
 }
 
-# How a step is decided: two pairs of a bold and a plain line, for the figure of what stays private.
+# How a mechanism decides a step, for the figure `boundary`: two pairs of a bold and a plain line.
 GATES = {
     "zpl": ("All agree:", "their sign", "Otherwise:", "a fair coin"),
     "mi": ("All agree:", "their sign", "Otherwise:", "the secret half's\nsign, made noisy"),
@@ -38,12 +38,12 @@ _SUM = (
     "step follows "
 )
 
-# How the promise comes about, for the owner's page; nothing for a mechanism that promises nothing.
+# How a mechanism keeps its promise, for the owner's page. A mechanism without a promise has no entry.
 HOW_IT_WORKS = {
     "zpl": _SIGNS + "Otherwise it follows a fair coin.",
     "mi": _SIGNS
     + "Otherwise it follows the secret half's sign through noise. The amount of noise follows from the rest "
-    "of the budget and from what earlier steps told.",
+    "of the budget and from what earlier steps released.",
     "skip": _SIGNS + "Otherwise the weights do not move.",
     "coin": "Each step takes a random direction and follows a fair coin.",
     "dpzero": _SUM + "the result.",

@@ -83,5 +83,5 @@ def test_far_below_chance_is_remarked_on(paczero, finished_once, tiny_test_csv, 
     _, out, err = paczero("eval", finished_once, "--data", turned, "--json")
     result = json.loads(out)
     assert result["accuracy"] == pytest.approx(1 - right["accuracy"])
-    assert looks_swapped(result) == ("wrong way round" in err)
+    assert looks_swapped(result) == ("swapped" in err)
     assert looks_swapped(right | {"accuracy": 0.1}) and not looks_swapped(right | {"accuracy": 0.4})

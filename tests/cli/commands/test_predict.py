@@ -99,8 +99,8 @@ def test_refusals(refusal, finished_once, unlabelled, tmp_path):
     lacking = tmp_path / "lacking.csv"
     lacking.write_text("review\nfine\n")
     out = ("--output", tmp_path / "out.csv")
-    said = refusal("predict", finished_once, "--input", lacking, *out)
-    assert "{text} is no column of the data; its columns are 'review'" in said
+    message = refusal("predict", finished_once, "--input", lacking, *out)
+    assert "{text} is no column of the data; its columns are 'review'" in message
     lacking.write_text("text,n\nfine,1\n ,2\n")
     assert "record 2 has no text" in refusal("predict", finished_once, "--input", lacking, *out)
     lacking.write_text("")

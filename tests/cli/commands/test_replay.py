@@ -1,4 +1,4 @@
-"""`paczero replay`: weights from the transcript alone; any change is said in one line, with exit code 1."""
+"""`paczero replay`: weights from the transcript alone; any change is named in one line, with exit code 1."""
 
 import json
 import re

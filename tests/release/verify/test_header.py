@@ -1,19 +1,23 @@
 """A header that a run can have written passes; a value of another type or range does not."""
 
+import contextlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from paczero.errors import IntegrityError
+from paczero.release import statement
 from paczero.release.verify.header import check_header
+from paczero.release.verify.release import verify_release
 
-RELEASES = Path(__file__).parents[2] / "fixtures" / "before-restructure"
+from ...released_runs import VERSION_1, changed, edit_header, get, leaves, put, refused, reseal
 
 
 def header(name: str = "release-mi-full") -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((RELEASES / name / "transcript.jsonl").read_bytes().partition(b"\n")[0])
+    content: dict[str, Any] = json.loads((VERSION_1 / name / "transcript.jsonl").read_bytes().partition(b"\n")[0])
     return content
 
 
@@ -41,3 +45,35 @@ def test_a_budget_that_promises_nothing_is_a_runs_too() -> None:
 def test_a_value_that_no_run_has(key: str, value: object) -> None:
     with pytest.raises(IntegrityError, match="transcript"):
         check_header(header() | {key: value}, "transcript")
+
+
+# Nothing else in a release depends on these keys; only a signature, or a replay with the base model, can tell.
+SPOKEN_OF_ONCE = {("device_kind",)}
+
+
+@pytest.mark.parametrize("name", ["zpl", "mi", "dp-sign", "full"])
+def test_any_value_of_the_header(release: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The header changed, all hashes and the statement made again from it: card, settings or weights still differ."""
+    folder = release(name)
+    whole, seal = (folder / "transcript.jsonl").read_bytes(), (folder / statement.NAME).read_bytes()
+    header = json.loads(whole.partition(b"\n")[0])
+    missed = []
+    for path in leaves(header):
+        if path[0] == "parameters" and len(path) > 1 and path[1] > 0:
+            continue  # one parameter stands for all
+        for value in changed(get(header, path)):
+            edit_header(folder, lambda new, path=path, value=value: put(new, path, value))
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, OverflowError):
+                reseal(folder)  # where a statement can be made of it at all
+            try:
+                verify_release(folder)
+                missed.append(path)
+            except IntegrityError as error:
+                assert "\n" not in str(error)
+            (folder / "transcript.jsonl").write_bytes(whole)
+            (folder / statement.NAME).write_bytes(seal)
+    assert set(missed) <= SPOKEN_OF_ONCE
+    for key in header:
+        edit_header(folder, lambda new, key=key: new.pop(key))
+        refused(folder)
+        (folder / "transcript.jsonl").write_bytes(whole)

@@ -1,0 +1,75 @@
+"""The released tensors are those that the transcript names, under the names that PEFT and transformers look for."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from paczero.models.layers import plain_name
+from paczero.optim.parameters import fingerprint_tensors
+from paczero.release.verify.weights import ReleasedTensors, weights_folder
+
+from ...released_runs import WEIGHTS, refused, reseal
+
+
+@pytest.mark.parametrize("name", ["zpl", "full"])
+def test_any_weight(release: Callable[..., Path], name: str) -> None:
+    folder = release(name)
+    path = folder / (WEIGHTS if name == "zpl" else "model/model.safetensors")
+    names = [row[0] for row in json.loads((folder / "transcript.jsonl").read_bytes().partition(b"\n")[0])["parameters"]]
+    tensors, whole = load_file(path), path.read_bytes()
+    for key in tensors:
+        new = {name: tensor.clone() for name, tensor in tensors.items()}
+        new[key].view(-1).view(torch.int32)[-1] ^= 1  # the last bit of the last weight
+        save_file(new, path, metadata={"format": "pt"})
+        reseal(folder)
+        if name == "zpl" or any(key.endswith(trained.removeprefix("model.")) for trained in names):
+            assert "hash" in refused(folder)
+            reseal(folder, weights_sha256=fingerprint_of(folder, names))
+            assert "weights" in refused(folder)
+        path.write_bytes(whole)
+        reseal(folder, weights_sha256=fingerprint_of(folder, names))
+
+
+def fingerprint_of(folder: Path, names: list[str]) -> str:
+    released = ReleasedTensors.read(weights_folder(folder)).locations
+    return fingerprint_tensors(ReleasedTensors({name: released[plain_name(name)] for name in names}))
+
+
+def test_names_under_which_peft_looks_for_tensors(release: Callable[..., Path]) -> None:
+    """Other names would pass for the same tensors, and PEFT would serve the untuned model."""
+    folder = release()
+    tensors = load_file(folder / WEIGHTS)
+    for old, new in (("base_model.model.", ""), (".lora_A.", ".lora_A.default.")):
+        save_file({name.replace(old, new): tensor for name, tensor in tensors.items()}, folder / WEIGHTS)
+        reseal(folder)
+        assert "is not the name of a released tensor" in refused(folder)
+
+
+def test_code_that_hides_in_a_long_settings_file(release: Callable[..., Path]) -> None:
+    folder = release("full")
+    path = folder / "model" / "tokenizer_config.json"
+    path.write_text(json.dumps({"a": "x" * 2**24, "inner": [{"auto_map": {}}]}))
+    reseal(folder)
+    assert "auto_map" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}},
+        {"a": {"dtype": "F32", "shape": [2**63, 2**63], "data_offsets": [0, 4]}},
+        {"__metadata__": {"format": "pt", "code": "x"}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}},
+    ],
+)
+@pytest.mark.parametrize("length", [None, 2**62])
+def test_a_head_that_promises_terabytes(release: Callable[..., Path], header: object, length: int | None) -> None:
+    """Nothing is allocated for what is not there."""
+    folder, head = release(), json.dumps(header).encode()
+    size = (length or len(head)).to_bytes(8, "little")
+    (folder / WEIGHTS).write_bytes(size + head + b"\0\0\0\0")
+    reseal(folder)
+    refused(folder)
