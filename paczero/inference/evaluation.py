@@ -33,8 +33,8 @@ class Evaluation:
 
     Attributes:
         metrics: see `metrics_of`.
-        table: of each record its text, label, prediction and probabilities (classification), or its target, prediction
-            and metrics: name of a column -> R values.
+        table: name of a column -> R values: text, label, prediction and probabilities (classification), or target,
+            prediction and metrics.
         notes: sentences on records that were cut to fit the model.
     """
 
@@ -59,7 +59,7 @@ def evaluate(
             `settings` if left out.
         settings: as in `find_target`.
         base: score the untuned base model.
-        progress: called with (what is done, records done, records in all).
+        progress: called with (name of the stage, records done, records in total).
 
     Raises:
         PACZeroError: the target or the data cannot be used.
@@ -154,7 +154,7 @@ def _test_set(target: Target) -> Rows:
 
 
 def threshold_of(target: Target, *, base: bool = False) -> float:
-    """The target's decision threshold; of its base, that of the run's first dev evaluation (0 where none is moved).
+    """The target's decision threshold; for its base, that of the run's first dev evaluation (0 if it is not moved).
 
     Raises:
         PACZeroError: the run moves its threshold, and its evaluation of the untuned model is missing.
@@ -185,7 +185,7 @@ def label_columns(dataset: Dataset, scores: np.ndarray, threshold: float) -> dic
 
     Args:
         dataset: the R records.
-        scores: of each label word (R, C).
+        scores: (R, C), one for each label word.
         threshold: decision threshold of a binary task, as a difference of scores.
     """
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))

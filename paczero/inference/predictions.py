@@ -52,7 +52,7 @@ def predict(
         data: a file, a hub name, a `datasets.Dataset`, or a sequence of mappings.
         settings: as in `find_target`.
         base: decide with the untuned base model.
-        progress: called with (what is done, records done, records in all).
+        progress: called with (name of the stage, records done, records in total).
 
     Raises:
         PACZeroError: the target cannot be found or loaded, the data lack a column of the template, or a column would

@@ -1,4 +1,4 @@
-"""What a run publishes, and what anyone can check of it.
+"""Writes the release of a run, and verifies, replays and signs releases.
 
 import paczero.release
 verification = paczero.release.verify_release("downloaded/release")

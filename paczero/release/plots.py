@@ -121,14 +121,11 @@ def unanimity(steps: Sequence[int], share: Sequence[float], spent: Sequence[floa
         if pays:
             _draw_spent(panels[1], steps, spent, header)
         else:
-            top.text(0.01, 0.04, _spent_in_words(header), transform=top.transAxes, bbox=_HALO)
+            spends = "no promise" if header["budget"] is None else "spent: 0 nats"
+            text = f"{spends} ({mechanism_line(header).partition(': ')[2]})"
+            top.text(0.01, 0.04, text, transform=top.transAxes, bbox=_HALO)
 
     return png(draw, 8, 5.6 if pays else 3.6)
-
-
-def _spent_in_words(header: Mapping[str, Any]) -> str:
-    text = mechanism_line(header).partition(": ")[2]
-    return f"spent: 0 nats ({text})" if header["budget"] is not None else f"no promise ({text})"
 
 
 def _draw_spent(axes: Axes, steps: Sequence[int], spent: Sequence[float], header: Mapping[str, Any]) -> None:
@@ -215,8 +212,7 @@ def posterior(header: Mapping[str, Any]) -> bytes:
         }[guarantee.verdict(header)]
         across, ha = (-4, "right") if budget > 0.45 else (18, "left")
         up, va = (10, "bottom") if p < 0.55 else (-16, "top")
-        style = {"color": VERMILION, "fontweight": "bold", "bbox": _HALO}
-        _note(axes, text, (budget, p), (across, up), ha=ha, va=va, **style)
+        _note(axes, text, (budget, p), (across, up), ha=ha, va=va, color=VERMILION, fontweight="bold", bbox=_HALO)
         axes.set(xlim=(-0.004, float(nats[-1])), ylim=(0.48, 1.02))
         axes.set(xlabel="mutual information about the secret half (nats)", ylabel="guesses that are right, at most")
         axes.set_title("How well a leak lets an attacker guess one unit's half")

@@ -18,6 +18,7 @@ from paczero.models.adapters import peft_config_from, peft_settings
 from paczero.release import task_file, wording
 from paczero.release.model_card import CARD, card, without_license
 from paczero.release.statement import wording_of
+from paczero.release.verify.header import shown
 from paczero.utils.io import canonical, read_object
 
 _CONFIG = "adapter/adapter_config.json"
@@ -62,7 +63,7 @@ def check_adapter_config(release: Path, header: Mapping[str, Any]) -> None:
             stated = canonical(peft_settings(expected))
             default = type(expected)()
     except (ValueError, TypeError, AttributeError) as error:  # PACZeroError, or PEFT's own for a wrong type
-        raise IntegrityError(f"transcript.jsonl: peft in its header is none of PEFT's: {_short(str(error))}") from error
+        raise IntegrityError(f"transcript.jsonl: peft in its header is none of PEFT's: {shown(str(error))}") from error
     if stated != canonical(header["peft"]):
         raise IntegrityError("transcript.jsonl: peft in its header is not as a run writes it")
     known = set(default.to_dict())  # what PEFT writes of its settings
@@ -76,7 +77,7 @@ def check_adapter_config(release: Path, header: Mapping[str, Any]) -> None:
         if key == "target_modules" and follows in (None, "all-linear"):
             follows = _trained_modules(header)
         if json.dumps(found) != json.dumps(follows):
-            raise IntegrityError(f"{path}: {key} is {_short(str(found))}, but the header makes it {follows!r}")
+            raise IntegrityError(f"{path}: {key} is {shown(found)}, but the header makes it {follows!r}")
 
 
 def _trained_modules(header: Mapping[str, Any]) -> list[str]:
@@ -179,14 +180,10 @@ def _compare(found: str, expected: str, path: Path) -> None:
             same = next(index for index, (a, b) in enumerate(zip_longest(own, other)) if a != b)
             start = max(0, same - 20)
             raise IntegrityError(
-                f"{path}: {_short(other[start:])} stands where {_short(own[start:])} follows from header "
+                f"{path}: {shown(other[start:])} stands where {shown(own[start:])} follows from header "
                 f"and statement (line {number})"
             )
     raise IntegrityError(f"{path}: has {len(theirs)} lines; {len(ours)} follow from the header and the statement")
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:77]}…")
 
 
 def _plain(value: Any) -> Any:

@@ -51,8 +51,6 @@ _HUB_FILES = {
 }
 _HUB_BYTES = 65_536
 
-_PATTERNS = {re.compile(pattern): limit for pattern, limit in _KNOWN.items()}
-
 _FOLDERS = frozenset({FIGURES, "adapter", "model"})
 
 _NEEDED = (statement.NAME, "transcript.jsonl", CARD)
@@ -124,7 +122,7 @@ def _checked(entry: "os.DirEntry[str]", name: str) -> str:
         raise IntegrityError(f"{path}: is a folder that no release has; move it away")
     if not stat.S_ISREG(state.st_mode):
         raise IntegrityError(f"{path}: is a special file; a release holds plain files only")
-    limit = next((limit for pattern, limit in _PATTERNS.items() if pattern.fullmatch(name)), None)
+    limit = next((limit for pattern, limit in _KNOWN.items() if re.fullmatch(pattern, name)), None)
     if limit is None:
         raise IntegrityError(f"{path}: is no part of a release; move it away")
     if state.st_size > limit:

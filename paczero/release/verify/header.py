@@ -96,7 +96,7 @@ def check_header(header: Mapping[str, Any], where: str) -> None:
     _check_keys(header, _FORMS, where)
     for key, form in _FORMS.items():
         if not _fits(header[key], form):
-            raise IntegrityError(f"{where}: {key} {_shown(header[key])} is none that a run has")
+            raise IntegrityError(f"{where}: {key} {shown(header[key])} is none that a run has")
     _check_together(header, where)
 
 
@@ -133,7 +133,7 @@ def _check_together(header: Mapping[str, Any], where: str) -> None:
     if header["budget"] != expected:
         raise IntegrityError(f"{where}: budget {header['budget']}; mechanism {kind.name} has {expected}")
     if type(sigma) is not float or not (math.isfinite(sigma) and sigma > 0):
-        raise IntegrityError(f"{where}: mechanism.sigma {_shown(sigma)}; expected a finite number above 0")
+        raise IntegrityError(f"{where}: mechanism.sigma {shown(sigma)}; expected a finite number above 0")
 
 
 def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
@@ -150,9 +150,7 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
     for name, value in stated.items():
         wanted = str if name in ("name", "channel", "allocation") else float
         if type(value) is not wanted and not (name == "clip" and value is None):
-            raise PACZeroError(
-                f"mechanism.{name} {_shown(value)}; expected {'a word' if wanted is str else 'a number'}"
-            )
+            raise PACZeroError(f"mechanism.{name} {shown(value)}; expected {'a word' if wanted is str else 'a number'}")
     if "sampling" in stated:
         stated["sampling_prob"] = stated.pop("sampling")
     mechanism = MechanismConfig(
@@ -213,6 +211,7 @@ def check_noise(header: Mapping[str, Any]) -> str | None:
     )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value from a release, shortened for a message."""
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return text if len(text) <= 80 else f"{text[:79]}…"

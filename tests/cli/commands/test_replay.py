@@ -7,20 +7,14 @@ import shutil
 import pytest
 
 from paczero.mechanism.transcript import Transcript
-from paczero.release import statement
+
+from ...released_runs import rehash
 
 
 def flip(path, offset):
     data = bytearray(path.read_bytes())
     data[offset] ^= 1
     path.write_bytes(data)
-
-
-def reseal(release, **changes):
-    """A forger's privacy.json: every hash in it is right again."""
-    document = json.loads((release / "privacy.json").read_text()) | changes
-    document["files"] = {name: statement.file_hash(release / name) for name in statement.released_files(release)}
-    (release / "privacy.json").write_bytes(statement.render(statement.seal(document)))
 
 
 def other_sign(release, step=1):
@@ -86,16 +80,16 @@ def test_a_changed_bit(refusal, finished):
 
 def test_a_changed_bit_whose_hashes_were_forged(refusal, finished):
     other_sign(finished / "release")
-    reseal(finished / "release")
+    rehash(finished / "release")
     assert "have the hash" in refusal("replay", finished, "--verify", code=1)
 
 
 def test_a_missing_step(refusal, finished):
     without_last_step(finished / "release")
     assert "transcript.jsonl" in refusal("replay", finished, "--verify", code=1)
-    reseal(finished / "release")
+    rehash(finished / "release")
     assert "5 steps" in refusal("replay", finished, "--verify", code=1)
-    reseal(finished / "release", steps_run=5)
+    rehash(finished / "release", steps_run=5)
     assert "chosen_step" in refusal("replay", finished, "--verify", code=1)
 
 
@@ -111,27 +105,27 @@ def test_changed_weights_whose_hashes_were_forged(refusal, request, kind):
     release = request.getfixturevalue(kind) / "release"
     (weights,) = release.glob("*/*.safetensors")
     flip(weights, -1)
-    reseal(release)
+    rehash(release)
     line = refusal("replay", release, "--verify", code=1)
     assert ("differs from the rebuilt weights" in line) == (kind == "finished_full"), line
 
 
 def test_a_statement_of_other_weights(refusal, finished):
-    reseal(finished / "release", weights_sha256="0" * 64)
+    rehash(finished / "release", weights_sha256="0" * 64)
     assert "have the hash" in refusal("replay", finished, "--verify", code=1)
 
 
 def test_a_header_that_promises_more(refusal, finished):
     path = finished / "release" / "transcript.jsonl"
     path.write_text(path.read_text().replace('"test_seed":5', '"test_seed":null', 1))
-    reseal(finished / "release")
+    rehash(finished / "release")
     assert "does not agree with the transcript's header" in refusal("replay", finished, "--verify", code=1)
 
 
 def test_a_header_that_lacks_something(refusal, finished):
     path = finished / "release" / "transcript.jsonl"
     path.write_text(re.sub(r'"base":\{[^}]*\},', "", path.read_text(), count=1))
-    reseal(finished / "release")
+    rehash(finished / "release")
     assert "key 'base' is missing" in refusal("replay", finished, "--verify", code=1)
 
 

@@ -53,7 +53,7 @@ def test_any_line_of_the_card(release: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"lora_alpha": None}, "lora_alpha is '8', but the header makes it 16"),
+        ({"lora_alpha": None}, "lora_alpha is 8, but the header makes it 16"),
         ({"to_dict": 1}, "is no key that PEFT knows"),
         ({"__class__": "x"}, "is no key that PEFT knows"),
         ({"runtime_config": {}}, "is no key that PEFT knows"),
