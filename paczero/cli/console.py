@@ -1,11 +1,11 @@
-"""What a person reads while a command works: refusals, warnings, and the live line of a run.
+"""Messages of a command while it works: errors, warnings, and the live line of a run.
 
     with Live() as live:
         trainer.observers.append(ProgressCallback(live, mechanism))
 
     step 120 of 300 · 1 min 12 s left · unanimous 48 % (last 50: 36 %) · spent 0.12 of 0.33 nats · dev 71.2 %
 
-The line is for the owner alone: unanimous steps and spent nats speak of the pool and are not for publication.
+The line is for the owner alone: unanimous steps and spent nats depend on the pool and must not be published.
 """
 
 import os
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
 
 def complain(message: str) -> None:
-    """Prints a refusal as one line on standard error."""
+    """Prints an error as one line on standard error."""
     print(f"paczero: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 def warn(message: str) -> None:
-    """Prints what should be known but stops nothing, as one line on standard error."""
+    """Prints a warning as one line on standard error."""
     print(f"paczero: warning: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 class Live:
     """One line that is redrawn in place; plain lines, now and then, where the output is no terminal.
 
-    What is longer than a terminal is wide goes on in the next row, so that nothing is missing in a narrow one.
+    Text longer than the terminal is wide continues in the next row.
 
         with Live(every=30) as live:
             live.show("step 10 of 300")           # replaces what was shown before
@@ -65,7 +65,7 @@ class Live:
         self._pending = False  # whether that text still has to be written as a plain line
 
     def show(self, text: str) -> None:
-        """Shows where things stand now; `text` has one line."""
+        """Replaces the line; `text` has one line."""
         if self._redraws:
             self._redraw(text)
             return
@@ -108,7 +108,7 @@ class Live:
         self._drawn.update(Text(text), refresh=True)
 
     def _begin(self) -> "rich.live.Live":
-        """A display that draws when it is told to, without a thread; standard output stays what it is, for results."""
+        """A display that draws only when it is updated, without a thread; standard output is left alone for results."""
         from rich.console import Console
         from rich.live import Live as Drawn
 
@@ -133,7 +133,7 @@ class ProgressCallback:
 
     Args:
         live: where it is shown.
-        mechanism: decides what there is to say: only some spend a budget or can be unanimous.
+        mechanism: decides what is shown: only some mechanisms spend a budget or can be unanimous.
         clock: seconds, monotonic; replaced in tests.
 
     Attributes:
@@ -155,7 +155,7 @@ class ProgressCallback:
         self._releases += len(flags)
         self._unanimous += sum(flags)
         self._recent.extend(flags)
-        if step.loss is None:  # from the journal: it says nothing of how long a step takes
+        if step.loss is None:  # from the journal: its time does not count for the pace
             self.live.show(f"going through step {self.done:,} of {step.steps:,} again, as the journal has it")
             return
         if step.release.nonfinite and not self._nonfinite:
@@ -163,13 +163,13 @@ class ProgressCallback:
             self.live.note(
                 f"step {self.done:,}: {step.release.nonfinite:,} derivatives were not finite and count as 0, as "
                 "others will; training goes on; another run may do better with a smaller --learning_rate or --dtype "
-                "float32 (said once)"
+                "float32 (shown once)"
             )
         if step.zero_derivatives and not step.release.nonfinite and not self._zero_derivatives:
             self._zero_derivatives = True
             self.live.note(
                 f"step {self.done:,}: no record's loss changed along {step.zero_derivatives} of {len(step.release.y)} "
-                "directions; what they release says nothing of the pool; a larger --mu helps (said once)"
+                "directions; what they release does not depend on the pool; a larger --mu helps (shown once)"
             )
         self.live.show(self._line(step))
 
@@ -209,11 +209,11 @@ class ProgressCallback:
 
 def shown(live: Live) -> Callable[[str, int, int], None]:
     """The `progress` of a trainer, on a live line."""
-    return lambda what, done, of: live.show(f"{what}: {done:,} of {of:,}")
+    return lambda what, done, total: live.show(f"{what}: {done:,} of {total:,}")
 
 
 def keep_quiet() -> None:
-    """Silences the bars and warnings of libraries; ours say all there is to say. Only for the command line."""
+    """Silences the progress bars and warnings of libraries; only for the command line."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -83,10 +83,10 @@ def command_parser(command: str, description: str, *, usage: str, kind: type[Kin
 
 
 def explain(message: str, options: Iterable[str]) -> str:
-    """argparse's message as one line: which key, what was given, what is expected.
+    """argparse's message as one line: the key, the given value, the expected kind.
 
     Args:
-        message: what argparse says.
+        message: argparse's own.
         options: every option of the parser, for the close match of a misspelt one.
     """
     if match := re.match(r"argument (\S+): invalid (\w+) value: (.*)", message):
@@ -155,7 +155,7 @@ class SettingsParser(CommandParser):
         found = vars(super().parse_args(argv, namespace))
         flags: Settings = {}
         given = [key for key in found if key in self.settings]
-        for key in sorted(given, key=lambda key: key.count(".")):  # a group before what is in it
+        for key in sorted(given, key=lambda key: key.count(".")):  # a group before its settings
             read = read_settings({key: _value(key, found.pop(key))})
             if key in OTHER_NAMES and (twice := read.keys() & {*found, *flags}):
                 raise PACZeroError(f"--{key}: it was given together with --{twice.pop()}; leave it out")

@@ -1,4 +1,4 @@
-"""What a run is, what it promises and what it costs, said before it starts.
+"""Prints what a run is, what it promises and what it costs, before it starts.
 
 preflight(trainer, settings)
 # Model      models/small: 134.5 M parameters, 15,360 of them train (peft, 1 of 30 layers runs in each step)
@@ -38,14 +38,14 @@ def preflight(
     rows = [
         *run_lines(trainer, settings, cost),
         *(("Engine", f"{name}: {text}") for name, text in engine_lines(trainer.args, cost)),
-        ("Cost", cost_line(trainer, cost)),
+        ("Cost", f"{steps_line(trainer, cost)}; about {duration(seconds(trainer, cost))}, {memory_line(cost)}"),
         ("Writes", f"{settings.args.output_dir} (release/ may be published when it is finished; private/ never)"),
         *(("Note", note) for note in (*notes, *trainer.notes)),
     ]
     print(*(wrapped(f"{name:<10} ", text) for name, text in rows), sep="\n", file=stream or sys.stderr, flush=True)
     kind = verdict(trainer.header)
     if kind == "void":
-        warn("test_seed is set: secret, coins and noise can be computed by anybody; the report is marked VOID")
+        warn("test_seed is set: secret, coins and noise can be computed by anyone; the report is marked VOID")
     elif kind == "nothing" and trainer.args.mechanism.budget is not None:
         warn(f"a budget of {trainer.args.mechanism.budget:g} nats (ln 2 = 0.693 or more) promises nothing")
 
@@ -105,11 +105,6 @@ def engine_lines(args: "PACZeroConfig", cost: "Cost") -> list[tuple[str, str]]:
     lines = [*cost.paths.items(), *((name, f"switched off (engine.{name})") for name in off)]
     lines.append(("kernel", describe() if engine.kernel == "auto" else "plain torch (engine.kernel off)"))
     return lines
-
-
-def cost_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:
-    """Steps, tokens, time and memory."""
-    return f"{steps_line(trainer, cost)}; about {duration(seconds(trainer, cost))}, {memory_line(cost)}"
 
 
 def steps_line(trainer: "PACZeroTrainer", cost: "Cost") -> str:

@@ -5,7 +5,7 @@
         train_run(settings, live=live, job=job)
         train_run(other_settings, live=live, job=job.with_args(other_settings.args))    # another mechanism
 
-All processes of a run come through here. What rank 0 alone does stands in `group.on_main` or
+All processes of a run call these functions. Work of rank 0 alone is inside `group.on_main` or
 `group.broadcast_from_main`.
 """
 
@@ -44,7 +44,7 @@ class Job:
     Attributes:
         trainer: with its weights at the start.
         test: records that are scored before and after; None without a test set.
-        notes: what should be known about the draw of the records, a sentence each.
+        notes: remarks on the draw of the records, a sentence each.
     """
 
     trainer: "PACZeroTrainer"
@@ -64,7 +64,7 @@ def make_job(
     secret: str | Path | None = None,
     model: str | None = None,
 ) -> Job:
-    """Reads what a run needs, for a place that is free or a run that can go on.
+    """Reads the records and the model of a run, for a free output directory or a run that can be resumed.
 
     Args:
         settings, live, resume, secret, model: as in `train_run`.
@@ -111,7 +111,7 @@ def _lost_paths(settings: RunSettings, model: str | None) -> dict[str, str]:
 
 
 def build_job(settings: RunSettings, *, live: Live, secret: str | Path | None = None, model: str | None = None) -> Job:
-    """Reads what a run needs, wherever the run will be; writes nothing.
+    """Reads the records and the model of a run; writes nothing.
 
     Raises:
         PACZeroError: anything that cannot be used, in one line.
@@ -156,14 +156,14 @@ def train_run(
     model: str | None = None,
     job: Job | None = None,
 ) -> None:
-    """Trains to the end, writes `summary.json` and the report; leaves what is finished already as it is.
+    """Trains to the end, writes `summary.json` and the report; leaves a finished run unchanged.
 
     Args:
         settings: of the run; with `resume` those in its `config.yaml`.
         live: where progress is shown.
         resume: go on with the run that is there.
         secret: the secret file of an earlier run to use again.
-        model: where the base model of a resumed run lies now, where that is not where it was begun.
+        model: path of the base model of a resumed run, where it has moved.
         job: made by `make_job`, its weights at the start; made here where left out.
 
     Raises:
@@ -244,7 +244,7 @@ def _summarise(
     found: "Predictions | None",
     seconds: float,
 ) -> Summary:
-    """The figures of the finished run, of whose served weights this was found on the test set."""
+    """The metrics of the finished run; `found` are the served weights' predictions on the test set."""
     import numpy as np
 
     from paczero.data.metrics import METRIC_OF_KIND
@@ -288,30 +288,27 @@ def _summarise(
 
 @contextmanager
 def _resumable(run: RunDirectory, line: ProgressCallback, group: ProcessGroup) -> Iterator[None]:
-    """Says on Ctrl-C, or where a process was lost, how to go on, if there is something to go on with."""
-    resume = f"paczero train --resume {shlex.quote(str(run.root))}"
+    """Adds the command that resumes the run to the error of a Ctrl-C or a lost process."""
+    launched = "" if group.size == 1 else " (by a launcher, with any number of processes)"
+    resume = f"paczero train --resume {shlex.quote(str(run.root))}{launched}"
     try:
         yield
     except KeyboardInterrupt as error:
         if not run.private.is_dir():
             raise KeyboardInterrupt("interrupted before the run began; nothing was written") from error
         at = f"stopped after {line.done:,} steps" if line.done else "stopped before the first step"
-        raise KeyboardInterrupt(f"{at}; go on with: {resume}{_launched(group)}") from error
+        raise KeyboardInterrupt(f"{at}; go on with: {resume}") from error
     except (RankLostError, WeightsDivergedError) as error:
-        raise type(error)(f"{error}; go on with: {resume}{_launched(group)}") from error
-
-
-def _launched(group: ProcessGroup) -> str:
-    return "" if group.size == 1 else " (by a launcher, with any number of processes)"
+        raise type(error)(f"{error}; go on with: {resume}") from error
 
 
 @contextmanager
 def within_memory(args: PACZeroConfig, run: RunDirectory | None = None) -> Iterator[None]:
-    """Turns what the host's or the GPU's allocator says into one line; nothing is made smaller silently.
+    """Turns an out-of-memory error of the host or the GPU into one line; nothing is made smaller silently.
 
     Args:
-        args: of the run.
-        run: what can go on, once it was begun.
+        args: settings of the run.
+        run: the run, which can be resumed once it was begun.
     """
     try:
         yield

@@ -75,8 +75,8 @@ class MicroBatch:
     @property
     def own(self) -> np.ndarray:
         """Which positions (B, S) are neither filling nor part of the prefix."""
-        places = np.arange(self.input_ids.shape[1])
-        return (places >= self.prefix) & (places < self.lengths[:, None])
+        positions = np.arange(self.input_ids.shape[1])
+        return (positions >= self.prefix) & (positions < self.lengths[:, None])
 
     @property
     def position_ids(self) -> np.ndarray | None:
@@ -157,7 +157,7 @@ def common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     texts = [tuple(prompt) for prompt in prompts]
     first, last = min(texts), max(texts)  # in lexical order, so all others lie between
     most = min(map(len, texts)) - 1
-    return next((place for place in range(most) if first[place] != last[place]), most)
+    return next((index for index in range(most) if first[index] != last[index]), most)
 
 
 def _even_partition(sizes: np.ndarray, limit: int) -> list[int]:
@@ -222,8 +222,8 @@ def _batch(
     for row, record in enumerate(records):
         input_ids[row, : ends[row]] = prompts[record]
         input_ids[row, ends[row] : lengths[row]] = behind[row]
-    places = np.arange(counts.max())  # the prompt's end, then every token behind it
-    reads = ends[:, None] - 1 + np.minimum(places, counts[:, None] - 1)
+    offsets = np.arange(counts.max())  # from the prompt's end through every token behind it
+    reads = ends[:, None] - 1 + np.minimum(offsets, counts[:, None] - 1)
     tree = continuations if isinstance(continuations, CandidateTree) and len(continuations) else None
     even = bool((counts == counts[0]).all())
     return MicroBatch(records, input_ids, lengths, reads, tree, prefix, packed, None if even else counts)

@@ -1,4 +1,4 @@
-"""What may follow each prompt: the label words that all records share, or a text of each record's own.
+"""The possible continuations of each prompt: the label words that all records share, or a text of each record's own.
 
 >>> CandidateTree([[7], [8, 9]]).behind(0).tolist(), PerRecordCompletions([[7, 8, 9], [5]]).behind(0).tolist()
 ([8], [7, 8])
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class Completions(Protocol):
-    """What a micro-batch, a head and a check need to know of what may follow.
+    """The continuations of all prompts, as micro-batches, heads and checks use them.
 
     Attributes:
         columns: how many scores each record has.
@@ -50,8 +50,8 @@ class CandidateTree:
         tokens: token of each node below the root (E,).
         depths: its distance from the root minus one (E,).
         sees: which nodes a node attends to, itself included (E, E).
-        terms: for each candidate the pairs (reading place, token) whose log-probabilities make its score; place 0 is
-            the end of the prompt, place 1 + e is node e.
+        terms: for each candidate the pairs (reading position, token) whose log-probabilities make its score;
+            position 0 is the end of the prompt, position 1 + e is node e.
     """
 
     relative = True
@@ -60,12 +60,12 @@ class CandidateTree:
         paths = [tuple(candidate) for candidate in candidates]
         prefixes = {path[:end] for path in paths for end in range(1, len(path))}
         nodes = sorted(prefixes, key=lambda node: (len(node), node))
-        place = {(): 0} | {node: 1 + index for index, node in enumerate(nodes)}
+        position = {(): 0} | {node: 1 + index for index, node in enumerate(nodes)}
         self.tokens = np.array([node[-1] for node in nodes], dtype=np.int64)
         self.depths = np.array([len(node) - 1 for node in nodes], dtype=np.int64)
         ancestors = [[node[: len(other)] == other for other in nodes] for node in nodes]
         self.sees = np.array(ancestors, dtype=bool).reshape(len(nodes), len(nodes))
-        self.terms = [[(place[path[:end]], path[end]) for end in range(len(path))] for path in paths]
+        self.terms = [[(position[path[:end]], path[end]) for end in range(len(path))] for path in paths]
         self.columns = len(paths)
 
     def __len__(self) -> int:

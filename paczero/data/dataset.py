@@ -4,8 +4,8 @@
 >>> pool.labels.tolist(), pool.units, pool.label_names
 ([1], 1, ('0', '1'))
 
-All that is asked of the data is asked here, before a model is loaded. A unit is what the promise speaks of: all records
-of a unit are in the same candidate subsets (arXiv 2605.06505 takes each record as a unit).
+All checks of the data are here and run before a model is loaded. The promise is about units: all records of a unit are
+in the same candidate subsets (arXiv 2605.06505 takes each record as a unit).
 """
 
 import hashlib
@@ -37,7 +37,7 @@ class Dataset:
         unit_names: their names (N,): the values of the unit column, or the records' numbers from 1.
         columns: the columns that a record is made of: those of the template, or of a conversation.
         label_names: the configured label values (C,), in the order of `labels`; none where there are no labels.
-        notes: what a user should be told that is no error, one sentence each.
+        notes: remarks for the user that are no errors, a sentence each.
         answers: the right answers to each record (R,), the first to be trained on; none for other kinds of task.
     """
 
@@ -82,8 +82,10 @@ def make_dataset(rows: Sequence[Mapping[str, Any]], task: TaskConfig, *, trainin
     columns = _columns(data, task)
     unit_names, unit_of_record = _units(data, task.unit_column)
     if training and len(unit_names) < MINIMUM_UNITS:
+        column = task.unit_column
+        meaning = "each record is one" if column is None else f"the different values of column {column!r}"
         raise PACZeroError(
-            f"{data.origin}: it has {len(unit_names)} units ({_unit_meaning(task.unit_column)}); training needs "
+            f"{data.origin}: it has {len(unit_names)} units ({meaning}); training needs "
             f"{MINIMUM_UNITS} or more, for halves that mean something"
         )
     labelled = task.kind == "classification"
@@ -95,7 +97,8 @@ def make_dataset(rows: Sequence[Mapping[str, Any]], task: TaskConfig, *, trainin
         columns = ("messages",)
         texts = [{"messages": json.dumps(talk, ensure_ascii=False)} for talk in read_conversations(data, task)]
     if labelled:
-        notes += _absent_labels(task, labels)
+        absent = [str(value) for index, value in enumerate(task.labels) if index not in labels]
+        notes += [f"no record has the label {listed(absent)}"] if absent else []
     if training:
         notes += _shared_texts(texts, columns, unit_of_record)
         if task.unit_column is None and "unit_id" in data.columns:
@@ -115,12 +118,8 @@ def make_dataset(rows: Sequence[Mapping[str, Any]], task: TaskConfig, *, trainin
     )
 
 
-def _unit_meaning(column: str | None) -> str:
-    return "each record is one" if column is None else f"the different values of column {column!r}"
-
-
 def _columns(data: Rows, task: TaskConfig) -> tuple[str, ...]:
-    """The columns that a record's prompt is made of; all that the task names are there, as texts where they must be."""
+    """The columns of a record's prompt; refuses a column of the task that is missing or holds lists, not texts."""
     if task.kind == "chat":
         one = task.messages_column
         named = {"task.messages_column": one} if one else _named(task, "prompt_column", "completion_column")
@@ -169,29 +168,28 @@ def _label_key(value: object) -> str:
 
 def _labels(data: Rows, task: TaskConfig) -> NDArray[np.int64]:
     column = task.label_column
-    index = {_label_key(value): place for place, value in enumerate(task.labels)}
+    index = {_label_key(value): number for number, value in enumerate(task.labels)}
     if len(index) < len(task.labels):
         raise PACZeroError(f"task.labels: {listed(list(map(str, task.labels)))} mean the same value twice; keep one")
     known = index | _other_spellings(data.class_names.get(column, ()), index)
     labels = np.empty(len(data), dtype=np.int64)
     for number, row in enumerate(data, 1):
-        value = row.get(column, "")
-        place = known.get(_label_key(value))
-        if place is None:
+        label = known.get(_label_key(row.get(column, "")))
+        if label is None:
             raise _unknown_label(data, number, column, list(index))
-        labels[number - 1] = place
+        labels[number - 1] = label
     return labels
 
 
 def _other_spellings(class_names: Sequence[str], index: dict[str, int]) -> dict[str, int]:
-    """What else stands for a configured label: True for true, and the name of a class that is configured by number."""
+    """Other spellings of the configured labels: True for true, and the name of a class that is configured by number."""
     other: dict[str, int] = {}
-    for key, place in index.items():
+    for key, label in index.items():
         if key.lower() in ("true", "false"):
-            other |= dict.fromkeys((key.lower(), key.title(), key.upper()), place)
+            other |= dict.fromkeys((key.lower(), key.title(), key.upper()), label)
     names = {_label_key(name): str(number) for number, name in enumerate(class_names)}
     if not names or not set(index) <= set(names.values()):
-        return {spelling: place for spelling, place in other.items() if spelling not in index}
+        return {spelling: label for spelling, label in other.items() if spelling not in index}
     if set(index) <= set(names) and any(index.get(name) != index.get(number) for name, number in names.items()):
         raise PACZeroError(
             f"task.labels: the classes are called {listed(list(names))}, so {listed(list(index))} may mean their names "
@@ -205,9 +203,9 @@ def _unknown_label(data: Rows, number: int, column: str, configured: list[str]) 
     found = Counter(row.get(column, "").strip() for row in data)
     common = ", ".join(f"{label!r} ({count})" for label, count in found.most_common(6))
     more = f" and {len(found) - 6} other values" if len(found) > 6 else ""
-    said = f"has the label {value!r}" if value.strip() else "has no label"
+    problem = f"has the label {value!r}" if value.strip() else "has no label"
     return PACZeroError(
-        f"task.labels: record {number} of {data.origin} {said} in column {column!r}; configured are "
+        f"task.labels: record {number} of {data.origin} {problem} in column {column!r}; configured are "
         f"{listed(configured)}; the column holds {common}{more}; add the label, name another column, or drop the record"
     )
 
@@ -215,23 +213,17 @@ def _unknown_label(data: Rows, number: int, column: str, configured: list[str]) 
 def _units(data: Rows, column: str | None) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     if column is None:
         return tuple(str(number) for number in range(1, len(data) + 1)), np.arange(len(data), dtype=np.int64)
-    places: dict[str, int] = {}
+    indices: dict[str, int] = {}
     unit_of_record = np.empty(len(data), dtype=np.int64)
     for number, row in enumerate(data, 1):
         name = row.get(column, "").strip()
         if not name:
             raise PACZeroError(
                 f"task.unit_column: record {number} of {data.origin} has nothing in column {column!r}; "
-                "expected whose record it is; fill it in or drop the record"
+                "expected the name of its unit; fill it in or drop the record"
             )
-        unit_of_record[number - 1] = places.setdefault(name, len(places))
-    return tuple(places), unit_of_record
-
-
-def _absent_labels(task: TaskConfig, labels: NDArray[np.int64]) -> list[str]:
-    counts = np.bincount(labels, minlength=len(task.labels))
-    absent = [str(value) for value, count in zip(task.labels, counts, strict=True) if not count]
-    return [f"no record has the label {listed(absent)}"] if absent else []
+        unit_of_record[number - 1] = indices.setdefault(name, len(indices))
+    return tuple(indices), unit_of_record
 
 
 def _shared_texts(

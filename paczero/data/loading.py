@@ -1,11 +1,11 @@
-"""Text in: files, `datasets` objects and hub names become rows of text.
+"""Reads files, `datasets` objects and hub names as rows of text.
 
 >>> load_rows([{"text": "A fine film.", "label": 1}])[0]
 {'text': 'A fine film.', 'label': '1'}
 
-Files are read as they lie: nothing is copied into a cache. Every cell stays the text it is ("NA" is a word, "01" is
-not 1); numbers of typed sources become text, missing values become "". Only a hub name goes through
-`datasets.load_dataset`, which keeps its download in the cache of `datasets`.
+Files are read in place, and nothing is copied into a cache. Every cell keeps its text ("NA" is a word, "01" is not 1).
+Numbers of typed sources become text, missing values become "". Only a hub name goes through `datasets.load_dataset`,
+which keeps its download in the cache of `datasets`.
 """
 
 import json
@@ -14,6 +14,7 @@ import numbers
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +34,10 @@ _HUB_NAME = re.compile(r"(?P<name>[\w.-]+(/[\w.-]+)?)(:(?P<config>[\w.+-]+))?(@(
 
 
 class Rows(list[dict[str, str]]):
-    """Records as text, with what is known of where they come from.
+    """Records as text, and facts about their source.
 
     Attributes:
-        origin: how messages call the source.
+        origin: name of the source in messages.
         columns: names of all columns, in order of appearance.
         nested: cells that hold lists or structures, which the rows leave out: column -> number of the record -> cell.
         class_names: for columns that are a `ClassLabel`, the names; the rows hold the name, not its number.
@@ -96,7 +97,7 @@ def load_rows(source: "str | Path | datasets.Dataset | Sequence[Mapping[str, Any
     if isinstance(source, Rows):
         return source
     if isinstance(source, Path):
-        return _from_file(source.expanduser())
+        return Rows(*read_file(source.expanduser()))
     if isinstance(source, str):
         return _from_name(source)
     return _from_object(source)
@@ -106,7 +107,7 @@ def _from_name(source: str) -> Rows:
     if not source.strip():
         raise PACZeroError(f"data: {source!r} was given; expected a file ({KINDS}) or a hub name")
     path = Path(source).expanduser()
-    return _from_file(path) if is_file_name(source) or path.exists() else _from_hub(source)
+    return Rows(*read_file(path)) if is_file_name(source) or path.exists() else _from_hub(source)
 
 
 def is_file_name(source: str) -> bool:
@@ -115,20 +116,16 @@ def is_file_name(source: str) -> bool:
     return suffix in {*_READERS, *_OTHER_FILES} or source.startswith((".", "/", "~")) or not _HUB_NAME.fullmatch(source)
 
 
-def _from_file(path: Path) -> Rows:
-    return Rows(*read_file(path))
-
-
 def read_file(path: Path) -> tuple[Iterable[Mapping[str, Any]], str]:
-    """The records of a file with the types that they have there, and how messages call the file."""
+    """The records of a file with their types in it, and the file's name in messages."""
     origin = f"data {str(path)!r}"
     if path.is_dir():
         saved = (path / "state.json").exists() or (path / "dataset_dict.json").exists()
         advice = "pass datasets.load_from_disk(…) of it from Python" if saved else "name the file in it"
         raise PACZeroError(f"{origin}: this is a directory; expected a file ({KINDS}); {advice}")
     if not path.exists():
-        place = "" if path.is_absolute() else f" in {str(Path.cwd())!r}"
-        raise PACZeroError(f"{origin}: there is no such file{place}; check the path")
+        folder = "" if path.is_absolute() else f" in {str(Path.cwd())!r}"
+        raise PACZeroError(f"{origin}: there is no such file{folder}; check the path")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise PACZeroError(f"{origin}: the name ends in {path.suffix!r}; expected {KINDS}; convert or rename it")
@@ -141,12 +138,8 @@ def read_file(path: Path) -> tuple[Iterable[Mapping[str, Any]], str]:
     return reader(content, origin), origin
 
 
-def _comma(content: bytes, origin: str) -> Iterable[Mapping[str, Any]]:
-    return read_table(decode(content, origin), ",", origin)
-
-
-def _tab(content: bytes, origin: str) -> Iterable[Mapping[str, Any]]:
-    return read_table(decode(content, origin), "\t", origin)
+def _table(separator: str, content: bytes, origin: str) -> Iterable[Mapping[str, Any]]:
+    return read_table(decode(content, origin), separator, origin)
 
 
 def _json_lines(content: bytes, origin: str) -> Iterable[Mapping[str, Any]]:
@@ -191,8 +184,8 @@ def _parquet(content: bytes, origin: str) -> Iterable[Mapping[str, Any]]:
     try:
         table = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(content)).read()
     except (pyarrow.ArrowException, OSError) as error:
-        said = str(error).splitlines()[0]
-        raise PACZeroError(f"{origin}: is no whole parquet file ({said}); write it again") from error
+        reason = str(error).splitlines()[0]
+        raise PACZeroError(f"{origin}: is no whole parquet file ({reason}); write it again") from error
     twice = {name for name in table.column_names if table.column_names.count(name) > 1}
     if twice:
         raise PACZeroError(f"{origin}: column {listed(sorted(twice))} is there more than once; rename one of them")
@@ -201,9 +194,9 @@ def _parquet(content: bytes, origin: str) -> Iterable[Mapping[str, Any]]:
 
 
 _READERS = {
-    ".csv": _comma,
-    ".tsv": _tab,
-    ".tab": _tab,
+    ".csv": partial(_table, ","),
+    ".tsv": partial(_table, "\t"),
+    ".tab": partial(_table, "\t"),
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".json": _json,
@@ -244,7 +237,7 @@ def _from_dataset(source: "datasets.Dataset", origin: str) -> Rows:
     from datasets import ClassLabel, Value
 
     def of_text(feature: Any) -> bool:
-        """Whether text and numbers are all there is in it, however deep: images and sounds are not decoded."""
+        """Whether a feature holds only text and numbers at any depth: images and sounds are not decoded."""
         if isinstance(feature, Mapping):
             return all(map(of_text, feature.values()))
         inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
@@ -276,15 +269,15 @@ def _from_hub(source: str) -> Rows:
     origin = f"data {source!r}"
     try:
         if not constants.HF_HUB_OFFLINE:
-            HfApi().dataset_info(name, timeout=10)  # one short question first: load_dataset asks for half a minute
+            HfApi().dataset_info(name, timeout=10)  # load_dataset alone tries for half a minute
         loaded = datasets.load_dataset(name, config, split=split)
-    # hub, network, cache and format fail in dozens of ways, all of them the user's to know in one line
+    # The hub, the network, the cache and the format fail in dozens of ways; the user gets one line for each.
     except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PACZeroError(
-            f"{origin}: there is no such file, and it cannot be loaded from the hub ({type(error).__name__}: {said}); "
-            f"check the name (name:config@split), or give a file ({KINDS}); what the cache holds is read with "
-            "HF_HUB_OFFLINE=1"
+            f"{origin}: there is no such file, and it cannot be loaded from the hub "
+            f"({type(error).__name__}: {reason}); check the name (name:config@split), or give a file ({KINDS}); what "
+            "the cache holds is read with HF_HUB_OFFLINE=1"
         ) from error
     if isinstance(loaded, datasets.DatasetDict):
         if len(loaded) > 1:

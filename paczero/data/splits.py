@@ -26,13 +26,13 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Splits:
-    """What was drawn.
+    """The drawn records.
 
     Attributes:
         train: the pool.
         dev: records for choosing, disjoint from the pool.
         test: records for the score.
-        notes: what should be known about the draw, a sentence each.
+        notes: remarks on the draw, a sentence each.
     """
 
     train: Rows
@@ -86,8 +86,8 @@ def draw_splits(
 ) -> Splits:
     """Draws a run's records; the order of the file stays.
 
-    A dev or test record that says the same as one of the pool, or is of one of its units, is passed over while others
-    are left; where too few are, it is taken, and a note says so.
+    A dev or test record with the text or the unit of a pool record is passed over while other records are left. Where
+    too few are left, it is taken, and a note says so.
 
     Args:
         train, dev, test: what `load_rows` gives.
@@ -101,7 +101,7 @@ def draw_splits(
         task: says which columns hold text, label and unit.
 
     Raises:
-        PACZeroError: there are too few records for what was asked.
+        PACZeroError: there are too few records for the requested sizes.
     """
     task = task or TaskConfig()
     spared = sum(count or 0 for rows, count in ((dev, dev_records), (test, test_records)) if rows is None)
@@ -132,7 +132,7 @@ def draw_splits(
 def _draw_pool(
     train: Rows, seed: int, task: TaskConfig, *, wanted: int | None, shots: int | None, spared: int
 ) -> tuple[Rows, list[int]]:
-    """The pool, and the numbers of the records that it leaves: at least `spared` of them where its size is open."""
+    """The pool, and the numbers of the other records: `spared` or more of them where no size was given."""
     order = _order(range(len(train)), seed, "train")
     if shots is not None:
         chosen = _shots(train, order, shots, task)
@@ -183,14 +183,12 @@ def _order(numbers: Iterable[int], seed: int, purpose: str) -> list[int]:
 
 
 def _passing_over(rows: Rows, order: Sequence[int], wanted: int, taken: set[Key], task: TaskConfig) -> list[int]:
-    """The first of the order that share nothing with what is taken; where they are too few, the first of the others."""
-    fresh = [number for number in order if not taken & set(_keys(rows, number, task))]
-    again = set(order) - set(fresh)
-    return [*fresh, *(number for number in order if number in again)][:wanted]
+    """The first records of the order that share no key with `taken`; where they are too few, also the others."""
+    return sorted(order, key=lambda number: not taken.isdisjoint(_keys(rows, number, task)))[:wanted]
 
 
 def _repeats(what: str, rows: Rows, taken: set[Key], task: TaskConfig) -> list[str]:
-    shared = sum(bool(taken & set(_keys(rows, number, task))) for number in range(len(rows)))
+    shared = sum(not taken.isdisjoint(_keys(rows, number, task)) for number in range(len(rows)))
     if not shared:
         return []
     return [f"{shared} of the {len(rows):,} records of the {what} have the text or the unit of one that was drawn."]
@@ -201,7 +199,7 @@ def _keys_of(rows: Rows, task: TaskConfig) -> set[Key]:
 
 
 def _keys(rows: Rows, number: int, task: TaskConfig) -> list[Key]:
-    """What a record must not share with one of another set: its text, and whose it is."""
+    """What a record must not share with a record of another set: its text and its unit."""
     row = rows[number]
     columns = [column for column in _columns(task.template) if column in rows.columns]
     columns = columns or [column for column in rows.columns if column != task.unit_column]

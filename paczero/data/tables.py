@@ -56,7 +56,7 @@ def read_table(text: str, separator: str, origin: str) -> Iterator[dict[str, str
     Args:
         text: the whole table.
         separator: "," or a tab.
-        origin: how messages call the table.
+        origin: name of the table in messages.
 
     Raises:
         PACZeroError: another separator, a column twice, a line with more or fewer fields, a broken quote.

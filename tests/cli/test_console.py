@@ -208,8 +208,8 @@ def test_directions_that_move_nothing_are_said_once():
         watcher.on_step(event)
     assert len(live.lines) == 3
     assert live.notes == [
-        "step 2: no record's loss changed along 1 of 1 directions; what they release says nothing of the pool; a "
-        "larger --mu helps (said once)"
+        "step 2: no record's loss changed along 1 of 1 directions; what they release does not depend on the "
+        "pool; a larger --mu helps (shown once)"
     ]
 
 

@@ -40,7 +40,7 @@ def test_sizes_nest_and_seeds_differ() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"pool": 1000}, "pool: 1000 records were asked for; [0-9]+ are left"),
+        ({"pool": 1000}, "pool: 1000 records were requested; [0-9]+ are left"),
         ({"dev": 7}, "dev: 7 was given; expected an even number"),
         ({"test": 0}, "test: 0 was given"),
     ],

@@ -104,26 +104,25 @@ def _train_both(private: RunSettings, none: RunSettings, live: Live) -> tuple[Su
         job = make_job(settings, live=live, resume=resume) if job is None else job.with_args(settings.args)
         train_run(settings, live=live, resume=resume, job=job)
         summaries.append(read_summary(directory))
-    place = RunDirectory(Path(private.args.output_dir))
-    write_summary(place, summaries[0], accuracy_none=summaries[1].accuracy_after)
+    directory = RunDirectory(Path(private.args.output_dir))
+    write_summary(directory, summaries[0], accuracy_none=summaries[1].accuracy_after)
     from paczero.report.html import write_report
 
-    write_report(place)
+    write_report(directory)
     return summaries[0], summaries[1]
 
 
 def _screen(settings: RunSettings, private: Summary, none: Summary) -> str:
-    """What a newcomer should take away, and what to type next."""
+    """The results of both runs, what they mean, and the next commands."""
     root = settings.args.output_dir
     subsets = settings.args.mechanism.subsets
     directory = RunDirectory(Path(root))
-    figures = json.loads(summary_path(directory).read_text())
     units = json.loads((directory.release / "privacy.json").read_text())["units"]
     rows = [
         ("untuned", private.accuracy_before, ""),
         ("untuned, its threshold moved to the median", private.accuracy_before_median, ""),
         ("fine-tuned with PACZero, I(S*; Y) = 0", private.accuracy_after, f"{root}/release"),
-        ("fine-tuned without privacy (MeZO)", figures["accuracy_none"], f"{none.steps:,} steps, {root}-none"),
+        ("fine-tuned without privacy (MeZO)", none.accuracy_after, f"{none.steps:,} steps, {root}-none"),
     ]
     table = "\n".join(f"  {name:<44}{percent(value):>8}   {note}".rstrip() for name, value, note in rows)
     took = f"{private.steps:,} steps in {duration(private.seconds)}"

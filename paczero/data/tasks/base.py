@@ -1,4 +1,4 @@
-"""Tasks: how a record becomes tokens, what may follow it and what that is judged by. One file a kind of task.
+"""Tasks: how a record becomes tokens, its possible continuations, and its metrics. One file for each kind of task.
 
 >>> encoded = Encoded(prompts=[[5, 6], [7]], candidates=[[1], [2]], targets=np.array([0, 1]))
 >>> encoded.lengths.tolist(), encoded.single_token
@@ -68,7 +68,7 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model makes of a set of records.
+    """A model's output for a set of records.
 
     Attributes:
         scores: of each candidate, or of the record's own answer: mean token log-probability (R, C).
@@ -98,7 +98,7 @@ class Task(Protocol):
     def generates(self) -> bool: ...
 
     def encode(self, pool: Dataset, tokenizer: "Tokenizer", *, context: int) -> Encoded:
-        """The records as tokens; raises PACZeroError for whatever does not fit."""
+        """The records as tokens; raises PACZeroError for a record that does not fit."""
 
     def losses(self, scores: NDArray[np.float64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Nats, float64 (R,): of the right candidate among all, or of the record's own answer."""
@@ -107,4 +107,4 @@ class Task(Protocol):
         """The means over the records by name, the metric and `loss` (nats) among them."""
 
     def table(self, pool: Dataset, encoded: Encoded, found: Predictions, threshold: float) -> dict[str, list[Any]]:
-        """Of every record what the figures are means of: name of a column -> R values."""
+        """The values whose means are the figures: name of a column -> R values, one for each record."""

@@ -52,7 +52,7 @@ class Classification:
         return {
             "target": [names[target] for target in encoded.targets],
             "decision": [names[choice] for choice in decisions(found.scores, threshold)],
-            **{f"score {name}": found.scores[:, place].round(6).tolist() for place, name in enumerate(names)},
+            **{f"score {name}": found.scores[:, index].round(6).tolist() for index, name in enumerate(names)},
         }
 
 

@@ -4,8 +4,8 @@
     tokenizer.decode(encoded.answers[0])
     # ' October 1973\\n'
 
-What is trained on is the first answer with the stop text behind it, so that the model learns to stop too; what is
-generated ends before the stop text and is judged by F1 and exact match against all answers.
+Training uses the first answer with the stop text behind it, so that the model learns to stop. A generated answer ends
+before the stop text and is compared with all answers by F1 and exact match.
 """
 
 from collections.abc import Sequence

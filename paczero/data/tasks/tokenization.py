@@ -43,9 +43,9 @@ def start_tokens(tokenizer: "Tokenizer") -> list[int]:
     """The special tokens before a text; those behind it are left out, for a prompt goes on."""
     bare = tokens(tokenizer, ["a"])[0]
     full = list(tokenizer("a")["input_ids"])
-    for place in range(len(full) - len(bare) + 1):
-        if full[place : place + len(bare)] == bare:
-            return full[:place]
+    for index in range(len(full) - len(bare) + 1):
+        if full[index : index + len(bare)] == bare:
+            return full[:index]
     raise PACZeroError(
         f"tokenizer: {type(tokenizer).__name__} makes other tokens of a text where it adds special tokens to it; "
         "expected the text's tokens between them; use the tokenizer of a causal language model"
@@ -127,7 +127,7 @@ def _cut(
 
 
 def _shorten(lengths: list[int], excess: int) -> list[int]:
-    """Takes `excess` tokens away, each from what is longest then (the first of equals)."""
+    """Takes `excess` tokens away, each from the text that is longest then (the first of equals)."""
     lengths = list(lengths)
     for _ in range(min(excess, sum(lengths))):
         lengths[lengths.index(max(lengths))] -= 1
