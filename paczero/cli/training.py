@@ -100,12 +100,12 @@ def _require_resumable(run: RunDirectory) -> None:
 
 def _lost_paths(settings: RunSettings, model: str | None) -> dict[str, str]:
     """The relative paths in a run's config.yaml that lead nowhere from here; names of the hub are not among them."""
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import constants
 
     named = {f"data.{name}": getattr(settings.data, name) for name in ("train", "dev", "test")}
     lost = {key: value for key, value in named.items() if value is not None and is_file_name(value)}
     base = model or settings.model
-    if base.count("/") > 1 or not isinstance(try_to_load_from_cache(base, "config.json"), str):
+    if not Path(constants.HF_HUB_CACHE, f"models--{base.replace('/', '--')}").is_dir():
         lost = {"model": base, **lost}
     return {key: value for key, value in lost.items() if not Path(value).is_absolute() and not Path(value).exists()}
 

@@ -195,7 +195,7 @@ def test_all_lost_paths_are_named_at_once(refusal, arguments, tmp_path, monkeypa
     monkeypatch.chdir(here)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2, control_c)
-        refusal(*arguments("run", "--model", "tiny", "--data.train", "pool.csv"), code=130)
+        refusal(*arguments("run", "--model", "./tiny", "--data.train", "pool.csv"), code=130)
     monkeypatch.chdir(there)
     assert refusal("train", "--resume", here / "run").endswith("add --model PATH --data.train PATH")
     more = ("--model", here / "tiny")
