@@ -13,7 +13,7 @@ import math
 import numbers
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,7 +193,7 @@ def _parquet(content: bytes, origin: str) -> Iterable[Mapping[str, Any]]:
     return rows
 
 
-_READERS = {
+_READERS: dict[str, Callable[[bytes, str], Iterable[Mapping[str, Any]]]] = {
     ".csv": partial(_table, ","),
     ".tsv": partial(_table, "\t"),
     ".tab": partial(_table, "\t"),
