@@ -98,7 +98,7 @@ def success(law: Law, membership: np.ndarray) -> list[float]:
 
 
 def check_promise(law: Law, membership: np.ndarray, budget: float) -> None:
-    """What `MI` promises: what is told is what is charged, within the budget on every path, and nobody is exposed."""
+    """What `MI` promises: the information equals the charge, within the budget on every path; no unit is exposed."""
     information, charges = information_and_charges(law)
     assert abs(information - charges) <= 1e-12
     assert 0 < charges <= budget

@@ -18,7 +18,7 @@ from paczero.data.metrics import accuracy, median_threshold
 from paczero.data.rotten_tomatoes import read_snippets
 from paczero.errors import PACZeroError
 
-pytestmark = pytest.mark.timeout(600)  # whoever asks for the model first waits for its conversion
+pytestmark = pytest.mark.timeout(600)  # the first test that needs the model waits for its conversion
 
 TASK = TaskConfig(template="{text} It was {label}", labels={"rotten": "terrible", "fresh": "great"})
 PRAISE = ("A wonderful, moving and beautifully acted film.", "One of the best comedies of the year, a pure delight.")
@@ -93,7 +93,7 @@ def test_replay_verifies(trained: PACZeroTrainer, capsys: pytest.CaptureFixture[
 def test_peft_loads_what_the_trainer_scores(
     trained: PACZeroTrainer, smollm2_dir: Path, rows: list[dict[str, str]]
 ) -> None:
-    """Bit for bit in the same micro-batches; and as anybody would score, one record at a time with full logits."""
+    """Bit for bit in the same micro-batches, and up to rounding one record at a time with full logits."""
     base = AutoModelForCausalLM.from_pretrained(smollm2_dir, dtype=torch.float32)
     loaded = PeftModel.from_pretrained(base, trained.run.release / "adapter").eval()
     tokenizer = AutoTokenizer.from_pretrained(smollm2_dir)

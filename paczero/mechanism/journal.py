@@ -102,7 +102,7 @@ class Journal:
         """Writes the next step's line by one write and returns when it is on disk.
 
         Raises:
-            IntegrityError: `entry["t"]` is not the next step, or somebody else wrote to the file.
+            IntegrityError: `entry["t"]` is not the next step, or another process wrote to the file.
             PACZeroError: no space is left; the file is as it was before.
         """
         step = len(self.entries)

@@ -18,7 +18,7 @@ To add a mechanism, write one class, one line of `SPECS` and one test:
   its constructor's arguments say what it needs: `membership` (the candidates), `secret` (the file of S*), `budget`,
   `sigma` (then ε and δ are settings of it), `sampling_prob`, `clip`, `directions`, and so on.
 - The name is added to the type of `MechanismConfig.name`, and its sentences to `release/wording`.
-- Its settings are added to the table of tests/training/test_mechanisms.py, which tests what all mechanisms share.
+- Its settings are added to the table of tests/training/test_factory.py, which tests what all mechanisms share.
 """
 
 import inspect

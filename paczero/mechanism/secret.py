@@ -119,8 +119,8 @@ def reuse_secret(source: Path | str, path: Path | str, *, subsets: int, test_see
         source: the earlier run's file.
         path: the new file (mode 0600, durable).
         subsets: M of the new run.
-        test_seed: of the new run. A secret from a test seed is for tests alone, since anybody can compute it. A real
-            one is for real runs alone, since test coins would give it away.
+        test_seed: of the new run. A secret from a test seed is public and serves test runs only. A real secret serves
+            real runs only, since public test coins would reveal it.
 
     Raises:
         PACZeroError: the earlier run had another M, only one of the two runs has a test seed, or a file cannot be read
@@ -135,7 +135,7 @@ def reuse_secret(source: Path | str, path: Path | str, *, subsets: int, test_see
         )
     if found.test_seed is not None and test_seed is None:
         raise PACZeroError(
-            f"secret: {str(source)!r} comes from a test seed, so that anybody can compute it and it promises nothing; "
+            f"secret: {str(source)!r} comes from a test seed, so it is public and promises nothing; "
             "expected one of a run without test_seed"
         )
     if found.test_seed is None and test_seed is not None:
@@ -155,7 +155,7 @@ def _read_private(path: Path) -> bytes:
         raise PACZeroError(f"secret: {str(path)!r} cannot be read: {error.strerror}") from error
     if mode & 0o077:
         raise PACZeroError(
-            f"secret: {str(path)!r} has mode {mode:04o}, so others may read it; expected 0600; if nobody did, "
-            "`chmod 600` it"
+            f"secret: {str(path)!r} has mode {mode:04o}, so others may read it; expected 0600; "
+            "`chmod 600` it if no other user has read it"
         )
     return data

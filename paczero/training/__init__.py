@@ -1,1 +1,1 @@
-"""The trainer that users call, the one training loop, and what it is made of."""
+"""The trainer that users call, the one training loop, and its parts."""

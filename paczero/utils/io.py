@@ -132,7 +132,7 @@ def append_line(path: Path, line: bytes, *, size: int) -> int:
     """Appends one line (without its newline) by a single write and waits until it is on disk.
 
     Args:
-        size: bytes that the file has; another number means that somebody else wrote to it.
+        size: bytes that the file has; another number means that another process wrote to it.
 
     Returns:
         The new size.
@@ -262,7 +262,7 @@ def write_whole(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
 
 
 def make_durable(folder: Path) -> None:
-    """Flushes a folder that is about to be published under its final name; everybody may read what is in it."""
+    """Flushes a folder that is about to be published under its final name; every user may read its files."""
     for path in [*folder.rglob("*"), folder]:
         path.chmod(0o755 if path.is_dir() else 0o644)
         descriptor = os.open(path, os.O_RDONLY)

@@ -108,7 +108,7 @@ def test_errors_of_ours_are_not_hidden(command, error):
 
 def test_a_closed_pipe_ends_quietly():
     read, write = os.pipe()
-    os.close(read)  # nobody listens
+    os.close(read)  # the pipe has no reader
     with open(write, "wb") as stream:
         done = subprocess.run(
             [sys.executable, "-m", "paczero", "-h"], stdout=stream, stderr=subprocess.PIPE, text=True, check=False

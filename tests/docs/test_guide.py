@@ -1,4 +1,4 @@
-"""docs/guide.md does what it says: its blocks run in order on a tiny model and print what the guide shows."""
+"""docs/guide.md is true: its blocks run in order on a tiny model and print what the guide shows."""
 
 import contextlib
 import io

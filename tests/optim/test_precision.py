@@ -114,7 +114,7 @@ def test_a_first_step_or_mu_that_rounds_away_is_refused():
 
 
 def test_real_numbers_are_told_from_which_size_on_a_step_survives():
-    """MeZO's 1e-7 in float16: whether that trains depends on the derivatives, which nobody knows before."""
+    """MeZO's 1e-7 in float16: whether that trains depends on derivatives that are unknown before the run."""
     held = weights(torch.float16, GAUSSIAN, torch.full((300,), 0.02))
     mezo = settings(learning_rate=1e-7, mechanism=MechanismConfig(name="none", clip=None))
     (note,) = check_update_precision(held, mezo)

@@ -1,16 +1,21 @@
 import contextlib
 import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from paczero.config import PACZeroConfig
 from paczero.errors import IntegrityError
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.optim.directions import direction_law
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
-from paczero.release.replay import take_steps
+from paczero.release.replay import rebuild, take_steps
 
 STEPS = 6
 
@@ -150,3 +155,45 @@ def test_a_missing_step_is_refused(tmp_path):
 def test_the_layout_survives_json():
     layout = weights_of(toy(torch.float32), config_of()).layout()
     assert json.loads(json.dumps(layout)) == layout
+
+
+@pytest.fixture(scope="module")
+def release(make_trainer: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("replay") / "run"
+    make_trainer(run, directions=2, ema_decay=0.5, restore="arithmetic").train()
+    return run / "release"
+
+
+def rebuilt(release: Path, model: Path, *, until: int = 6, **changes: Any) -> str:
+    base = AutoModelForCausalLM.from_pretrained(model)
+    transcript = Transcript.read(release / "transcript.jsonl")
+    transcript.header.update(changes)
+    return rebuild(transcript, base, until=until)[1].fingerprint()
+
+
+def test_every_released_bit_counts(release: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
+    expected = json.loads((release / "privacy.json").read_text())["weights_sha256"]
+    assert rebuilt(release, tiny_model_dir) == expected
+    assert rebuilt(release, tiny_model_dir, until=5) != expected
+    lines = (release / "transcript.jsonl").read_text().splitlines(keepends=True)
+    for step in (0, 5):
+        changed = Path(shutil.copytree(release, tmp_path / f"changed{step}"))
+        line = json.loads(lines[1 + step])
+        line["y"][1] *= -1
+        other = [*lines[: 1 + step], json.dumps(line, separators=(",", ":")) + "\n", *lines[2 + step :]]
+        (changed / "transcript.jsonl").write_text("".join(other))
+        assert rebuilt(changed, tiny_model_dir) != expected
+
+
+def test_another_base_or_start_is_refused(
+    release: Path, tiny_model_dir: Path, make_tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(IntegrityError, match="base model: its weights have the hash"):
+        rebuilt(release, make_tiny_model(tmp_path / "model", seed=4))
+    adapter = Transcript.read(release / "transcript.jsonl").header["adapter"]
+    with pytest.raises(IntegrityError, match="the initial adapter does not have the hash"):
+        rebuilt(release, tiny_model_dir, adapter=adapter | {"sha256": "0" * 64})
+    with pytest.raises(IntegrityError, match="the initial adapter does not have the hash"):
+        rebuilt(release, tiny_model_dir, seed=1)
+    with pytest.raises(IntegrityError, match="7 steps were requested"):
+        rebuilt(release, tiny_model_dir, until=7)

@@ -227,7 +227,7 @@ class Runs:
 
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real files, but nobody waits for the disk: thousands of runs, and no power cut is meant here."""
+    """Real files without fsync: there are thousands of runs, and no test here cuts the power."""
     torch.set_num_threads(1)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 

@@ -136,7 +136,7 @@ def test_with_args_refuses_what_the_parts_depend_on(make_trainer: MakeTrainer, t
 
 
 class ProgressCallback(TrainerCallback):
-    """Keeps what it is told and stops a run after so many evaluations."""
+    """Records every event and stops a run after a number of evaluations."""
 
     def __init__(self, evaluations: int = 100):
         self.left, self.events, self.logs = evaluations, [], []
@@ -347,3 +347,12 @@ def test_arguments_of_transformers_are_refused(make_trainer: Callable[..., Any],
 
     with pytest.raises(PACZeroError, match=r"args: a TrainingArguments was given; expected a paczero.PACZeroConfig"):
         PACZeroTrainer("model", TrainingArguments(output_dir=str(tmp_path)), [])
+
+
+def test_moves_that_round_away(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    coarse = {"peft": None, "dtype": "bfloat16", "mu": 0.1}
+    with pytest.raises(PACZeroError, match=r"learning_rate: 0\.0001 rounds away by \d+% in the type of the trained"):
+        make_trainer(tmp_path / "run", learning_rate=1e-4, **coarse)
+    with pytest.raises(PACZeroError, match="mu: 1e-05 rounds away"):
+        make_trainer(tmp_path / "run", **(coarse | {"mu": 1e-5, "learning_rate": 0.1}))
+    make_trainer(tmp_path / "run", learning_rate=1e-4, force=True, **coarse)

@@ -10,7 +10,7 @@ import pytest
 
 from paczero.errors import IntegrityError
 from paczero.release import statement
-from paczero.release.verify.header import check_header
+from paczero.release.verify.header import check_header, check_noise
 from paczero.release.verify.release import verify_release
 
 from ...released_runs import VERSION_1, changed, edit_header, get, leaves, put, refused, reseal
@@ -77,3 +77,16 @@ def test_any_value_of_the_header(release: Callable[..., Path], monkeypatch: pyte
         edit_header(folder, lambda new, key=key: new.pop(key))
         refused(folder)
         (folder / "transcript.jsonl").write_bytes(whole)
+
+
+def test_too_little_noise_is_found() -> None:
+    stated = {"name": "dp-sign", "epsilon": 1.0, "delta": 1e-5, "sampling": 1.0, "sigma": 20.0}
+    header = {"mechanism": stated, "steps": 10, "directions": 1}
+    assert str(check_noise(header)).startswith("σ = 20 gives ε = 0.5613 of the stated 1,")
+    for change, said in (
+        ({"sigma": 5.0}, "σ = 5 gives ε = "),
+        ({"sigma": 0.0}, "none of a run"),
+        ({"delta": 2}, "delta"),
+    ):
+        with pytest.raises(IntegrityError, match=said):
+            check_noise(header | {"mechanism": stated | change})

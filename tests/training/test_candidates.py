@@ -1,19 +1,72 @@
-"""A place that runs share: what one computed of the records the next one takes, and gets the same run."""
+"""Candidate halves: drawn from public features, kept on disk; pilot derivatives shared by `cache_dir`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from paczero.errors import PACZeroError
+from paczero.config import MechanismConfig, TaskConfig
+from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism import draw_subsets
 from paczero.optim.derivatives import Objective
-from paczero.training.candidates import measured_candidates
+from paczero.training import candidates as training_candidates
+from paczero.training.candidates import keep_candidates, measured_candidates, read_candidates
 from paczero.training.factory import make_objective
 from paczero.training.state import journal_header
 
 BALANCED = {"family": "balanced", "pilots": 3}
 MakeTrainer = Callable[..., Any]
+
+
+def candidates(trainer: Any, **mechanism: Any) -> np.ndarray:
+    trainer.args = replace(trainer.args, mechanism=MechanismConfig(**({"subsets": 8} | mechanism)))
+    objective = make_objective(trainer.scorer(trainer.pool), trainer.pool)
+    return measured_candidates(trainer.args, objective, trainer._trained, trainer.pool, lambda *_: None)()
+
+
+@pytest.mark.parametrize("restore", ["copy", "arithmetic"])
+@pytest.mark.parametrize("family", ["random", "paired", "balanced"])
+def test_candidates_are_public_halves_and_leave_the_weights(
+    make_trainer: MakeTrainer, tmp_path: Path, family: str, restore: str
+) -> None:
+    trainer = make_trainer(tmp_path / "run", restore=restore)
+    before = trainer.weights.fingerprint()
+    found = candidates(trainer, family=family, pilots=3)
+    assert found.shape == (48, 8) and found.dtype == bool
+    assert (found.sum(axis=1) == 4).all()
+    assert trainer.weights.fingerprint() == before
+    np.testing.assert_array_equal(found, candidates(trainer, family=family, pilots=3))
+    if family == "random":
+        np.testing.assert_array_equal(found, draw_subsets(48, 8, seed=0))
+
+
+def test_features_and_labels_are_the_units(make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: Any) -> None:
+    """A unit has the mean of its records' hidden states and the label of its first record."""
+    rows = [{"text": f"film {n} is fine", "label": str(n // 40), "who": f"p{n % 40}"} for n in range(80)]
+    trainer = make_trainer(tmp_path / "run", pool=rows, dev=None, task=TaskConfig(unit_column="who"))
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(
+        training_candidates, "draw_subsets", lambda *args, **named: told.update(named) or draw_subsets(*args, **named)
+    )
+    candidates(trainer, family="balanced", pilots=2)
+    states = trainer.scorer(trainer.pool).features()
+    np.testing.assert_allclose(told["features"], (states[:40] + states[40:]) / 2, rtol=1e-6)
+    assert told["labels"].tolist() == [0] * 40
+    assert told["pilots"].shape == (40, 2) and np.abs(told["pilots"]).max() <= 25
+
+
+def test_candidates_are_kept(tmp_path: Path) -> None:
+    drawn = draw_subsets(33, 10, seed=1)
+    path = tmp_path / "candidates.npz"
+    np.testing.assert_array_equal(keep_candidates(path, drawn), drawn)
+    np.testing.assert_array_equal(read_candidates(path), drawn)
+    for content in (b"", b"PK\x03\x04", path.read_bytes()[:-40]):
+        path.write_bytes(content)
+        with pytest.raises(IntegrityError, match="cannot be read; delete it to draw them again"):
+            read_candidates(path)
 
 
 @pytest.fixture
