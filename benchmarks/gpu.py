@@ -157,7 +157,7 @@ def measure(case: str, size: str, device: torch.device, pool: int, batch_tokens:
         torch.cuda.reset_peak_memory_stats(device)
     bench = build(case, size, device, pool, batch_tokens)
     seconds = statistics.median(take_steps(bench, repeats + 1, device)[1:])
-    positions = 2 * bench.objective.scorer.positions
+    positions = 2 * sum(batch.positions for batch in bench.objective.scorer.batches)
     layers = sum(p.numel() for p in find_layers(bench.model).layers.parameters())
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {

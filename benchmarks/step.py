@@ -201,6 +201,7 @@ def ratios(bench: Bench, rounds: Rounds, usual: UsualWay) -> dict[str, Any]:
     scorer, others = bench.objective.scorer, rounds.others
     ours = statistics.median(rounds.ours)
     found: dict[str, Any] = {}
+    pool_positions = sum(batch.positions for batch in scorer.batches)
     if "reference" in others:
         found["speedup_vs_reference"] = round(others["reference"].median / ours, 3)
     if "floor" in others:
@@ -208,9 +209,9 @@ def ratios(bench: Bench, rounds: Rounds, usual: UsualWay) -> dict[str, Any]:
     if "plain" in others:
         found["over_plain_inference"] = round(ours / others["plain"].median, 4)
     found |= {
-        "padding": round(1 - scorer.tokens / scorer.positions, 4),
-        "token_ratio": round(usual.positions / (2 * scorer.positions), 3),
-        "tokens_paczero": 2 * scorer.positions,
+        "padding": round(1 - sum(batch.tokens for batch in scorer.batches) / pool_positions, 4),
+        "token_ratio": round(usual.positions / (2 * pool_positions), 3),
+        "tokens_paczero": 2 * pool_positions,
         "tokens_reference": usual.positions,
         "seconds_paczero": round(ours, 4),
         "cpu_seconds_paczero": round(statistics.median(rounds.worked), 4),

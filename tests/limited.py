@@ -1,4 +1,4 @@
-"""Short runs in processes of their own whose memory is limited; test_larger_than_memory.py starts it.
+"""Short runs in processes of their own whose memory is limited; tests/models/test_offload.py starts it.
 
     python limited.py ORDERS.json
 

@@ -55,16 +55,16 @@ class _Rows:
     """Rows of a batch that is being generated.
 
     Attributes:
+        cache: keys and values of the earlier positions.
         ids: the next input tokens (B, W).
         mask: 1 at positions that are no padding, earlier ones included (B, S).
         positions: of `ids`, without padding (B, W).
-        cache: keys and values of the earlier positions.
     """
 
+    cache: DynamicCache
     ids: Tensor
     mask: Tensor
     positions: Tensor
-    cache: DynamicCache
 
     def follow(self, tokens: Tensor, kept: list[int]) -> None:
         """Continues the kept rows with their next tokens (b,)."""
@@ -164,13 +164,11 @@ class Generator:
     @property
     def positions(self) -> int:
         """Token positions of the prompts, padding included."""
-        widths = [max(len(self.prompts[record]) for record in batch) - self.prefix for batch in self.batches]
-        return self.prefix + sum(len(batch) * width for batch, width in zip(self.batches, widths, strict=True))
+        return self.prefix + sum(map(self._own_positions, self.batches))
 
-    @property
-    def merged_bytes(self) -> int:
-        """Bytes of the matrices that adapters are merged into."""
-        return sum(layer.linear.weight.nbytes for layer in self._mergeable)
+    def _own_positions(self, batch: np.ndarray) -> int:
+        """Positions of a batch's prompts behind the prefix, padding included."""
+        return len(batch) * (max(len(self.prompts[record]) for record in batch) - self.prefix)
 
     def check(self) -> None:
         """Compares two records' tokens with the model's own forward pass (`self_check.check_generation`)."""
@@ -185,8 +183,7 @@ class Generator:
         batch = self.batches[len(self.batches) // 2]
         with torch.inference_mode(), merging(self._mergeable):
             found = self._run(batch, self._shared())
-        positions = len(batch) * (max(len(self.prompts[record]) for record in batch) - self.prefix)
-        return positions, sum(map(len, found.values()))
+        return self._own_positions(batch), sum(map(len, found.values()))
 
     # -- one batch -----------------------------------------------------------------------------------------------------
 
@@ -234,7 +231,7 @@ class Generator:
         """The prompts of a batch behind the shared prefix, padded on the left."""
         own = [self.prompts[record][self.prefix :] for record in batch]
         width = max(map(len, own))
-        ids, real = np.zeros((len(own), width), dtype=np.int64), np.zeros((len(own), width), dtype=np.int64)
+        ids, real = np.zeros((2, len(own), width), dtype=np.int64)
         for row, tokens in enumerate(own):
             ids[row, width - len(tokens) :] = tokens
             real[row, width - len(tokens) :] = 1
@@ -244,15 +241,11 @@ class Generator:
         if shared is not None:
             cache = copy.deepcopy(shared)
             cache.batch_repeat_interleave(len(own))
-        placed = [torch.from_numpy(array).to(self.device) for array in (ids, mask, positions)]
-        return _Rows(placed[0], placed[1], placed[2], cache)
+        return _Rows(cache, *(torch.from_numpy(array).to(self.device) for array in (ids, mask, positions)))
 
     def _inputs(self, rows: _Rows) -> dict[str, Any]:
-        inputs: dict[str, Any] = {"input_ids": rows.ids, "attention_mask": rows.mask, "use_cache": True}
-        inputs[self._cache] = rows.cache
-        if "position_ids" in self._takes:
-            inputs["position_ids"] = rows.positions
-        return inputs
+        inputs = {"input_ids": rows.ids, "attention_mask": rows.mask, "use_cache": True, self._cache: rows.cache}
+        return inputs | ({"position_ids": rows.positions} if "position_ids" in self._takes else {})
 
     def _logits(self, rows: _Rows) -> Tensor:
         """Logits of the next token (B, V), in float32 as in `model.generate`."""

@@ -26,6 +26,31 @@ _SHAPES = (
 )
 
 
+class CachedAttention(CachedOutput):
+    """Replaces attention: applies the output projection, which may train, to its cached input."""
+
+    def __init__(self, projection: nn.Module):
+        super().__init__()
+        self.projection = projection
+
+    def forward(self, *args: object, **kwargs: object) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        return self.projection(self.output), None
+
+
+@dataclass(frozen=True)
+class AttentionSlot(ModuleSlot):
+    """The place of attention whose output projection has an input that never changes.
+
+    Attributes:
+        projection: the output projection.
+    """
+
+    projection: nn.Module
+
+    def replacement(self) -> CachedAttention:
+        return CachedAttention(self.projection)
+
+
 @dataclass(frozen=True)
 class Narrowing:
     """The modules of a layer at which it is cut.
@@ -45,23 +70,16 @@ class Narrowing:
         """Attention's output projection, or its replacement at the moment."""
         return self.attention.module.get_submodule(self.output)
 
+    def cached_attention(self) -> AttentionSlot:
+        """The slot whose replacement runs the output projection alone."""
+        return AttentionSlot(self.attention.parent, self.attention.name, self.projection)
+
     @property
     def attention_frozen(self) -> bool:
         """Whether nothing trains before the output projection."""
         inside = {id(p) for p in self.projection.parameters()}
         before = [*self.norm.parameters(), *(p for p in self.attention.module.parameters() if id(p) not in inside)]
         return not any(p.requires_grad for p in before)
-
-
-class CachedAttention(CachedOutput):
-    """Replaces attention: applies the output projection, which may train, to its cached input."""
-
-    def __init__(self, projection: nn.Module):
-        super().__init__()
-        self.projection = projection
-
-    def forward(self, *args: object, **kwargs: object) -> tuple[torch.Tensor, None]:  # type: ignore[override]
-        return self.projection(self.output), None
 
 
 def find_narrowing(layer: nn.Module, model: nn.Module) -> Narrowing | None:

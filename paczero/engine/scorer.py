@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +36,8 @@ from paczero.engine.frozen_modules import (
 )
 from paczero.engine.heads import head_of
 from paczero.engine.hidden_cache import HiddenCache
-from paczero.engine.last_layer import CachedAttention, find_narrowing, gather, narrowed
-from paczero.engine.lora_merge import find_mergeable, merging
+from paczero.engine.last_layer import Narrowing, find_narrowing, gather, narrowed
+from paczero.engine.lora_merge import Mergeable, find_mergeable, merging
 from paczero.engine.packing import (
     LAST_LAYER_ROWS,
     PackedLayout,
@@ -109,32 +108,28 @@ class Scorer:
         self.device = next(self.model.parameters()).device
         self._head = head_of(self.model, completions)
         self.first_layer = first_layer if self.engine.cache else 0
+        self.cache = cache if self.first_layer > 0 else None
         narrowing = find_narrowing(self.found.layers[-1], self.model) if self.engine.narrowing else None
         self._narrowing = narrowing
-        self.cache = cache if self.first_layer > 0 else None
         # Where nothing in attention trains, its output is cached, at the read positions only.
         only_last = self.cache is not None and self.first_layer == len(self.found.layers) - 1
-        self._attention_cached = only_last and narrowing is not None and narrowing.attention_frozen
-        groups = group_batches(batches) if self._attention_cached else [[batch] for batch in batches]
+        self._attention: Narrowing | None = None
+        self._constant: list[ModuleSlot] = []  # the modules whose output is cached
+        if only_last and narrowing is not None and narrowing.attention_frozen:
+            self._attention, self._constant = narrowing, [narrowing.cached_attention()]
+        groups = group_batches(batches) if self._attention else [[batch] for batch in batches]
         shard = group.shard([sum(batch.positions for batch in members) for members in groups])
         self._members = [groups[index] for index in shard]
-        self._passes = [merge_batches(members) if self._attention_cached else members[0] for members in self._members]
-        self._constant: list[ModuleSlot] = []
-        self._attention = (
-            CachedAttention(narrowing.projection) if narrowing is not None and self._attention_cached else None
-        )
+        self._passes = [merge_batches(members) if self._attention else members[0] for members in self._members]
         if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
-            self._cache_skippable(self.cache)
-        constant = {id(slot.module) for slot in self._constant}
-        positions = sum(
-            int(batch.starts[-1]) if self._attention_cached else batch.positions for batch in sample_of or batches
-        )
-        self._mergeable = (
-            find_mergeable(self.model, positions=positions, skip=lambda base: id(base) in constant)
-            if self.engine.merge
-            else []
-        )
+            if self._attention:
+                self._cache_skippable(self.cache)
+        self._mergeable: list[Mergeable] = []
+        if self.engine.merge:
+            constant = {id(slot.module) for slot in self._constant}
+            positions = sum(int(b.starts[-1]) if self._attention else b.positions for b in sample_of or batches)
+            self._mergeable = find_mergeable(self.model, positions=positions, skip=lambda base: id(base) in constant)
 
     # -- results ------------------------------------------------------------------------------------------------------
 
@@ -173,39 +168,27 @@ class Scorer:
             digest.update(batch.records.tobytes() + batch.input_ids.tobytes())
         return digest.hexdigest()
 
-    @property
-    def positions(self) -> int:
-        """Token positions that one pass runs through the trained layers, padding included."""
-        return sum(batch.positions for batch in self.batches)
-
-    @property
-    def tokens(self) -> int:
-        """The same without padding."""
-        return sum(batch.tokens for batch in self.batches)
-
     def fill_up(self) -> int:
         """Repeats a single micro-batch until a pass is full, so that its time predicts that of a large pool.
 
         Returns:
             How many times the rows are repeated; 1 where a pass holds one micro-batch.
         """
-        times = LAST_LAYER_ROWS // int(self.batches[0].starts[-1]) if self._attention_cached else 1
-        if times > 1 and self.cache is not None:
-            self._passes = [merge_batches(self.batches * times)]
-            along = int(self._passes[0].packed)
-            self.cache.states = [[torch.cat([state] * times, dim=along) for state in self.cache.states[0]]]
-        return max(times, 1)
+        if self._attention is None or self.cache is None:
+            return 1
+        times = max(1, LAST_LAYER_ROWS // int(self.batches[0].starts[-1]))
+        self._passes = [merge_batches(self.batches * times)]
+        along = int(self._passes[0].packed)
+        self.cache.states = [[torch.cat([state] * times, dim=along) for state in self.cache.states[0]]]
+        return times
 
     def paths(self) -> dict[str, str]:
         """The fast paths in use -> what each does here."""
         paths = {}
         if self.cache is not None:
-            also = " and attention's output above them" if self._attention_cached else ""
-            also += (
-                f" and that of {len(self._constant)} frozen modules"
-                if self._attention_cached and self._constant
-                else ""
-            )
+            also = " and attention's output above them" if self._attention else ""
+            if self._attention and len(self._constant) > 1:
+                also += f" and that of {len(self._constant) - 1} frozen modules"
             paths["cache"] = (
                 f"{self.first_layer} of {len(self.found.layers)} layers run once; their output{also} is kept"
             )
@@ -258,7 +241,7 @@ class Scorer:
         with packed(self.model, prepared.layout):
             if self._narrowing is None:
                 return unpadded(gather(self._decode(prepared.inputs), prepared.reads), prepared.batch)
-            if self._attention_cached:
+            if self._attention:
                 return unpadded(self._decode(prepared.inputs), prepared.batch)
             with narrowed(self.found.layers[-1], self._narrowing, prepared.reads):
                 return unpadded(self._decode(prepared.inputs), prepared.batch)
@@ -276,11 +259,8 @@ class Scorer:
             return
         below, skipped = CachedOutput(), [IdentityLayer() for _ in range(self.first_layer - 1)]
         layers = [below, *skipped, *self.found.layers[self.first_layer :]]
-        slots = list(self._constant)
-        replacements: list[CachedOutput | CachedInput] = [slot.replacement() for slot in slots]
-        if self._attention is not None and self._narrowing is not None:
-            slots, replacements = [self._narrowing.attention, *slots], [self._attention, *replacements]
-        with self._layers(layers), replaced(slots, replacements):
+        replacements = [slot.replacement() for slot in self._constant]
+        with self._layers(layers), replaced(self._constant, replacements):
             yield [below, *replacements]
 
     @contextlib.contextmanager
@@ -294,27 +274,33 @@ class Scorer:
     @torch.inference_mode()
     def _fill_cache(self, cache: HiddenCache, progress: Callable[[int, int], None] | None) -> None:
         first = self.found.layers[self.first_layer]
-        if not self._attention_cached:
-            self._constant = constant_modules(first, lambda: self._run_below(self._prepared(self._passes[0])))
         above = (IdentityLayer() for _ in range(len(self.found.layers) - self.first_layer - 1))
         done, total = 0, sum(map(len, self._members))
+
+        def run(prepared: ModelInputs) -> None:
+            with packed(self.model, prepared.layout):
+                self._decode(prepared.inputs)
 
         def compute(index: int) -> list[torch.Tensor]:
             nonlocal done
             parts, whole = [], self._passes[index]
             for batch in self._members[index]:
                 prepared = self._prepared(batch)
-                with self._recording(first, prepared) as states:
-                    self._run_below(prepared)
-                parts.append([unpadded(state, batch) for state in states] if self._attention_cached else states)
+                attention = self._attention
+                recording = narrowed(first, attention, prepared.reads) if attention else recorded(first, self._constant)
+                with recording as states:
+                    run(prepared)
+                parts.append([unpadded(state, batch) for state in states] if attention else states)
                 done += 1
                 if progress is not None:
                     progress(done, total)
-            if not self._attention_cached:
+            if self._attention is None:
                 return parts[0]
             rows = (1, -1) if whole.packed else whole.reads.shape
             return [torch.cat(same).view(*rows, same[0].shape[-1]) for same in zip(*parts, strict=True)]
 
+        if self._attention is None:
+            self._constant = constant_modules(first, lambda: run(self._prepared(self._passes[0])))
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
             cache.fill(self._key(), len(self._passes), compute, self.device)
 
@@ -324,8 +310,6 @@ class Scorer:
 
         Computed at each start: it takes one pass through the last layer.
         """
-        if not self._attention_cached:
-            return
         layer = self.found.layers[-1]
         with self._cached_modules() as replacements:
 
@@ -348,7 +332,7 @@ class Scorer:
                 with recorded(layer, slots) as found:
                     run(index)
                 cache.states[index] = [*states, *found[1:]]
-        self._constant = slots
+        self._constant += slots
 
     def _key(self) -> dict[str, Any]:
         """Everything that the cached states depend on beside the base model."""
@@ -363,21 +347,11 @@ class Scorer:
             "joined": [len(members) for members in self._members],
             "packed": [self.batches[0].packed, self.batches[0].prefix],
             "first_layer": self.first_layer,
-            "attention_cached": self._attention_cached,
+            "attention_cached": self._attention is not None,
             "trained": [name for name, parameter in first.named_parameters() if parameter.requires_grad],
             "model": [type(self.model).__name__, str(self.model.dtype), self.device.type],
             "versions": [torch.__version__, transformers.__version__],
         }
-
-    def _run_below(self, prepared: ModelInputs) -> None:
-        with packed(self.model, prepared.layout):
-            self._decode(prepared.inputs)
-
-    def _recording(self, first: nn.Module, prepared: ModelInputs) -> AbstractContextManager[list[torch.Tensor]]:
-        """A list of the states to cache, filled by a forward pass; the first replaces the layers below."""
-        if self._attention_cached and self._narrowing is not None:
-            return narrowed(first, self._narrowing, prepared.reads)
-        return recorded(first, self._constant)
 
     def _prepared(self, batch: MicroBatch) -> ModelInputs:
         """A micro-batch on the device, made for each use: the masks of long records would fill the memory."""

@@ -17,8 +17,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from paczero.data.encoding import context_length
 from paczero.errors import PACZeroError
 from paczero.utils.io import find_installed, make_durable, sync_directory
 
@@ -74,7 +75,7 @@ def convert_gguf(source: str | Path, target: str | Path) -> Path:
         temporary.mkdir(parents=True)
         model, tokenizer = _load(source)
         model = _plain(model)
-        tokenizer.model_max_length = min(tokenizer.model_max_length, context_length(model.config))
+        tokenizer.model_max_length = min(tokenizer.model_max_length, context_length(model))
         with _without_progress():
             model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
@@ -87,11 +88,6 @@ def convert_gguf(source: str | Path, target: str | Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
-
-
-def context_length(config: Any) -> int:
-    """The longest sequence of a model, in tokens, from its configuration; 10^30 where it states none."""
-    return int(getattr(config, "max_position_embeddings", None) or 10**30)
 
 
 def _check_source(source: Path) -> None:

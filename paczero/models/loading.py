@@ -3,12 +3,11 @@
 model, tokenizer = load("HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32", device="cpu")
 """
 
-import contextlib
 import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -105,27 +104,15 @@ def _from_pretrained(
         empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(name), dtype=dtype)
     found = find_layers(empty)
     kept = {index % len(found.layers) for index in keep}
-    places = device_map(empty, found.path, engine, device, kept)
-    if places is None:
+    layer_devices = device_map(empty, found.path, engine, device, kept)
+    if layer_devices is None:
         return AutoModelForCausalLM.from_pretrained(name, **options)
     folder = tempfile.mkdtemp(prefix="paczero-")
-    with _without_offload_warning():
-        options |= {"device_map": places, "offload_folder": folder}
-        model = AutoModelForCausalLM.from_pretrained(name, **options)
+    options |= {"device_map": layer_devices, "offload_folder": folder}
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # it warns that layers are offloaded
+    model = AutoModelForCausalLM.from_pretrained(name, **options)
     weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
     return model
-
-
-@contextlib.contextmanager
-def _without_offload_warning() -> Iterator[None]:
-    """Silences accelerate's warning that layers are offloaded, which was requested."""
-    logger = logging.getLogger("accelerate.big_modeling")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -43,21 +43,19 @@ def device_map(
     Raises:
         PACZeroError: it does not fit; or a run on the CPU would offload to the CPU.
     """
-    if engine.offload == "none" and engine.devices == "one":
-        return None
     if engine.offload == "cpu" and device.type == "cpu":
         raise PACZeroError(
             "engine.offload: 'cpu' was given, but the run computes on the CPU already; expected 'disk' or 'none'"
         )
     layers = [_bytes(layer.parameters()) for layer in model.get_submodule(path.rstrip(".")).children()]
     capacities = _capacities(engine, device)
-    places = assign_layers(
+    layer_devices = assign_layers(
         layers, _bytes(model.parameters()) - sum(layers), capacities, offload=engine.offload, keep=keep
     )
-    if set(places) == {next(iter(capacities))}:
+    if set(layer_devices) == {next(iter(capacities))}:
         return None
     around = dict.fromkeys(_outside(model, path.rstrip(".")), next(iter(capacities)))
-    return around | {f"{path}{index}": place for index, place in enumerate(places)}
+    return around | {f"{path}{index}": name for index, name in enumerate(layer_devices)}
 
 
 def assign_layers(
@@ -75,7 +73,7 @@ def assign_layers(
     Raises:
         PACZeroError: they do not fit.
     """
-    places: list[Device] = [offload] * len(layers)
+    chosen: list[Device] = [offload] * len(layers)
     first, *_ = capacities
     if sum(layers) + outside <= capacities[first]:
         return [first] * len(layers)
@@ -88,17 +86,17 @@ def assign_layers(
         while devices and left[devices[0]] < layers[index]:
             devices.pop(0)
         if devices:
-            places[index] = devices[0]
+            chosen[index] = devices[0]
             left[devices[0]] -= layers[index]
         elif offload == "none" or index in keep:
             raise PACZeroError(_does_not_fit(layers, outside, capacities, trained=index in keep))
     if left[first] < 0:
         raise PACZeroError(_does_not_fit(layers, outside, capacities, trained=False))
-    return places
+    return chosen
 
 
 def _does_not_fit(layers: Sequence[int], outside: int, capacities: Mapping[Device, int], *, trained: bool) -> str:
-    available = ", ".join(f"{capacity / 1e9:.3g} GB on {place}" for place, capacity in capacities.items())
+    available = ", ".join(f"{capacity / 1e9:.3g} GB on {name}" for name, capacity in capacities.items())
     what = "what trains" if trained else "the weights"
     return (
         f"engine.max_memory: {available} for {sum(layers) / 1e9:.3g} GB of layers and {outside / 1e9:.3g} GB outside "
@@ -114,11 +112,11 @@ def _capacities(engine: EngineConfig, device: torch.device) -> dict[Device, int]
     if device.type == "cpu":
         used: list[Device] = ["cpu"]
     elif engine.devices == "all":
-        used = [place for place in free if isinstance(place, int)]
+        used = [name for name in free if isinstance(name, int)]
     else:
         used = [torch.cuda.current_device() if device.index is None else device.index]
     limit = engine.max_memory
-    return {place: int(free[place] * _WEIGHTS_FRACTION) if limit is None else limit for place in used}
+    return {name: int(free[name] * _WEIGHTS_FRACTION) if limit is None else limit for name in used}
 
 
 def _left_in_container() -> int:

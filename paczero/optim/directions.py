@@ -21,7 +21,7 @@ import functools
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ from paczero.errors import PACZeroError
 
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
-Convert = Callable[[Words, Tensor], None]
+Key = tuple[int, int] | tuple[Tensor, Tensor]
 
 _MASK = 0xFFFFFFFF
 
@@ -72,7 +72,7 @@ SINE = [(-1) ** i / math.factorial(2 * i + 1) for i in range(6)]
 COSINE = [(-1) ** i / math.factorial(2 * i) for i in range(7)]
 
 
-def philox4x32(counter: Words, key: tuple[int, int] | tuple[Tensor, Tensor]) -> Words:
+def philox4x32(counter: Words, key: Key) -> Words:
     """Philox4x32-10 of many counters.
 
     Args:
@@ -104,7 +104,7 @@ def stream_key(purpose: str, seed: int, name: str) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
 
 
-def block_words(block: Tensor, key: tuple[int, int] | tuple[Tensor, Tensor], step: int, k: int) -> Words:
+def block_words(block: Tensor, key: Key, step: int, k: int) -> Words:
     """The four words of each block, given by number: int64 (B,), overwritten."""
     for name, value in (("step", step), ("k", k)):
         if not 0 <= value <= _MASK:
@@ -116,22 +116,6 @@ def block_words(block: Tensor, key: tuple[int, int] | tuple[Tensor, Tensor], ste
 def chunk_size(device: torch.device) -> int:
     """How many blocks are made at once."""
     return _CPU_BLOCKS if device.type == "cpu" else _DEVICE_BLOCKS
-
-
-def _stream(
-    key: tuple[int, int], step: int, k: int, start: int, stop: int, device: torch.device, per_block: int, fill: Convert
-) -> Tensor:
-    """Elements [start, stop) of a stream whose blocks give `per_block` elements each, float32 (stop - start,)."""
-    if not 0 <= start <= stop:
-        raise PACZeroError(f"start, stop: {start}, {stop} were given; expected 0 <= start <= stop")
-    first, last = start // per_block, -(-stop // per_block)
-    values = torch.empty((last - first) * per_block, dtype=torch.float32, device=device)
-    size = chunk_size(device)
-    for begin in range(first, last, size):
-        end = min(begin + size, last)
-        block = torch.arange(begin, end, dtype=torch.int64, device=device)
-        fill(block_words(block, key, step, k), values[(begin - first) * per_block : (end - first) * per_block])
-    return values[start - first * per_block : stop - first * per_block]
 
 
 @dataclass(frozen=True)
@@ -162,17 +146,21 @@ class DirectionLaw(ABC):
     @staticmethod
     @abstractmethod
     def pack(words: Words) -> Any:
-        """Blocks, four int64 (B,) tensors of 32-bit words, as `spread` takes them; it can be sliced along B."""
+        """Blocks, four int64 (B,) tensors of 32-bit words, as `spread` takes them: values, or bits; sliced along B."""
 
     @staticmethod
-    @abstractmethod
     def spread(packed: Any, factor: float, out: Tensor) -> None:
         """Writes factor · z of packed blocks to out, float32 (B · per_block,); factor is a float32 value."""
+        torch.mul(packed.view(-1), factor, out=out)
 
-    @classmethod
-    def fill(cls, words: Words, out: Tensor) -> None:
-        """Turns blocks, four int64 (B,) tensors of 32-bit words, into out, float32 (B · per_block,)."""
-        cls.spread(cls.pack(words), 1.0, out)
+    def _fill(self, blocks: Tensor, key: Key, step: int, k: int, out: Tensor) -> None:
+        """Writes the blocks of these numbers, int64 (B,), to out, float32 (B · per_block,), chunk by chunk."""
+        size = chunk_size(blocks.device)
+        for begin in range(0, len(blocks), size):
+            part = slice(begin, min(begin + size, len(blocks)))
+            key_of_part = (key[0][part], key[1][part]) if isinstance(key[0], Tensor) else key
+            words = block_words(blocks[part].clone(), key_of_part, step, k)
+            self.spread(self.pack(words), 1.0, out[part.start * self.per_block : part.stop * self.per_block])
 
     def draw(
         self,
@@ -202,8 +190,13 @@ class DirectionLaw(ABC):
         Raises:
             PACZeroError: an index, step or k outside its range.
         """
-        key = stream_key(purpose, seed, name)
-        return _stream(key, step, k, start, stop, torch.device(device), self.per_block, self.fill)
+        if not 0 <= start <= stop:
+            raise PACZeroError(f"start, stop: {start}, {stop} were given; expected 0 <= start <= stop")
+        first, last = start // self.per_block, -(-stop // self.per_block)
+        values = torch.empty((last - first) * self.per_block, dtype=torch.float32, device=device)
+        blocks = torch.arange(first, last, dtype=torch.int64, device=device)
+        self._fill(blocks, stream_key(purpose, seed, name), step, k, values)
+        return values[start - first * self.per_block : stop - first * self.per_block]
 
     def layout(
         self, *, seed: int, sizes: Mapping[str, int], device: torch.device | str = "cpu", purpose: str = "direction"
@@ -223,14 +216,10 @@ class DirectionLaw(ABC):
 
     def draw_flat(self, layout: FlatLayout, *, step: int, k: int, out: Tensor | None = None) -> Tensor:
         """Direction k of `step` for all parameters of a layout: float32 (layout.elements,), in `out` if given."""
-        blocks, (k0, k1) = layout.blocks, layout.keys
-        values = torch.empty(layout.elements, dtype=torch.float32, device=blocks.device) if out is None else out
-        size = chunk_size(blocks.device)
-        for begin in range(0, len(blocks), size):
-            piece = slice(begin, min(begin + size, len(blocks)))
-            words = block_words(blocks[piece].clone(), (k0[piece], k1[piece]), step, k)
-            self.fill(words, values[piece.start * self.per_block : piece.stop * self.per_block])
-        return values
+        if out is None:
+            out = torch.empty(layout.elements, dtype=torch.float32, device=layout.blocks.device)
+        self._fill(layout.blocks, layout.keys, step, k, out)
+        return out
 
 
 class Rademacher(DirectionLaw):
@@ -251,33 +240,21 @@ class Rademacher(DirectionLaw):
 
     @staticmethod
     def spread(packed: Any, factor: float, out: Tensor) -> None:
-        if isinstance(packed, Tensor):
-            _signs_by_shift(packed, factor, out)
-        else:
-            _signs_by_table(packed, factor, out)
+        factor_bits = int(np.float32(factor).view(np.int32))
+        if not isinstance(packed, Tensor):  # eight signs a byte from a table: the fastest way on a CPU
+            np.take(_table(factor_bits), packed.reshape(-1), axis=0, out=out.numpy().reshape(-1, 8), mode="clip")
+            return
+        # Each bit moves to the sign bit of the factor: the same values, on devices where a table is slow.
+        shifts = torch.arange(31, -1, -1, dtype=torch.int32, device=out.device)
+        bits = out.view(torch.int32).view(-1, 32)
+        torch.bitwise_left_shift(packed.reshape(-1, 1), shifts, out=bits)
+        bits.bitwise_and_(-(2**31)).bitwise_xor_(factor_bits)
 
 
 @functools.lru_cache(maxsize=64)
 def _table(factor_bits: int) -> np.ndarray:
     """The signs times a factor, given as its bits: 0.0 and −0.0 are one key to a cache but not one factor."""
     return _BYTE_SIGNS * np.int32(factor_bits).view(np.float32)
-
-
-def _bits32(value: float) -> int:
-    return int(np.float32(value).view(np.int32))
-
-
-def _signs_by_table(packed: np.ndarray, factor: float, out: Tensor) -> None:
-    """Copies eight signs a byte from a table, the fastest way on a CPU."""
-    np.take(_table(_bits32(factor)), packed.reshape(-1), axis=0, out=out.numpy().reshape(-1, 8), mode="clip")
-
-
-def _signs_by_shift(packed: Tensor, factor: float, out: Tensor) -> None:
-    """Moves each bit to the sign bit of the factor, for devices where a table is slow; the same values."""
-    shifts = torch.arange(31, -1, -1, dtype=torch.int32, device=out.device)
-    bits = out.view(torch.int32).view(-1, 32)
-    torch.bitwise_left_shift(packed.reshape(-1, 1), shifts, out=bits)
-    bits.bitwise_and_(-(2**31)).bitwise_xor_(_bits32(factor))
 
 
 class Gaussian(DirectionLaw):
@@ -300,10 +277,6 @@ class Gaussian(DirectionLaw):
         pairs[:, :, 0] = cosine.mul_(radius).T
         pairs[:, :, 1] = sine.mul_(radius).T
         return values
-
-    @staticmethod
-    def spread(packed: Tensor, factor: float, out: Tensor) -> None:
-        torch.mul(packed.view(-1), factor, out=out)
 
 
 def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
@@ -361,15 +334,19 @@ def direction_law(name: str) -> DirectionLaw:
     return _LAWS[name]
 
 
-def _fill_uniform(words: Words, out: Tensor) -> None:
-    # 24 bits a value: odd numbers below 2^24 in size, over 2^24, are exact in float32 and symmetric about 0.
-    for i, word in enumerate(words):
-        out.view(-1, 4)[:, i] = torch.bitwise_right_shift(word, 8).mul_(2).sub_(2**24 - 1)
-    out.mul_(2.0**-24)
+class _Uniform(DirectionLaw):
+    """Uniform on (−1, 1), for initial adapters; its variance is 1/3, so it is no law of directions."""
+
+    per_block = 4
+
+    @staticmethod
+    def pack(words: Words) -> Tensor:
+        """The values, float32 (B, 4)."""
+        # 24 bits a value: odd numbers below 2^24 in size, over 2^24, are exact in float32 and symmetric about 0.
+        odd = torch.bitwise_right_shift(torch.stack(words, dim=1), 8).mul_(2).sub_(2**24 - 1)
+        return odd.to(torch.float32).mul_(2.0**-24)
 
 
-def uniform(
-    *, seed: int, name: str, count: int, device: torch.device | str = "cpu", purpose: str = "adapter"
-) -> Tensor:
-    """Values uniform on (−1, 1), float32 (count,), multiples of 2^−24, by the same generator (for initial adapters)."""
-    return _stream(stream_key(purpose, seed, name), 0, 0, 0, count, torch.device(device), 4, _fill_uniform)
+def uniform(*, seed: int, name: str, count: int, purpose: str = "adapter") -> Tensor:
+    """Values uniform on (−1, 1), float32 (count,), multiples of 2^−24, by the same generator."""
+    return _Uniform().draw(seed=seed, step=0, k=0, name=name, start=0, stop=count, purpose=purpose)

@@ -21,6 +21,7 @@ class _Group:
         layout: the offset of each in one tensor.
         saved: a copy of them, of their dtype.
         updated: float32; the result of an update.
+        saved_views, updated_views: the part of each parameter in `saved` and in `updated`.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], law: DirectionLaw, seed: int, purpose: str) -> None:
@@ -30,25 +31,11 @@ class _Group:
         self.layout = law.layout(seed=seed, sizes=sizes, device=device, purpose=purpose)
         self.saved = torch.zeros(self.layout.elements, dtype=dtype, device=device)
         self.updated = torch.zeros(self.layout.elements, dtype=torch.float32, device=device)
-        self._saved_views, self._updated_views = self._views(self.saved), self._views(self.updated)
+        self.saved_views, self.updated_views = self._views(self.saved), self._views(self.updated)
 
     def _views(self, tensor: Tensor) -> list[Tensor]:
         entries = zip(self.layout.starts.values(), self.layout.sizes.values(), self.parameters, strict=True)
         return [tensor[start : start + size].view(parameter.shape) for start, size, parameter in entries]
-
-    def save(self) -> None:
-        torch._foreach_copy_(self._saved_views, self.parameters)
-
-    def restore(self) -> None:
-        torch._foreach_copy_(self.parameters, self._saved_views)
-
-    def gather(self) -> None:
-        """Copies the weights into `updated`."""
-        torch._foreach_copy_(self._updated_views, self.parameters)
-
-    def scatter(self) -> None:
-        """Copies `updated` into the weights, rounded to their dtype."""
-        torch._foreach_copy_(self.parameters, self._updated_views)
 
 
 class FlatParameters:
@@ -79,13 +66,13 @@ class FlatParameters:
     def save(self) -> None:
         """Keeps a copy of the weights."""
         for group in self._groups:
-            group.save()
+            torch._foreach_copy_(group.saved_views, group.parameters)
 
     @torch.no_grad()
     def restore(self) -> None:
         """Puts back the copy, bit for bit."""
         for group in self._groups:
-            group.restore()
+            torch._foreach_copy_(group.parameters, group.saved_views)
 
     @torch.no_grad()
     def shift(self, step: int, k: int, by: float, *, saved: bool) -> None:
@@ -95,9 +82,9 @@ class FlatParameters:
             if saved:  # without a new tensor, whose allocation takes as long as the addition
                 torch.mul(direction, by, out=group.updated).add_(group.saved)
             else:
-                group.gather()
+                torch._foreach_copy_(group.updated_views, group.parameters)
                 group.updated.add_(direction * by)
-            group.scatter()
+            torch._foreach_copy_(group.parameters, group.updated_views)  # rounded to their dtype
 
     @torch.no_grad()
     def update(self, step: int, factors: Sequence[float], scale: float) -> None:
@@ -106,9 +93,9 @@ class FlatParameters:
             total = self._direction(number, step, 0) * factors[0]
             for k, factor in enumerate(factors[1:], 1):
                 total.add_(self._direction(number, step, k) * factor)
-            group.gather()
+            torch._foreach_copy_(group.updated_views, group.parameters)
             group.updated.add_(total.mul_(scale))
-            group.scatter()
+            torch._foreach_copy_(group.parameters, group.updated_views)  # rounded to their dtype
 
     def _direction(self, number: int, step: int, k: int) -> Tensor:
         """z of a group; read only, since it may be kept."""

@@ -116,5 +116,8 @@ def test_long_records_go_through_the_fused_kernel(
 def test_a_prefix_is_computed_once_a_micro_batch(decoder: Decoder) -> None:
     fast = scorer(decoder("opt"), WORDS["two of one token"], prompts=INSTRUCTED)
     assert fast.batches[0].prefix == 6
-    assert fast.positions == sum(len(prompt) - 6 for prompt in INSTRUCTED) + 6 * len(fast.batches)
-    assert fast.positions < scorer(decoder("opt"), WORDS["two of one token"]).positions + 6 * len(fast.batches) + 1
+    prefixes = 6 * len(fast.batches)
+    positions = sum(batch.positions for batch in fast.batches)
+    assert positions == sum(len(prompt) - 6 for prompt in INSTRUCTED) + prefixes
+    other = scorer(decoder("opt"), WORDS["two of one token"])
+    assert positions < sum(batch.positions for batch in other.batches) + prefixes + 1

@@ -131,7 +131,7 @@ def test_a_kept_cache_is_the_same_and_private(decoder: Decoder, tmp_path: Path, 
         first = scorer(model, words, first_layer=2, cache=HiddenCache(limit, place))
         np.testing.assert_array_equal(first.scores(), inside)
         data, index = sorted(place.iterdir())
-        assert data.stat().st_size == first.positions * 16 * 4
+        assert data.stat().st_size == sum(batch.positions for batch in first.batches) * 16 * 4
         assert {stat.S_IMODE(path.stat().st_mode) for path in (data, index)} == {0o600}
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
         for later in (2**30, 0):
@@ -210,8 +210,9 @@ def test_the_cost_is_what_is_run(decoder: Decoder) -> None:
     rows: list[int] = []
     plain(fast.model).model.embed_tokens.register_forward_hook(lambda _, args, out: rows.append(args[0].numel()))
     fast.scores()
-    assert sum(rows) == fast.positions
-    assert fast.tokens == sum(map(len, PROMPTS)) + 2 * len(PROMPTS)  # the tree of the two has the nodes 40 and 40 41
+    assert sum(rows) == sum(batch.positions for batch in fast.batches)
+    nodes = 2  # of the tree of the two: 40 and 40 41
+    assert sum(batch.tokens for batch in fast.batches) == sum(map(len, PROMPTS)) + nodes * len(PROMPTS)
 
 
 class Scaled(LlamaForCausalLM):

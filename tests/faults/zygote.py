@@ -1,19 +1,19 @@
 """A process that imports everything once and forks children that train, of which some are killed.
 
-Reads one JSON object a line from its standard input and answers each with one: `{"status": …, "seconds": …}`, status as
-`os.waitstatus_to_exitcode` has it (−9: killed; 0: the run is finished; 2: refused, in one line on the log). An order
-has
+Reads one JSON object a line from its standard input and answers each with one: `{"status": …, "seconds": …}`. The
+status is that of `os.waitstatus_to_exitcode` (−9: killed; 0: the run is finished; 2: refused, in one line on the log),
+the seconds are the child's processor time. An order has
 
     settings   keywords of `train`, below
-    delay      seconds after which the child is killed, or null
-    event      the how manieth write, sync, rename or link something happens at, or null
-    how        what: "kill" (left out), "full" (no space on the device, then and from then on), "forbidden" (no access)
-    seed       of where exactly: before it, in the middle of what is written, or after it
-    byte       how much of a write is done before the child is killed, instead of what the seed says; of anything else
-               whether (0 or 1)
-    plain      whether figures are stand-ins, so that a run takes a tenth of the time
-    humble     whether the child gives up what root may do beside its own files' modes
-    log        a file to which the events are written, one a line: its kind and how many bytes
+    delay      seconds of the child's processor time after which it is killed, or null
+    event      number of the write, sync, rename or link at which the fault happens, from 1, or null
+    how        the fault: "kill" (default), "full" (no space on the device, from then on), "forbidden" (no access)
+    seed       chooses the exact moment: before the event, in the middle of what is written, or after it
+    byte       number of bytes of a write that are written before the child is killed, instead of the seed's choice;
+               for another event, whether it is done (0 or 1)
+    plain      whether plots are replaced by a constant, so that a run takes a third of the time
+    humble     whether the child gives up root's capabilities, so that file modes hold
+    log        a file to which the events are written, one a line: kind and number of bytes
 
 No forward pass runs before a fork, and one thread only, so that a child may compute.
 """
@@ -143,15 +143,18 @@ def child(order: dict[str, Any], log: Path) -> None:
 def serve(log: Path) -> None:
     for line in sys.stdin:
         order = json.loads(line)
-        started = time.monotonic()
         pid = os.fork()
         if pid == 0:
             child(order, log)
-        if order["delay"] is not None:
-            time.sleep(order["delay"])
-            os.kill(pid, signal.SIGKILL)  # a child that has ended waits for us, so this is never another process
-        _, status = os.waitpid(pid, 0)
-        answer = {"status": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - started}
+        clock = ~pid << 3 | 2  # of the child's processor time, as clock_getcpuclockid(3) makes it
+        running = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        while order["delay"] is not None and os.waitid(os.P_PID, pid, running) is None:
+            if time.clock_gettime(clock) >= order["delay"]:
+                os.kill(pid, signal.SIGKILL)  # the child is not reaped yet, so this is never another process
+                break
+            time.sleep(0.001)
+        _, status, usage = os.wait4(pid, 0)
+        answer = {"status": os.waitstatus_to_exitcode(status), "seconds": usage.ru_utime + usage.ru_stime}
         print(json.dumps(answer), flush=True)
 
 

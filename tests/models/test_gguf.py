@@ -12,9 +12,10 @@ from safetensors import safe_open
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from paczero.data.encoding import context_length
 from paczero.errors import PACZeroError
 from paczero.models import gguf as ours
-from paczero.models.gguf import context_length, convert_gguf, find_smollm2
+from paczero.models.gguf import convert_gguf, find_smollm2
 
 torch.set_num_threads(1)
 
@@ -189,8 +190,10 @@ def test_a_directory_is_no_gguf(tmp_path: Path) -> None:
 
 
 def test_context_length(converted: tuple[Path, Path, bool]) -> None:
-    assert context_length(AutoModelForCausalLM.from_pretrained(converted[1]).config) == CONTEXT
-    assert context_length(object()) > 10**9
+    model = AutoModelForCausalLM.from_pretrained(converted[1])
+    assert context_length(model) == CONTEXT
+    model.config.max_position_embeddings = None
+    assert context_length(model) > 10**9
 
 
 def test_a_missing_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

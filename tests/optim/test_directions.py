@@ -77,8 +77,8 @@ def test_signs_are_the_bits_of_the_blocks(start):
 def test_both_ways_to_unpack_signs_agree(factor):
     words = tuple(torch.randint(0, WORD, (300,)) for _ in range(4))
     table, shift = torch.empty(300 * 128), torch.empty(300 * 128)
-    directions._signs_by_table(RADEMACHER.pack(words), factor, table)
-    directions._signs_by_shift(torch.stack(words, dim=1).to(torch.int32), factor, shift)
+    RADEMACHER.spread(RADEMACHER.pack(words), factor, table)
+    RADEMACHER.spread(torch.stack(words, dim=1).to(torch.int32), factor, shift)
     assert torch.equal(table.view(torch.int32), shift.view(torch.int32))
 
 
@@ -95,7 +95,7 @@ def test_normals_are_box_muller_to_the_last_float32_bit():
     pairs += [(a, b) for a, b in np.random.default_rng(0).integers(0, WORD, (300, 2)).tolist()]
     words = torch.tensor(pairs).T.contiguous()
     out = torch.empty(len(pairs) * 4)
-    GAUSSIAN.fill((words[0].clone(), words[1].clone(), words[0].clone(), words[1].clone()), out)
+    GAUSSIAN.spread(GAUSSIAN.pack((words[0], words[1], words[0], words[1])), 1.0, out)
     got = out.view(-1, 2, 2).double().numpy()
     assert np.array_equal(got[:, 0], got[:, 1])
     for (a, b), values in zip(pairs, got[:, 0], strict=True):
