@@ -1,4 +1,4 @@
-"""What a rank of a run does with the others, and the group of a process that runs by itself."""
+"""The interface of a group of ranks, the group of a single process, and the errors of several ranks."""
 
 import os
 import signal
@@ -131,8 +131,8 @@ def balanced(costs: Sequence[int], size: int) -> list[list[int]]:
 def terminable() -> Iterator[None]:
     """SIGTERM and SIGHUP (a closed terminal) raise KeyboardInterrupt inside, as Ctrl-C does.
 
-    Files are then closed, and the other ranks and the user are told. A SIGHUP that the parent ignores (nohup) stays
-    ignored.
+    Files are then closed, and the other ranks and the user get a message. A SIGHUP that the parent ignores (nohup)
+    stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

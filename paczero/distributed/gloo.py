@@ -55,7 +55,7 @@ class GlooProcessGroup(ProcessGroup):
         try:
             store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=timedelta(seconds=RENDEZVOUS_TIMEOUT)))
         except (RuntimeError, ValueError) as error:
-            raise PACZeroError(f"processes: the launcher's meeting place cannot be reached: {_line(error)}") from error
+            raise PACZeroError(f"processes: the launcher's store cannot be reached: {_line(error)}") from error
         session = f"paczero {next(_sessions)}"
         self.heartbeat = HeartbeatMonitor(dist.PrefixStore(f"{session} heartbeat", store), rank, size)
         self.heartbeat.rendezvous()

@@ -48,7 +48,7 @@ class IdentityLayer(nn.Module):
 
 @dataclass(frozen=True)
 class ModuleSlot:
-    """The place of a module: `parent.name`."""
+    """The attribute that holds a module: `parent.name`."""
 
     parent: nn.Module
     name: str
@@ -68,10 +68,10 @@ class ModuleSlot:
 
 @dataclass(frozen=True)
 class InputBlock(ModuleSlot):
-    """The place of a block whose output is that of a trained module inside it, the input of which never changes.
+    """The slot of a block that only computes the input of a trained module inside it; that input never changes.
 
     Attributes:
-        reader: the place of the trained module.
+        reader: the slot of the trained module.
     """
 
     reader: ModuleSlot

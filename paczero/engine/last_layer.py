@@ -39,7 +39,7 @@ class CachedAttention(CachedOutput):
 
 @dataclass(frozen=True)
 class AttentionSlot(ModuleSlot):
-    """The place of attention whose output projection has an input that never changes.
+    """The slot of attention whose output projection has an input that never changes.
 
     Attributes:
         projection: the output projection.
@@ -57,7 +57,7 @@ class Narrowing:
 
     Attributes:
         norm: the norm before attention.
-        attention: the place of the attention module.
+        attention: the slot of the attention module.
         output: the name of the output projection within attention.
     """
 

@@ -27,7 +27,7 @@ class Mergeable:
     """An adapted linear layer and its replacement.
 
     Attributes:
-        slot: the place of the adapted layer.
+        slot: of the adapted layer.
         linear: a linear layer with the same bias and a weight of its own.
     """
 

@@ -2,8 +2,8 @@
 
 Everything outside the decoder layers (embeddings, final norm, head) and everything that trains stays on a device. Of
 the other layers as many stay as fit, the last ones first, because layers below the first trained one run only once.
-accelerate's hooks load the offloaded weights of one module at a time while it runs. A safetensors file is read in
-place and not copied.
+accelerate's hooks load the offloaded weights of one module at a time while it runs. A safetensors file is mapped, not
+copied.
 
     model = AutoModelForCausalLM.from_pretrained(name, device_map=device_map(...))
     is_offloaded(model.model.layers[0].self_attn.q_proj)                            # True
@@ -204,7 +204,7 @@ def _loaded(model: nn.Module, name: str) -> Tensor:
         if hook.offload and hook.weights_map is not None:
             value: Tensor = hook.weights_map[leaf]
             return value.to(getattr(module, leaf).dtype)
-    raise PACZeroError(f"model: {name} is on the meta device and nothing says where its values are; load it again")
+    raise PACZeroError(f"model: {name} is on the meta device and no hook has its values; load it again")
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> nn.Module:

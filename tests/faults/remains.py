@@ -1,10 +1,10 @@
-"""What a run leaves, as bytes that can be compared."""
+"""The files of a run as bytes, for comparison."""
 
 from pathlib import Path
 
 
 def left(run: Path) -> dict[str, bytes]:
-    """Every file of the release, and what it was made from."""
+    """Bytes of every file of the release and of its sources."""
     found = {str(path.relative_to(run)): path.read_bytes() for path in (run / "release").rglob("*") if path.is_file()}
     for name in ("journal.jsonl", "transcript.jsonl", "candidates.npz"):
         path = run / "private" / name

@@ -14,7 +14,7 @@ import pytest
 
 Order = Callable[..., dict[str, Any]]
 LORA = {"r": 2, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": [2]}
-# Between them: all that a run keeps from step to step (posterior, budget, average, drift, best weights, threshold).
+# Together they have all state of a run: posterior, budget, average, drift, best weights, threshold.
 RUNS: dict[str, dict[str, Any]] = {
     "adapter": {
         "peft": LORA,
@@ -38,7 +38,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Order]:
-    """Has the zygote do something; a child that fails fails the test."""
+    """Sends an order to the zygote; a child that fails makes the test fail."""
     log = tmp_path_factory.mktemp("zygote") / "log"
     command = [sys.executable, str(Path(__file__).with_name("zygote.py")), str(log)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -54,7 +54,7 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Order]:
         assert answer, "the zygote ended"
         answer = json.loads(answer)
         assert answer["status"] in (0, 2, -9), log.read_text()[-3000:]
-        return answer | {"said": log.read_text().splitlines()[-1:] if answer["status"] == 2 else []}
+        return answer | {"message": log.read_text().splitlines()[-1:] if answer["status"] == 2 else []}
 
     yield send
     process.stdin.close()
@@ -63,11 +63,11 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Order]:
 
 
 def left(run: Path) -> dict[str, bytes]:
-    """Every file of the release, and what the release was made from."""
+    """Bytes of every file of the release and of its sources."""
     found = {str(path.relative_to(run)): path.read_bytes() for path in (run / "release").rglob("*") if path.is_file()}
     for name in ("config.yaml", "private/journal.jsonl", "private/transcript.jsonl"):
         found[name] = (run / name).read_bytes()
-    if (run / "private" / "candidates.npz").exists():  # where the mechanism asks candidates
+    if (run / "private" / "candidates.npz").exists():  # mechanisms with candidates
         found["private/candidates.npz"] = (run / "private" / "candidates.npz").read_bytes()
     found["config.yaml"] = found["config.yaml"].replace(run.name.encode(), b"RUN")
     return found
@@ -142,29 +142,29 @@ def short(settings: Callable[..., Any], name: str) -> dict[str, Any]:
 def test_no_space_or_no_access_at_any_write(
     order: Order, settings: Callable[..., Any], tmp_path: Path, how: str
 ) -> None:
-    """Each ends in one line and loses nothing: with space or access again the run ends like one that had it always."""
+    """Each run ends in one line and loses nothing; once the fault is gone it ends like an undisturbed run."""
     kinds = events(order, short(settings, "whole"), tmp_path / "log")
-    expected, said = left(tmp_path / "whole"), []
+    expected, messages = left(tmp_path / "whole"), []
     for event in range(1 if how == "full" else 2, len(kinds) + 1, 2):  # all of both: benchmarks/faults.py
         given = short(settings, f"{how}{event}")
         answer = order(given, event=event, how=how, plain=True)
         if answer["status"] == 2:
-            said += answer["said"]
+            messages += answer["message"]
         assert order(given, plain=True)["status"] == 0
         assert left(Path(given["output_dir"])) == expected, (event, kinds[event - 1])
-    assert len(said) >= len(kinds) // 4
-    assert all(line and "Traceback" not in line for line in said)
+    assert len(messages) >= len(kinds) // 4
+    assert all(line and "Traceback" not in line for line in messages)
 
 
 def test_directories_that_are_read_only(order: Order, settings: Callable[..., Any], tmp_path: Path) -> None:
     """By their modes, which hold for root too where it has no capabilities."""
-    place, given = tmp_path / "place", short(settings, "place/run")
-    run = place / "run"
-    place.mkdir(0o555)
+    parent, given = tmp_path / "parent", short(settings, "parent/run")
+    run = parent / "run"
+    parent.mkdir(0o555)
     answer = order(given, plain=True, humble=True)
-    assert answer["status"] == 2 and "cannot be made: Permission denied" in answer["said"][0]
-    assert list(place.iterdir()) == []
-    place.chmod(0o755)
+    assert answer["status"] == 2 and "cannot be made: Permission denied" in answer["message"][0]
+    assert list(parent.iterdir()) == []
+    parent.chmod(0o755)
     kinds = events(order, given, tmp_path / "log")
     expected = left(run)
     for folder, names in (("private", ("journal.jsonl", "transcript.jsonl", "lock")), (".", ())):
@@ -176,7 +176,7 @@ def test_directories_that_are_read_only(order: Order, settings: Callable[..., An
         for path in paths:
             path.chmod(0o500 if path.is_dir() else 0o400)
         answer = order(given, plain=True, humble=True)
-        assert answer["status"] == 2 and "Permission denied" in answer["said"][0], answer
+        assert answer["status"] == 2 and "Permission denied" in answer["message"][0], answer
         for path, mode in modes.items():
             path.chmod(mode)
         assert order(given, plain=True)["status"] == 0

@@ -1,4 +1,4 @@
-"""Several processes leave the same bytes as one; a rank that is lost, differs or fails is named, and nothing is."""
+"""Several processes leave the same bytes as one. A rank that is lost, differs or fails is named in one error."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from .remains import left
 Launch = Callable[..., Any]
 LAST = {"r": 2, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": [2]}
 ZPL = {"name": "zpl", "subsets": 8}
-# What a pass does differently, or a run keeps from step to step; 3 to 7 micro-batches each, for up to 4 ranks.
+# They differ in the fast paths and in the state of a run. Each has 3 to 7 micro-batches for up to 4 ranks.
 CASES: dict[str, dict[str, Any]] = {
     "all layers, nothing cached": {"peft": {"r": 2, "target_modules": ["q_proj", "v_proj"]}, "mechanism": ZPL},
     "last layer, a part of the units": {
@@ -28,7 +28,7 @@ CASES: dict[str, dict[str, Any]] = {
         "units_per_step": 33,
         "metric_for_best_model": "loss",
     },
-    "attention kept, pilots": {
+    "attention cached, pilots": {
         "peft": {"r": 2, "target_modules": ["o_proj", "down_proj"], "layers_to_transform": [2]},
         "mechanism": {"name": "zpl", "subsets": 8, "family": "balanced", "pilots": 2},
         "threshold": "median",
@@ -101,7 +101,7 @@ def arguments(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path, tin
 def whole(
     launcher: Launch, arguments: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, bytes]:
-    """What one process leaves."""
+    """The files of a run of one process."""
     run = tmp_path_factory.mktemp("whole") / "run"
     done = launcher("command", 1, arguments=[arguments(run)], diverge=None)
     assert done.status == [0], done.err
@@ -113,7 +113,7 @@ def errors(done: Any) -> list[str]:
 
 
 def resumed(launcher: Launch, run: Path, size: int) -> dict[str, bytes]:
-    """What the run leaves after it went on."""
+    """The files of the run after it resumed and finished."""
     done = launcher("command", size, arguments=[["train", "--resume", str(run)]], diverge=None)
     assert done.status == [0] * size, done.err
     assert done.out[0].startswith("Finished") and not any(done.out[1:])
@@ -173,14 +173,14 @@ def test_weights_that_differ_end_the_run(launcher: Launch, arguments: Callable[.
     assert (run / "private" / "journal.jsonl").read_bytes().splitlines()[:7] == lines
 
 
-def test_each_refusal_is_said_once(
+def test_each_refusal_is_reported_once(
     launcher: Launch, arguments: Callable[..., Any], make_tiny_csv: Callable[..., Path], tmp_path: Path
 ) -> None:
     run, used = tmp_path / "run", tmp_path / "used"
     used.mkdir()
     (used / "mine.txt").write_text("mine")
     other = arguments(run, "--data.train", make_tiny_csv(tmp_path / "other.csv", 48, seed=9), "--seed", 3)
-    for given, said, code in (
+    for given, message, code in (
         ([arguments(run, "--mechanism.subsets", 7)], "mechanism.subsets: 7 was given", 2),
         ([arguments(run, "--model", tmp_path / "nowhere")], "cannot be loaded", 2),
         ([arguments(used)], "exists and is not an empty directory", 2),
@@ -191,7 +191,7 @@ def test_each_refusal_is_said_once(
         done = launcher("command", 2, arguments=given, diverge=None)
         assert done.status == [code, code], (given, done.err)
         (line,) = errors(done)
-        assert line.startswith("paczero: error: ") and said in line
+        assert line.startswith("paczero: error: ") and message in line
         assert not any(done.out) and "Traceback" not in "".join(done.err)
     assert not run.exists()
 
@@ -199,7 +199,7 @@ def test_each_refusal_is_said_once(
 def test_two_launchers_and_a_rank_that_is_killed(
     arguments: Callable[..., Any], whole: dict[str, bytes], launcher: Launch, tmp_path: Path
 ) -> None:
-    """As on two machines: torchrun twice, one meeting place; the run goes on under another launcher."""
+    """As on two machines: torchrun twice with one rendezvous; the run resumes under another launcher."""
     run = tmp_path / "run"
     ended, said = _two_launchers(arguments(run), tmp_path, kill=run / "private" / "journal.jsonl")
     assert all(code != 0 for code in ended)
@@ -209,7 +209,7 @@ def test_two_launchers_and_a_rank_that_is_killed(
 
 
 def _two_launchers(arguments: list[str], place: Path, kill: Path) -> tuple[list[int], str]:
-    """Exit codes, and all that was said; once the file `kill` has three lines, rank 1 is killed."""
+    """Exit codes, and all output; once the file `kill` has three lines, rank 1 is killed."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,7 @@
-"""Layers find their places; a model whose layers wait computes, hashes, trains and is saved like one that is here."""
+"""Layers are assigned to devices; a model with offloaded layers computes, hashes, trains and is saved like another.
+
+A model whose weights exceed a limit on memory trains under it, to the same bits.
+"""
 
 import json
 import os
