@@ -20,7 +20,8 @@ from paczero.models.layers import find_layers, plain
 from paczero.models.loading import DTYPES
 from paczero.models.offload import resident_bytes
 
-_TIMED_SECONDS = 0.3  # short passes are repeated for so long: a single one may take several times the usual
+# Short passes are repeated for so long, and so often at most: a single one may take several times the usual.
+_TIMED_SECONDS, _TIMED_PASSES = 0.3, 20
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _seconds_of_a_pass(scorer: Scorer) -> float:
     times = scorer.fill_up()
     scorer.scores()  # the first call also allocates
     seconds: list[float] = []
-    while sum(seconds) < _TIMED_SECONDS:
+    while sum(seconds) < _TIMED_SECONDS and len(seconds) < _TIMED_PASSES:
         started = time.perf_counter()
         scorer.scores()
         seconds.append(time.perf_counter() - started)

@@ -542,7 +542,7 @@ cmd("match at a success of 2", "p: 2.0 was given; expected a probability from 0 
 cmd("sweep of nothing", "nowhere.yaml' cannot be read (No such file or", "sweep", "{tmp}/nowhere.yaml")
 cmd(
     "sweep without an output",
-    "names none; expected where the runs shall lie; add it",
+    "names none; expected the folder of the runs; add it",
     "sweep",
     "{tmp}/s.yaml",
     s__yaml=b"cells: {a: {max_steps: 3}}\n",
