@@ -187,7 +187,7 @@ class MechanismConfig:
     Attributes:
         name: `zpl`, `mi`, `dpzero`, `dp-aggzo`, `dp-sign`, `none`, or an ablation. In a contested step `zpl` releases a
             fair coin (I = 0), and `mi` the sign of the secret subset through a noisy channel. `dpzero` and `dp-aggzo`
-            release noisy means, `dp-sign` noisy signs, with (ε, δ)-differential privacy over the pool. `none` is MeZO:
+            release noisy means, `dp-sign` random signs, with (ε, δ)-differential privacy over the pool. `none` is MeZO:
             the real mean derivative, no privacy. Ablations: `full-sign` and `half-sign` (no privacy), `coin` (learns
             nothing), `skip` (a contested step releases 0).
         subsets: M, how many candidate subsets; even.
@@ -199,9 +199,9 @@ class MechanismConfig:
         clip: c, each unit's derivative is clipped to ±c (nats of loss per unit of direction; `dp-aggzo`: the length of
             its K derivatives); `none` and `coin` may leave it out.
         epsilon: ε of the whole run, for `dpzero`, `dp-aggzo` and `dp-sign`.
-        delta: δ of the whole run; 1/N² where left out.
-        sampling_prob: `dpzero`, `dp-aggzo`: each step uses a secret sample of the pool, each unit with this
-            probability; the whole pool where left out.
+        delta: δ of the whole run; 1e-6 where left out, or 1/N² where that is less.
+        sampling_prob: `dp-sign`, `dpzero`, `dp-aggzo`: each step uses a secret sample of the pool, each unit with this
+            probability; the whole pool where left out. `dp-sign` has one direction a step then.
     """
 
     name: Literal["zpl", "mi", "none", "dpzero", "dp-aggzo", "dp-sign", "full-sign", "half-sign", "coin", "skip"] = (
@@ -261,7 +261,7 @@ class MechanismConfig:
             if value is not None and not meant:
                 raise PACZeroError(
                     f"mechanism.{name}: {value!r} was given with mechanism.name {self.name!r}, which has none; leave "
-                    f"it out or choose {'`dpzero` or `dp-aggzo`' if name == 'sampling_prob' else 'a dp- mechanism'}"
+                    f"it out or choose a differentially private mechanism, such as `dp-sign`"
                 )
         if spec.is_dp:
             expected = "a finite number above 0, which a differentially private mechanism needs (say 2)"
@@ -497,9 +497,12 @@ class PACZeroConfig:
                 f"none with {self.mechanism.name}: a public part of the pool does not help its privacy; see "
                 "mechanism.sampling_prob",
             )
-        if spec_of(self.mechanism.name).one_direction:
-            name = self.mechanism.name
+        spec, name = spec_of(self.mechanism.name), self.mechanism.name
+        if spec.one_direction:
             _require(self, "directions", self.directions == 1, f"1 with {name}; `dp-aggzo` takes more")
+        if spec.per_direction and (self.mechanism.sampling_prob or 1.0) < 1:
+            expected = f"1 with {name} and mechanism.sampling_prob, as each bit draws its own sample; take more steps"
+            _require(self, "directions", self.directions == 1, expected)
         self._check_kind()
         object.__setattr__(self, "report_to", _trackers(self.report_to))
         budget = self.mechanism.budget

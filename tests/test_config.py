@@ -51,7 +51,6 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
         )
     ],
     (MechanismConfig, {"name": "dpzero", "epsilon": 2.0, "budget": 0.1}, "mechanism.budget"),
-    (MechanismConfig, {"name": "dp-sign", "epsilon": 2.0, "sampling_prob": 0.1}, "mechanism.sampling_prob"),
     *[
         (MechanismConfig, {"name": name, key: 0.1}, f"mechanism.{key}")
         for name in ("zpl", "none", "coin")
@@ -105,6 +104,10 @@ def test_what_is_taken() -> None:
     assert MechanismConfig(name="none", clip=None).clip is MechanismConfig(name="coin", clip=None).clip is None
     private = MechanismConfig(name="dp-aggzo", epsilon=2.0, sampling_prob=1.0)
     assert PACZeroConfig(mechanism=private, directions=64).mechanism.delta is None
+    signs = MechanismConfig(name="dp-sign", epsilon=2.0, sampling_prob=0.1)
+    assert PACZeroConfig(mechanism=signs).directions == 1
+    with pytest.raises(PACZeroError, match="directions: 2 was given; expected 1 with dp-sign and"):
+        PACZeroConfig(mechanism=signs, directions=2)
     assert MechanismConfig(name="mi", budget=0.0).budget == 0.0
     assert PACZeroConfig(mechanism=MechanismConfig(name="mi", budget=5.0), force=True).force
     assert PACZeroConfig(mechanism=MechanismConfig(name="mi", budget=0.69)).mechanism.budget == 0.69

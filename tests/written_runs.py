@@ -27,8 +27,9 @@ def make_header(name: str = "zpl", **changes: Any) -> dict[str, Any]:
     if name == "mi":
         mechanism |= {"channel": "bit", "allocation": "adaptive"}
     if spec_of(name).is_dp:
-        sampling = 0.064 if spec_of(name).sampled else 1.0
-        mechanism |= {"epsilon": 2.0, "delta": 600**-2.0, "sampling": sampling, "sigma": 4.62428}
+        mechanism |= {"epsilon": 2.0, "delta": 600**-2.0, "sampling": 1.0 if name == "dp-sign" else 0.064}
+        mechanism |= {"eps0": 0.142857} if name == "dp-sign" else {"sigma": 4.62428}
+        mechanism |= {"posterior_success": 0.58871}
     header = {
         "format": "paczero-transcript/1",
         "base": {"id": "HuggingFaceTB/SmolLM2-135M-Instruct", "sha256": "ab" * 32, "dtype": "float32"},
@@ -56,6 +57,14 @@ def make_header(name: str = "zpl", **changes: Any) -> dict[str, Any]:
         "threshold": "median",
     }
     return header | changes
+
+
+def header_of_version_01(name: str, **changes: Any) -> dict[str, Any]:
+    """The same run's header as version 0.1 wrote it: no p, and the sign of a Gaussian as `dp-sign`."""
+    header = make_header(name, **changes)
+    dropped = ("eps0", "posterior_success")
+    mechanism = {key: value for key, value in header["mechanism"].items() if key not in dropped}
+    return header | {"mechanism": mechanism | ({"sigma": 4.62428} if name == "dp-sign" else {})}
 
 
 def development(steps: int) -> Development:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import log_expit
 
 from paczero.audit.arrays import Bools, Floats
 from paczero.audit.intervals import one_run
@@ -145,8 +145,7 @@ def canaries(
         steps = args.max_steps
         for attack, attacker, tested in (("LiRA", _outsider, count), ("insider", _insider, 1)):
             simulation = Simulation(args, units=base + tested, odd=tested, good=_GOOD, seed=seed)
-            delta = args.mechanism.delta
-            delta = float(simulation.units) ** -2 if delta is None else delta  # 1/N² where the mechanism has none
+            delta = args.mechanism.delta or default_delta(simulation.units)
             found = attacker(simulation, base, runs, delta, partial(progress, f"{attack}, {label}"))
             rows.append(_row(label, args, attack, runs, delta, *found))
     return CanaryResult(tuple(rows), CONFIDENCE, base, count, steps)
@@ -221,7 +220,7 @@ def _log_likelihood(args: PACZeroConfig, g: Floats, members: Bools | None, y: fl
         same = math.isclose(mean, y, rel_tol=1e-9, abs_tol=1e-15) if spec.real else (clipped.sum() >= 0) == (y > 0)
         return 0.0 if same else math.log(_CERTAIN)
     if not spec.real:
-        return float(norm.logcdf((1 if y > 0 else -1) * clipped.sum() / (clip or 1.0) / noise))
+        return float(log_expit((1 if y > 0 else -1) * noise * clipped.sum() / (clip or 1.0)))
     # The sum is divided by the pool's size, which is public; the attacker does not guess it.
     means = [clipped.sum() / size for size in (units, units - 1)]
     scale = noise * (clip or 1.0) / units

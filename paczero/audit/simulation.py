@@ -61,8 +61,8 @@ def settings_of(header: Mapping[str, Any], steps: int = STEPS) -> PACZeroConfig:
         header: the transcript's. K is at most 4 and the pilots are 16; no bound depends on them.
         steps: T.
     """
-    stated = dict(header["mechanism"])
-    stated.pop("sigma", None)  # it follows from ε, δ, T and K, which differ here
+    # Noise and p follow from ε, δ, T and K, which differ here.
+    stated = {k: v for k, v in header["mechanism"].items() if k not in ("sigma", "eps0", "posterior_success")}
     if (sampling := stated.pop("sampling", 1.0)) != 1.0:
         stated["sampling_prob"] = sampling
     spec = spec_of(stated["name"])

@@ -154,9 +154,10 @@ def _mechanism(header: Mapping[str, Any]) -> str:
 
     mechanism, name = header["mechanism"], header["mechanism"]["name"]
     spec = spec_of(name)
-    if "sigma" in mechanism:
+    if spec.is_dp:
+        noise = f"ε₀ = {mechanism['eps0']:g} a clip" if "eps0" in mechanism else f"σ = {mechanism['sigma']:g} clips"
         sample = "" if mechanism["sampling"] == 1 else f", secret samples at rate {mechanism['sampling']:g}"
-        return f"{mechanism_line(header)}, σ = {mechanism['sigma']:g} clips{sample}"
+        return f"{mechanism_line(header)}, {noise}{sample}"
     if spec.hides != "half":
         return mechanism_line(header)
     text = f"{name}, M = {header['subsets']:,} candidates ({header['family']}), budget {header['budget']:g} nats"

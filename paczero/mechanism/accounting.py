@@ -1,64 +1,79 @@
-"""(ε, δ) of the differentially private mechanisms, by Google's `dp-accounting`, and the noise that an ε needs.
+"""(ε, δ) and the success of a guess under the differentially private mechanisms, and the noise that an ε needs.
 
->>> sigma = calibrate("dpzero", 2.0, delta=1e-6, steps=1000, directions=1, sampling_prob=0.064)
->>> epsilon_of("dpzero", sigma, delta=1e-6, steps=1000, directions=1, sampling_prob=0.064) <= 2.0
+>>> eps0 = calibrate("dp-sign", 2.0, delta=1e-6, steps=500)
+>>> epsilon_of("dp-sign", eps0, delta=1e-6, steps=500) <= 2.0
 True
+>>> round(success_of("dp-sign", eps0, steps=500), 3)
+0.589
 
-Adjacency: one unit is added or removed. Each release is a Gaussian mechanism of sensitivity 1 and noise σ, both in
-units of the clip c. `dpzero` makes one a step, `dp-aggzo` one a step too (a K-vector, clipped in L2 as a whole), and
-`dp-sign` makes K a step (each direction is clipped by itself). The accounting is by privacy loss distributions, rounded
-to the pessimistic side. That was 5 to 15 % tighter than Rényi accounting wherever the two were compared.
+The noise of `dp-sign` is ε₀, the log-odds by which one unit can move a bit, and less is more private. That of `dpzero`
+and `dp-aggzo` is σ, in units of the clip, and more is more private. Adjacency: the derivatives of one unit become 0
+(zero-out), and N is public. `dp-sign` makes K releases a step, each on a sample of its own where it samples; `dp-aggzo`
+makes one, a K-vector that is clipped as a whole; `dpzero` has K = 1.
 """
 
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
-
-from scipy.optimize import brentq
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.registry import SPECS, spec_of
+from paczero.mechanism.gaussian_accounting import Gaussians, mean_of
+from paczero.mechanism.registry import SPECS, MechanismSpec, spec_of
+from paczero.mechanism.sign_accounting import Bits
 
-_FINE, _FINEST = 1e-4, 1e-6  # grid of the privacy losses: relative to ε, and at the least
-_DIGITS = 6  # σ is rounded up to so many, so that another version of a library gives the same one
-_MARGIN = 1 + 1e-6  # of σ beyond the root: covers the rounding of Φ in `DPSign`
-_CLOSE = 2e-4  # relative to ε: a root this near below it is good enough
-_LEAST = math.log(1e-3)  # the search for σ ends here: so rare samples need next to no noise
-
-
-class MissingLibrary(PACZeroError):
-    """`dp-accounting` is not installed."""
+_MOST_EPSILON = 50.0  # p prints as 1 long before, and the accountants would take minutes
+_DIGITS = 6  # the noise is rounded to so many, so that another version of a library gives the same one
+_CLOSE = 2e-3  # of ln δ: the search ends so far below
+_LONGEST_STEP, _SMALLEST_STEP = 0.7, 1e-6  # of ln ε₀ or ln σ
+_COARSE, _FINE = 10.0, 1.0  # width of the accountants' cells
+_LOWEST = 1e-320  # the smallest δ that has a logarithm
 
 
 def epsilon_of(
-    name: str, sigma: float, *, delta: float, steps: int, directions: int, sampling_prob: float = 1.0
+    name: str, noise: float, *, delta: float, steps: int, directions: int = 1, sampling_prob: float = 1.0
 ) -> float:
     """The ε that a run has at most.
 
     Args:
-        name: `dpzero`, `dp-aggzo` or `dp-sign`.
-        sigma: σ > 0, in units of the clip.
+        name: `dp-sign`, `dpzero` or `dp-aggzo`.
+        noise: ε₀ of `dp-sign`, σ of the others; above 0.
         delta: δ in (0, 1).
         steps: T.
         directions: K.
         sampling_prob: the Poisson rate, in (0, 1].
 
     Raises:
-        PACZeroError: a value out of range, or `dp-accounting` is not installed.
+        PACZeroError: a value out of range, or `dp-accounting` is needed and not installed.
     """
-    _check(name, delta, steps, directions, sampling_prob)
-    if not (math.isfinite(sigma) and sigma > 0):
-        raise PACZeroError(f"sigma: {sigma!r} was given; expected a finite number above 0")
-    releases = _releases(name, steps, directions)
-    found = _epsilon(sigma, delta, releases, sampling_prob, _FINE)
-    # A finer grid is less pessimistic. Half of `calibrate`'s grid, so that its σ never seems to miss its own ε.
-    return _epsilon(sigma, delta, releases, sampling_prob, _grid(found) / 2) if found < 1 else found
+    spec = _checked(name, delta, steps, directions, sampling_prob)
+    return _releases(spec, noise, steps, directions, sampling_prob).epsilon(delta)
+
+
+@lru_cache(maxsize=64)
+def success_of(name: str, noise: float, *, steps: int, directions: int = 1, sampling_prob: float = 1.0) -> float:
+    """How often a guess whether a unit is in the pool is right, at most, by an adversary who knows all other units.
+
+    Args:
+        name, noise, steps, directions, sampling_prob: as for `epsilon_of`.
+
+    Returns:
+        p = 1/2 + δ(0)/2, where δ(0) is the total variation between the releases with and without the unit.
+
+    Raises:
+        PACZeroError: as for `epsilon_of`.
+    """
+    spec = _checked(name, 0.5, steps, directions, sampling_prob)
+    return min(0.5 + _releases(spec, noise, steps, directions, sampling_prob).delta(0.0) / 2, 1.0)
+
+
+def default_delta(units: int) -> float:
+    """δ of a run that names none: 1e-6, and 1/N² where that is less, so that a pool's worth of δ stays small."""
+    return min(1e-6, units**-2.0)
 
 
 @lru_cache(maxsize=64)
 def calibrate(
-    name: str, epsilon: float, *, delta: float, steps: int, directions: int, sampling_prob: float = 1.0
+    name: str, epsilon: float, *, delta: float, steps: int, directions: int = 1, sampling_prob: float = 1.0
 ) -> float:
     """The noise at which a run is (ε, δ)-DP: never too little, and 0.1 % too much at most.
 
@@ -67,85 +82,109 @@ def calibrate(
         name, delta, steps, directions, sampling_prob: as for `epsilon_of`.
 
     Returns:
-        σ, in units of the clip.
+        ε₀ of `dp-sign`, rounded down to six digits; σ of the others, rounded up.
 
     Raises:
-        PACZeroError: a value out of range, or `dp-accounting` is not installed.
+        PACZeroError: as for `epsilon_of`.
     """
-    _check(name, delta, steps, directions, sampling_prob)
+    spec = _checked(name, delta, steps, directions, sampling_prob)
     if not (math.isfinite(epsilon) and epsilon > 0):
         raise PACZeroError(f"epsilon: {epsilon!r} was given; expected a finite number above 0")
-    releases = _releases(name, steps, directions)
+    if epsilon > _MOST_EPSILON:
+        raise PACZeroError(f"epsilon: {epsilon!r} was given; expected {_MOST_EPSILON:g} at most, as more hides nothing")
 
-    def excess(grid: float) -> Callable[[float], float]:
-        return lambda log_sigma: _epsilon(math.exp(log_sigma), delta, releases, sampling_prob, grid) - epsilon
-
-    unsampled = math.log(_library().get_sigma_gaussian(epsilon, delta) * math.sqrt(releases))
-    root, fine = _safe_root(excess(10 * _grid(epsilon)), unsampled, 0.5), excess(_grid(epsilon))
-    if fine(root) < -_CLOSE * epsilon:  # the coarse grid takes a tenth of the time and is often good enough
-        root = _safe_root(fine, root, 0.01)
-    sigma = math.exp(root) * _MARGIN
-    scale = 10.0 ** (_DIGITS - 1 - math.floor(math.log10(sigma)))
-    return math.ceil(sigma * scale) / scale
+    return _noise(spec, epsilon, delta, steps, directions, sampling_prob)
 
 
-def _grid(epsilon: float) -> float:
-    return max(_FINEST, _FINE * min(epsilon, 1.0))
+@lru_cache(maxsize=64)
+def calibrate_success(
+    name: str, success: float, *, steps: int, directions: int = 1, sampling_prob: float = 1.0
+) -> float:
+    """The noise at which a guess about membership is right with probability `success` at most.
+
+    Args:
+        success: p, between 1/2 and 1.
+        name, steps, directions, sampling_prob: as for `epsilon_of`.
+
+    Returns:
+        As for `calibrate`. The ε of that noise can be large: p bounds the average guess only.
+
+    Raises:
+        PACZeroError: as for `epsilon_of`.
+    """
+    spec = _checked(name, 0.5, steps, directions, sampling_prob)
+    if not 0.5 < success < 1:
+        raise PACZeroError(f"success: {success!r} was given; expected a probability above 0.5 and below 1")
+    return _noise(spec, 0.0, 2 * success - 1, steps, directions, sampling_prob)
 
 
-def _safe_root(excess: Callable[[float], float], start: float, stride: float) -> float:
-    """A point a little above the root of a falling function, looked for from `start`, at which it is not positive."""
-    high = start
-    while excess(high) > 0:
-        high += stride
-    while excess(high - stride) <= 0:
-        high -= stride
-        if high < _LEAST:
-            return high
-    root, step = brentq(excess, high - stride, high, xtol=1e-5), 1e-5
-    while root < high and excess(root) > 0:
-        root, step = min(root + step, high), 2 * step
-    return float(root)
+def _noise(spec: MechanismSpec, epsilon: float, delta: float, steps: int, directions: int, rate: float) -> float:
+    """The noise at which δ(ε) is `delta` at most."""
+
+    def excess(cell: float) -> Callable[[float], float]:
+        """ln(δ(ε) / delta), a growing function of ln ε₀ or −ln σ."""
+
+        def of(log_loss: float) -> float:
+            noise = math.exp(log_loss if spec.per_direction else -log_loss)
+            return math.log(max(_releases(spec, noise, steps, directions, rate, cell).delta(epsilon), _LOWEST) / delta)
+
+        return of
+
+    mean, slope = mean_of(epsilon, delta)
+    mean /= rate * math.sqrt(steps * directions if spec.per_direction else steps)
+    root = math.log(2 * math.asinh(mean) if spec.per_direction else mean)
+    if rate < 1:  # then that is far off, and a coarse grid is fast
+        root = _safe_root(excess(_COARSE), root, slope)
+    root = _safe_root(excess(_FINE), root, slope)
+    noise = math.exp(root if spec.per_direction else -root)
+    scale = 10.0 ** (_DIGITS - 1 - math.floor(math.log10(noise)))
+    return (math.floor if spec.per_direction else math.ceil)(noise * scale) / scale
 
 
-@lru_cache(maxsize=256)
-def _epsilon(sigma: float, delta: float, releases: int, rate: float, grid: float) -> float:
-    library = _library()
-    from dp_accounting import pld
+def _safe_root(excess: Callable[[float], float], start: float, slope: float) -> float:
+    """A point at which a growing function is just below 0, by the secant rule within known ends.
 
-    event: Any = library.GaussianDpEvent(sigma)
-    if rate < 1:
-        event = library.PoissonSampledDpEvent(rate, event)
-    accountant = pld.PLDAccountant(library.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=grid)
-    return float(accountant.compose(library.SelfComposedDpEvent(event, releases)).get_epsilon(delta))
+    Args:
+        excess: the function.
+        start: where to look first.
+        slope: of the function there, about.
+    """
+    low, high, at = -math.inf, math.inf, start
+    value = excess(at)
+    while not -_CLOSE <= value <= 0:
+        low, high = (at, high) if value <= 0 else (low, at)
+        step = min(max(-(value + _CLOSE / 2) / slope, -_LONGEST_STEP), _LONGEST_STEP)
+        if not low < at + step < high:
+            step = (low + high) / 2 - at
+        if abs(step) < _SMALLEST_STEP:  # the function has steps of its own there
+            return low if math.isfinite(low) else at - _LONGEST_STEP
+        before, at = value, at + step
+        value = excess(at)
+        slope = (value - before) / step if value != before else slope
+    return at
 
 
-def _releases(name: str, steps: int, directions: int) -> int:
-    return steps * directions if spec_of(name).per_direction else steps
+def _releases(
+    spec: MechanismSpec, noise: float, steps: int, directions: int, rate: float, cell: float = _FINE
+) -> Bits | Gaussians:
+    """All that a run releases, for its accountant."""
+    if spec.per_direction:
+        return Bits(noise, steps * directions, rate, cell)
+    return Gaussians(noise, steps, rate, cell)
 
 
-def _check(name: str, delta: float, steps: int, directions: int, rate: float) -> None:
+def _checked(name: str, delta: float, steps: int, directions: int, rate: float) -> MechanismSpec:
     spec = spec_of(name)
     if not spec.is_dp:
         known = ", ".join(name for name, spec in SPECS.items() if spec.is_dp)
         raise PACZeroError(f"mechanism: {name!r} was given; expected one of {known}")
     most = 1 if spec.one_direction else math.inf
     for what, value, fine, expected in (
-        ("delta", delta, 0 < delta < 1, "a number above 0 and below 1"),
+        ("delta", delta, 0 < delta < 1, "a probability above 0 and below 1"),
         ("steps", steps, steps >= 1, "1 or more"),
         ("directions", directions, 1 <= directions <= most, "1 or more; dpzero: 1"),
-        ("sampling_prob", rate, 0 < rate <= 1 and (spec.sampled or rate == 1), "a rate in (0, 1]; dp-sign: 1"),
+        ("sampling_prob", rate, 0 < rate <= 1, "a rate in (0, 1]"),
     ):
         if not fine:
             raise PACZeroError(f"{what}: {value!r} was given; expected {expected}")
-
-
-def _library() -> Any:
-    try:
-        import dp_accounting
-    except ImportError as error:
-        raise MissingLibrary(
-            "mechanism.name: a differentially private mechanism needs dp-accounting, which is not installed; "
-            "`pip install 'paczero[dp]'`"
-        ) from error
-    return dp_accounting
+    return spec

@@ -3,23 +3,24 @@
 >>> import numpy as np
 >>> from paczero.mechanism.randomness import RandomStreams
 >>> g = np.array([[0.5, 1.0], [1.0, -1.0]])
->>> DPSign(clip=1.0, sigma=0.0, rng=RandomStreams(), directions=2).release(0, g).y
-(1, 1)
+>>> DPSign(clip=1.0, eps0=1e6, units=2, rng=RandomStreams(), directions=2).release(0, g).y[0]
+1
 >>> mean = AggZO(clip=8.0, sigma=0.0, units=2, rng=RandomStreams(), directions=2)
 >>> [round(y, 9) for y in mean.release(0, g).y]
 [0.75, 0.0]
 
-σ is in units of the clip c. Adding or removing one unit moves a sum by c at most.
+Adjacency: one unit's derivatives become 0 (zero-out), and N is public. So one unit moves a clipped sum by c at most.
 
-`DPSign` releases y = sign(Σ clip(g)/c + N(0, σ²)) for each direction: T·K Gaussian releases of sensitivity 1. The sum
-is an exact integer in units of 2^−40. The bit is drawn as +1 with probability Φ(Σ/σ), by comparing 128 random bits with
-that probability, so no noise is ever a float. Φ is right to about 1e-15 relative at the less likely side; the margin by
-which `accounting` raises σ covers what that adds to ε.
+`DPSign` releases y = +1 with probability 1/(1 + e^(−ε₀S)) for each direction, with S = Σ clip(g)/c. One unit moves the
+log-odds of y by ε₀ at most, so each bit is ε₀-DP by itself (the exponential mechanism on {−1, +1}). S is an exact
+integer in units of 2^−40, and the draw is an exact Bernoulli variable: no probability is ever a float. Where steps use
+a Poisson sample of the pool, each bit draws its own, and K is 1.
 
-`AggZO` releases the mean of K-vectors, each clipped in L2, under Gaussian noise: one Gaussian release a step. Where
-steps use a Poisson sample of the pool, the sum is divided by the public expected size of the sample, never by the drawn
-one. Everything up to the noise is in integers, in units of c·2^−40: a clipped vector is rounded towards 0, so that it
-gets no longer, and the noise is an exact discrete Gaussian. The released float is made of the noisy integer alone.
+`AggZO` releases the mean of K-vectors, each clipped in L2, under Gaussian noise: one Gaussian release a step, with σ in
+units of c. Where steps use a Poisson sample of the pool, the sum is divided by the public expected size of the sample,
+never by the drawn one. Everything up to the noise is in integers, in units of c·2^−40: a clipped vector is rounded
+towards 0, so that it gets no longer, and the noise is an exact discrete Gaussian. The released float is made of the
+noisy integer alone.
 
 `DPZero` is `AggZO` with K = 1, where clipping in L2 is clipping to ±c. Source: Zhang et al. 2023, "DPZero: Private
 Fine-Tuning of Language Models without Backpropagation" (arXiv 2310.09639).
@@ -30,65 +31,21 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from paczero.errors import PACZeroError
-from paczero.mechanism.base import Floats, StatelessMechanism, UnitIndices, sign
-from paczero.mechanism.randomness import RandomStreams, bits, discrete_gaussian, poisson_sample
+from paczero.mechanism.base import Floats, StatelessMechanism, UnitIndices
+from paczero.mechanism.randomness import RandomStreams, discrete_gaussian, logistic_sign, poisson_sample
 from paczero.mechanism.signs import LARGEST_POOL, SCALE, quantise
 
-_BITS = 128
 _SHORTER = 1 - 2.0**-45  # more than floats can make a clipped vector too long by
 
 
-class DPSign(StatelessMechanism):
-    """The noisy sign of the whole pool's sum, each direction by itself.
+class _Sampled(StatelessMechanism):
+    """A mechanism whose steps use the whole pool or a secret Poisson sample of it.
 
     Args:
-        clip: c > 0, each unit's derivative along each direction is clipped to ±c.
-        sigma: σ >= 0, in units of c; 0 releases the sign as it is.
-        rng: where the noise comes from.
-        directions: K >= 1.
-
-    Raises:
-        PACZeroError: a value out of range.
-    """
-
-    name = "dp-sign"
-    budget = 0.0
-
-    def __init__(self, *, clip: float, sigma: float, rng: RandomStreams, directions: int = 1) -> None:
-        super().__init__(directions)
-        if not (math.isfinite(sigma) and sigma >= 0):
-            raise PACZeroError(f"sigma: {sigma!r} was given; expected a finite number of 0 or more")
-        self.noise = float(sigma)
-        self._clip = clip
-        self._rng = rng
-
-    def _check_units(self, rows: int, unit_indices: UnitIndices | None) -> None:
-        super()._check_units(rows, unit_indices)
-        if unit_indices is not None:
-            raise PACZeroError("unit_indices: some were given; expected none: dp-sign is accounted for the whole pool")
-
-    def _values(self, step: int, derivatives: Floats) -> tuple[int, ...]:
-        stream = self._rng.stream("dp-sign", step)
-        totals = quantise(derivatives, clip=self._clip)[0].sum(axis=0).tolist()
-        return tuple(self._noisy_sign(total / SCALE, bits(stream, _BITS)) for total in totals)
-
-    def _noisy_sign(self, total: float, word: int) -> int:
-        """The sign, flipped where the word is below the probability that the noise flips it."""
-        if self.noise == 0:
-            return sign(total)
-        flipped = word < int(math.ldexp(float(ndtr(-abs(total) / self.noise)), _BITS))
-        return -sign(total) if flipped else sign(total)
-
-
-class AggZO(StatelessMechanism):
-    """The noisy mean of clipped K-vectors.
-
-    Args:
-        clip: c > 0, the Euclidean length of a unit's K-vector at most.
-        sigma: σ >= 0, in units of c; 0 releases the mean as it is.
+        clip: c > 0.
+        noise: for the journal; 0 or more.
         units: N, public.
         rng: where samples and noise come from.
         sampling_prob: the Poisson rate, in (0, 1]; at 1 each step uses the whole pool.
@@ -98,32 +55,23 @@ class AggZO(StatelessMechanism):
         PACZeroError: a value out of range.
     """
 
-    name = "dp-aggzo"
-    real = True
     budget = 0.0
+    _noise_name: str  # of the argument, for messages
 
     def __init__(
-        self,
-        *,
-        clip: float,
-        sigma: float,
-        units: int,
-        rng: RandomStreams,
-        sampling_prob: float = 1.0,
-        directions: int = 1,
+        self, *, clip: float, noise: float, units: int, rng: RandomStreams, sampling_prob: float, directions: int
     ) -> None:
         super().__init__(directions)
         for name, value, fine in (
             ("clip", clip, math.isfinite(clip) and clip > 0),
-            ("sigma", sigma, math.isfinite(sigma) and sigma >= 0),
+            (self._noise_name, noise, math.isfinite(noise) and noise >= 0),
             ("units", units, 1 <= units <= LARGEST_POOL),
             ("sampling_prob", sampling_prob, 0 < sampling_prob <= 1),
         ):
             if not fine:
                 raise PACZeroError(f"{name}: {value!r} was given; expected a value in range, see {type(self).__name__}")
-        self.noise = float(sigma)
+        self.noise = float(noise)
         self._clip, self._units, self._rate, self._rng = float(clip), units, float(sampling_prob), rng
-        self._sigma = math.ceil(Fraction(self.noise) * int(SCALE))
         self._drawn: UnitIndices | None = None
 
     def sample(self, step: int) -> UnitIndices | None:
@@ -147,6 +95,84 @@ class AggZO(StatelessMechanism):
         expected = self._units if drawn is None else len(drawn)
         if rows != expected:
             raise PACZeroError(f"derivatives: {rows} rows were given; expected one a unit, {expected} in this step")
+
+
+class DPSign(_Sampled):
+    """A random sign for each direction, whose log-odds are ε₀ times the clipped sum.
+
+    Args:
+        clip: c > 0, each unit's derivative along each direction is clipped to ±c.
+        eps0: ε₀ >= 0, log-odds per clip; 0 releases fair coins.
+        units, rng, sampling_prob: as for `AggZO`.
+        directions: K >= 1; 1 where steps use a sample.
+
+    Raises:
+        PACZeroError: a value out of range.
+    """
+
+    name = "dp-sign"
+    _noise_name = "eps0"
+
+    def __init__(
+        self,
+        *,
+        clip: float,
+        eps0: float,
+        units: int,
+        rng: RandomStreams,
+        sampling_prob: float = 1.0,
+        directions: int = 1,
+    ) -> None:
+        super().__init__(
+            clip=clip, noise=eps0, units=units, rng=rng, sampling_prob=sampling_prob, directions=directions
+        )
+        if sampling_prob < 1 and directions > 1:
+            raise PACZeroError(
+                f"directions: {directions} was given with sampling_prob {sampling_prob!r}; expected 1: each bit of "
+                "dp-sign has a sample of its own, so take more steps instead"
+            )
+        self._per_unit = Fraction(self.noise) / int(SCALE)  # log-odds per unit of the integer sum
+
+    def _values(self, step: int, derivatives: Floats) -> tuple[int, ...]:
+        stream = self._rng.stream("dp-sign", step)
+        sums = quantise(derivatives, clip=self._clip)[0].sum(axis=0).tolist() if len(derivatives) else [0]
+        rise, run = self._per_unit.as_integer_ratio()
+        return tuple(logistic_sign(stream, total * rise, run) for total in sums)
+
+
+class AggZO(_Sampled):
+    """The noisy mean of clipped K-vectors.
+
+    Args:
+        clip: c > 0, the Euclidean length of a unit's K-vector at most.
+        sigma: σ >= 0, in units of c; 0 releases the mean as it is.
+        units: N, public.
+        rng: where samples and noise come from.
+        sampling_prob: the Poisson rate, in (0, 1]; at 1 each step uses the whole pool.
+        directions: K >= 1.
+
+    Raises:
+        PACZeroError: a value out of range.
+    """
+
+    name = "dp-aggzo"
+    real = True
+    _noise_name = "sigma"
+
+    def __init__(
+        self,
+        *,
+        clip: float,
+        sigma: float,
+        units: int,
+        rng: RandomStreams,
+        sampling_prob: float = 1.0,
+        directions: int = 1,
+    ) -> None:
+        super().__init__(
+            clip=clip, noise=sigma, units=units, rng=rng, sampling_prob=sampling_prob, directions=directions
+        )
+        self._sigma = math.ceil(Fraction(self.noise) * int(SCALE))
 
     def _values(self, step: int, derivatives: Floats) -> tuple[float, ...]:
         stream = self._rng.stream("noise", step)

@@ -161,6 +161,20 @@ def _bernoulli_exp(stream: RandomStream, numerator: int, denominator: int) -> bo
     return k % 2 == 1
 
 
+def logistic_sign(stream: RandomStream, numerator: int, denominator: int) -> int:
+    """+1 with probability 1/(1 + exp(−numerator/denominator)), exactly; otherwise −1.
+
+    A fair coin accepts the likelier sign, and the other one is accepted with probability exp(−|log-odds|); where both
+    are refused, it is drawn again.
+    """
+    likelier = 1 if numerator >= 0 else -1
+    while True:
+        if below(stream, 2):
+            return likelier
+        if _bernoulli_exp(stream, abs(numerator), denominator):
+            return -likelier
+
+
 def poisson_sample(stream: RandomStream, units: int, rate: float) -> npt.NDArray[np.int64]:
     """The units of one step, ascending; it may be empty.
 

@@ -6,7 +6,7 @@ Other modules ask the specification and never compare names.
 >>> spec.hides, spec.is_dp, spec.real, spec.candidates
 ('pool', True, False, False)
 >>> from paczero.mechanism.randomness import RandomStreams
->>> spec.build(clip=1.0, sigma=3.0, rng=RandomStreams(), directions=2, budget=None).name
+>>> spec.build(clip=1.0, eps0=0.1, units=50, rng=RandomStreams(), directions=2, budget=None).name
 'dp-sign'
 
 `zpl` and `mi` are the paper's (arXiv 2605.06505). `none` is MeZO. `dpzero`, `dp-aggzo` and `dp-sign` are differentially
@@ -16,7 +16,7 @@ To add a mechanism, write one class, one line of `SPECS` and one test:
 
 - The class implements `base.Mechanism`; `base.StatelessMechanism` and `pac.SignMechanism` do most of it. The names of
   its constructor's arguments say what it needs: `membership` (the candidates), `secret` (the file of S*), `budget`,
-  `sigma` (then ε and δ are settings of it), `sampling_prob`, `clip`, `directions`, and so on.
+  `sigma` or `eps0` (then ε and δ are settings of it), `sampling_prob`, `clip`, `directions`, and so on.
 - The name is added to the type of `MechanismConfig.name`, and its sentences to `release/wording`.
 - Its settings are added to the table of tests/training/test_factory.py, which tests what all mechanisms share.
 """
@@ -83,8 +83,13 @@ class MechanismSpec:
 
     @property
     def is_dp(self) -> bool:
-        """Whether ε and δ are settings of it, from which the noise σ of each release follows."""
-        return "sigma" in self.arguments
+        """Whether ε and δ are settings of it, from which its noise follows."""
+        return self.noise is not None
+
+    @property
+    def noise(self) -> str | None:
+        """What its noise is called: `sigma` (more is more private), `eps0` (less is), or None without ε and δ."""
+        return next((name for name in ("sigma", "eps0") if name in self.arguments), None)
 
     @property
     def sampled(self) -> bool:

@@ -42,14 +42,15 @@ def pool(header: Header) -> dict[str, Any]:
     """The promise on membership in the pool.
 
     Returns:
-        `epsilon`, `delta`: of differential privacy, for one unit added or removed; None without it.
+        `epsilon`, `delta`: of differential privacy, where one unit's derivatives become 0; None without it.
         `posterior_success`: upper bound on the probability of a right guess whether a unit is in the pool.
     """
     spec, mechanism = spec_of(header["mechanism"]["name"]), header["mechanism"]
     if header["test_seed"] is None and spec.hides == "all":
         return {"epsilon": 0.0, "delta": 0.0, "posterior_success": 0.5}
     if header["test_seed"] is None and spec.is_dp:
-        p = float(success_for_epsilon(mechanism["epsilon"], mechanism["delta"]))
+        # Runs of version 0.1 state no p of their own accounting; then the bound is the one that ε and δ alone give.
+        p = mechanism.get("posterior_success", success_for_epsilon(mechanism["epsilon"], mechanism["delta"]))
         if p < 1:
             return {"epsilon": mechanism["epsilon"], "delta": mechanism["delta"], "posterior_success": p}
     return {"epsilon": None, "delta": None, "posterior_success": 1.0}

@@ -104,11 +104,22 @@ def settings(header: Mapping[str, Any], version: int = wording.NEWEST) -> list[t
     if spec.is_dp:
         sampling = mechanism["sampling"]
         rows[4:7] = [
-            ("ε, δ", f"{mechanism['epsilon']:g}, {delta_in_words(header)}; one unit is added or removed"),
-            ("Noise σ", f"{mechanism['sigma']:g}, in units of the clip"),
+            ("ε, δ", f"{mechanism['epsilon']:g}, {delta_in_words(header)}; {_ADJACENCY[version > 1]}"),
+            noise(header),
             ("Sampling", "the whole pool" if sampling == 1 else f"Poisson, rate {sampling:g}"),
         ]
     return rows
+
+
+_ADJACENCY = ("one unit is added or removed", "one unit's derivatives become 0")
+
+
+def noise(header: Mapping[str, Any]) -> tuple[str, str]:
+    """Name and value of a differentially private run's noise."""
+    mechanism = header["mechanism"]
+    if "eps0" in mechanism:
+        return "Log-odds ε₀", f"{mechanism['eps0']:g} a clip"
+    return "Noise σ", f"{mechanism['sigma']:g}, in units of the clip"
 
 
 def _trained(header: Mapping[str, Any], peft: Mapping[str, Any] | None) -> str:

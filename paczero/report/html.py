@@ -19,7 +19,7 @@ from paczero.data.metrics import METRICS
 from paczero.errors import PACZeroError
 from paczero.mechanism.registry import spec_of
 from paczero.release import guarantee, plots, wording
-from paczero.release.model_card import CARD, settings
+from paczero.release.model_card import CARD, noise, settings
 from paczero.release.wording.labels import HOW_IT_WORKS, released_values
 from paczero.report.run_record import RunRecord
 from paczero.run_directory import RunDirectory
@@ -131,6 +131,7 @@ def _promised(header: Mapping[str, Any]) -> dict[str, Any]:
         "limits": wording.limits(header),
         "how_it_works": HOW_IT_WORKS.get(spec.name),
         "settings": settings(header),
+        "noise": noise(header) if spec.is_dp else None,
         "released_values": released_values(header),
     }
 

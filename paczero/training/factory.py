@@ -16,7 +16,7 @@ from paczero.engine.hidden_cache import HiddenCache
 from paczero.engine.packing import can_pack
 from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
-from paczero.mechanism.accounting import calibrate
+from paczero.mechanism.accounting import calibrate, default_delta, success_of
 from paczero.mechanism.base import Mechanism
 from paczero.mechanism.randomness import Coins, RandomStreams
 from paczero.mechanism.registry import spec_of
@@ -29,19 +29,20 @@ from paczero.optim.parameters import PerturbedParameters
 def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
     """What a transcript says of the mechanism; public.
 
-    Of a differentially private one also ε, δ (1/N² where none was given), the sampling rate, and σ in units of the
-    clip, which is a function of these, T and K.
+    Of a differentially private one also ε, δ, the sampling rate, the noise (ε₀, or σ in units of the clip), and p, how
+    often a guess about membership is right at most. Noise and p are functions of the others, T and K.
     """
-    chosen = args.mechanism
+    chosen, spec = args.mechanism, spec_of(args.mechanism.name)
     header: dict[str, Any] = {"name": chosen.name, "clip": chosen.clip}
-    if spec_of(chosen.name).has_budget:
+    if spec.has_budget:
         header |= {"channel": chosen.channel, "allocation": chosen.allocation}
-    if chosen.epsilon is not None:  # a setting of the differentially private ones alone, which need it
-        delta = units**-2.0 if chosen.delta is None else chosen.delta
+    if spec.noise is not None and chosen.epsilon is not None:
+        delta = default_delta(units) if chosen.delta is None else chosen.delta
         rate = 1.0 if chosen.sampling_prob is None else chosen.sampling_prob
-        lengths = {"steps": args.max_steps, "directions": args.directions}
-        sigma = calibrate(chosen.name, chosen.epsilon, delta=delta, sampling_prob=rate, **lengths)
-        header |= {"epsilon": chosen.epsilon, "delta": delta, "sampling": rate, "sigma": sigma}
+        run = {"steps": args.max_steps, "directions": args.directions, "sampling_prob": rate}
+        noise = calibrate(chosen.name, chosen.epsilon, delta=delta, **run)
+        header |= {"epsilon": chosen.epsilon, "delta": delta, "sampling": rate, spec.noise: noise}
+        header["posterior_success"] = success_of(chosen.name, noise, **run)
     return header
 
 
@@ -70,6 +71,7 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
         channel=args.mechanism.channel,
         allocation=args.mechanism.allocation,
         sigma=stated.get("sigma"),
+        eps0=stated.get("eps0"),
         sampling_prob=stated.get("sampling"),
     )
 

@@ -11,7 +11,8 @@ from paczero.mechanism.registry import spec_of
 def header_of(name: str, **changes: Any) -> dict[str, Any]:
     mechanism: dict[str, Any] = {"name": name, "clip": 25.0, "channel": "bit", "allocation": "adaptive"}
     if spec_of(name).is_dp:
-        mechanism |= {"epsilon": 2.0, "delta": 1e-6, "sampling": 0.064 if spec_of(name).sampled else 1.0, "sigma": 4.5}
+        mechanism |= {"epsilon": 2.0, "delta": 1e-6, "sampling": 1.0 if name == "dp-sign" else 0.064}
+        mechanism |= {"posterior_success": 0.589, str(spec_of(name).noise): 4.5}
     header = {"mechanism": mechanism, "units": 1000, "subsets": 128, "family": "random", "test_seed": None}
     return header | {"budget": spec_of(name).budget(0.33)} | changes
 
@@ -30,7 +31,7 @@ def header_of(name: str, **changes: Any) -> dict[str, Any]:
             "dp-sign",
             "ε = 2, δ = 1e-06 (1/N² for N = 1,000): an attacker who sees the release is right about a unit being",
         ),
-        ("dpzero", "with probability 0.8808 at most"),
+        ("dpzero", "with probability 0.589 at most"),
         ("dp-aggzo", "(ε, δ)-differential privacy over the pool"),
     ],
 )
@@ -48,7 +49,7 @@ def test_the_promise_in_a_sentence(name: str, said: str) -> None:
         ("none", "none (MeZO): the real mean derivative"),
         ("coin", "coin (ablation): every step releases a fair coin"),
         ("dpzero", "under Gaussian noise, σ = 4.5 clips, secret samples at rate 0.064"),
-        ("dp-sign", "the sign of the pool's sum under Gaussian noise, σ = 4.5 clips"),
+        ("dp-sign", "more often that of the pool's sum, ε₀ = 4.5 a clip"),
     ],
 )
 def test_the_mechanism_in_a_line(name: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""σ gives the ε that was asked for, from the safe side, by independent formulas."""
+"""The noise gives the ε and p that were asked for, from the safe side, by independent formulas."""
 
 import math
 import sys
@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from paczero.audit import clopper_pearson
 from paczero.errors import PACZeroError
-from paczero.mechanism.accounting import calibrate, epsilon_of
+from paczero.mechanism.accounting import calibrate, calibrate_success, default_delta, epsilon_of, success_of
 from paczero.mechanism.dp import DPSign, DPZero
 from paczero.mechanism.randomness import RandomStreams
 
@@ -31,16 +31,56 @@ def sampled_delta(epsilon, sigma, rate):
 
 @pytest.mark.parametrize(
     ("name", "epsilon", "steps", "directions"),
-    [("dp-sign", 0.2, 300, 4), ("dp-sign", 2.0, 50, 1), ("dp-aggzo", 1.0, 200, 16), ("dpzero", 6.0, 10, 1)],
+    [("dp-aggzo", 0.2, 300, 4), ("dpzero", 2.0, 50, 1), ("dp-aggzo", 1.0, 200, 16), ("dpzero", 6.0, 10, 1)],
 )
-def test_without_sampling_it_is_the_formula(name, epsilon, steps, directions):
+def test_gaussian_noise_without_sampling_is_the_formula(name, epsilon, steps, directions):
     delta = 1e-6
     sigma = calibrate(name, epsilon, delta=delta, steps=steps, directions=directions)
-    releases = steps * directions if name == "dp-sign" else steps
-    assert gaussian_delta(epsilon, math.sqrt(releases) / sigma) <= delta
-    assert gaussian_delta(epsilon, math.sqrt(releases) / (sigma * 0.998)) > delta, "and not much more noise than needed"
+    assert gaussian_delta(epsilon, math.sqrt(steps) / sigma) <= delta
+    assert gaussian_delta(epsilon, math.sqrt(steps) / (sigma * 0.999)) > delta, "and not much more noise than needed"
     found = epsilon_of(name, sigma, delta=delta, steps=steps, directions=directions)
     assert epsilon * 0.999 < found <= epsilon
+    p = success_of(name, sigma, steps=steps, directions=directions)
+    assert p == pytest.approx(norm.cdf(math.sqrt(steps) / (2 * sigma)), abs=1e-9), "K values are one release"
+
+
+def test_a_very_small_delta_has_its_own_noise():
+    assert calibrate("dpzero", 1.0, delta=1e-16, steps=24) == pytest.approx(38.09, abs=0.01)
+    with pytest.raises(PACZeroError, match="delta: 1e-16 was given with sampling_prob"):
+        epsilon_of("dpzero", 38.0, delta=1e-16, steps=24, sampling_prob=0.1)
+
+
+def test_the_random_sign_of_the_design():
+    eps0 = calibrate("dp-sign", 2.0, delta=1e-6, steps=500)
+    assert 0.0396 < eps0 < 0.0401
+    assert epsilon_of("dp-sign", eps0, delta=1e-6, steps=500) <= 2.0
+    assert epsilon_of("dp-sign", eps0 * 1.001, delta=1e-6, steps=500) > 2.0
+    assert calibrate("dp-sign", 2.0, delta=1e-6, steps=125, directions=4) == eps0, "T·K bits"
+    # A Gaussian of the same slope at 0 has σ = 4/(ε₀ √(2π)); its sign's accounting knew half the signal only.
+    assert calibrate("dpzero", 2.0, delta=1e-6, steps=500) / (4 / (eps0 * math.sqrt(2 * math.pi))) > 1.24
+
+
+def test_many_bits_take_no_longer_and_lose_little():
+    short, long = (calibrate("dp-sign", 2.0, delta=1e-6, steps=steps) * math.sqrt(steps) for steps in (500, 20_000))
+    assert 0.99 * short < long < 1.01 * short
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("dp-sign", {"steps": 60}),
+        ("dp-sign", {"steps": 60, "sampling_prob": 0.1}),
+        ("dp-aggzo", {"steps": 60, "directions": 4}),
+        ("dpzero", {"steps": 60, "sampling_prob": 0.1}),
+    ],
+)
+def test_noise_for_a_guess_keeps_the_guess(name, more):
+    noise = calibrate_success(name, 0.6, **more)
+    assert 0.5995 < success_of(name, noise, **more) <= 0.6
+
+
+def test_the_default_delta_is_small_for_small_pools_too():
+    assert default_delta(100) == 1e-6 and default_delta(10_000) == 1e-8
 
 
 def test_one_sampled_release_is_the_sum_over_a_grid():
@@ -63,9 +103,10 @@ def test_many_sampled_releases_are_within_the_renyi_bound_and_cost_less_than_the
 
 
 def test_more_privacy_takes_more_noise():
-    sigmas = [calibrate("dp-sign", epsilon, delta=1e-6, steps=100, directions=1) for epsilon in (4, 2, 1, 0.5)]
-    assert sigmas == sorted(sigmas)
-    assert all(float(f"{sigma:.6g}") == sigma for sigma in sigmas), "six digits"
+    for name, order in (("dpzero", 1), ("dp-sign", -1)):
+        noise = [calibrate(name, epsilon, delta=1e-6, steps=100) for epsilon in (4, 2, 1, 0.5)]
+        assert noise[::order] == sorted(noise)
+        assert all(float(f"{value:.6g}") == value for value in noise), "six digits"
 
 
 @pytest.mark.parametrize(
@@ -74,12 +115,13 @@ def test_more_privacy_takes_more_noise():
         ({"name": "zpl"}, "mechanism"),
         ({"epsilon": 0.0}, "epsilon"),
         ({"epsilon": math.nan}, "epsilon"),
+        ({"epsilon": 1000.0}, "epsilon"),
         ({"delta": 0.0}, "delta"),
         ({"delta": 1.0}, "delta"),
         ({"steps": 0}, "steps"),
         ({"directions": 2}, "directions"),
         ({"sampling_prob": 0.0}, "sampling_prob"),
-        ({"sampling_prob": 0.5, "name": "dp-sign"}, "sampling_prob"),
+        ({"sampling_prob": 1.5, "name": "dp-sign"}, "sampling_prob"),
     ],
 )
 def test_what_is_refused(changes, name):
@@ -91,7 +133,8 @@ def test_what_is_refused(changes, name):
 def test_without_the_library_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     with pytest.raises(PACZeroError, match=r"pip install 'paczero\[dp\]'"):
-        epsilon_of("dpzero", 1.0, delta=1e-5, steps=1, directions=1)
+        epsilon_of("dpzero", 1.0, delta=1e-5, steps=1, directions=1, sampling_prob=0.5)
+    assert epsilon_of("dpzero", 1.0, delta=1e-5, steps=1) > 0, "the whole pool needs scipy alone"
 
 
 # An attack on runs with and without one canary unit. Every decision rule obeys P(yes with) <= e^ε P(yes without) + δ,
@@ -117,8 +160,8 @@ def largest_excess(with_unit, without):
 
 def sums_of_signs(noise, canary):
     """64 directions in one step; the other unit's derivatives are 0."""
-    sigma = calibrate("dp-sign", EPSILON, delta=DELTA, steps=1, directions=64) * noise
-    mechanism = DPSign(clip=1.0, sigma=sigma, rng=RandomStreams(20 + canary), directions=64)
+    eps0 = calibrate("dp-sign", EPSILON, delta=DELTA, steps=1, directions=64) / noise
+    mechanism = DPSign(clip=1.0, eps0=eps0, units=2, rng=RandomStreams(20 + canary), directions=64)
     g = np.zeros((2, 64))
     g[1] = 9.0 * canary  # clipped to 1
     return np.array([sum(mechanism.release(run, g).y) for run in range(RUNS)])

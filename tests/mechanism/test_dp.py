@@ -1,19 +1,19 @@
 """dp-sign flips a bit with the right probability; the noisy means clip whole vectors and divide by public sizes."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.special import ndtr
 
 from paczero.errors import PACZeroError
 from paczero.mechanism.dp import AggZO, DPSign, DPZero, clipped
 from paczero.mechanism.nonprivate import FullSign, Mean
 from paczero.mechanism.randomness import RandomStreams
-from paczero.mechanism.signs import SCALE
+from paczero.mechanism.signs import SCALE, quantise
 
 UNITS = 101
 G = np.random.default_rng(0).standard_normal((UNITS, 3)) * 10
@@ -115,47 +115,66 @@ def test_what_is_out_of_range_is_refused(changes):
         make(**changes)
 
 
-def test_without_noise_dp_sign_is_full_sign():
+def sign(**changes):
+    return DPSign(**({"clip": 5.0, "eps0": 0.1, "units": UNITS, "rng": RandomStreams(1), "directions": 3} | changes))
+
+
+def test_with_large_log_odds_dp_sign_is_full_sign_and_without_any_a_coin():
     for clip in (1.0, 5.0):
-        noiseless = DPSign(clip=clip, sigma=0.0, rng=RandomStreams(), directions=3)
-        assert noiseless.release(0, G).y == FullSign(clip=clip, directions=3).release(0, G).y
+        assert sign(clip=clip, eps0=1e6).release(0, G).y == FullSign(clip=clip, directions=3).release(0, G).y
+    coins = sign(eps0=0.0, units=2, directions=1000).release(0, np.full((2, 1000), 5.0)).y
+    assert abs(sum(coins)) < 5 * math.sqrt(1000)
 
 
-class Word:
-    """Streams that always give the same bytes."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def stream(self, purpose, step):
-        return self
-
-    def take(self, count):
-        return self.value.to_bytes(count, "big")
+@pytest.mark.parametrize("total", [-2.5, -0.25, 0.0, 1.0, 7.0])
+def test_dp_sign_has_the_logistic_probability_of_the_clipped_sum(total):
+    units, eps0, count = 8, 0.7, 4000
+    g = np.zeros((units, count))
+    g[:7] = total / 7
+    plus = np.mean(np.array(sign(clip=1.0, eps0=eps0, units=units, directions=count).release(0, g).y) > 0)
+    p = 1 / (1 + math.exp(-eps0 * total))
+    assert plus == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / count) + 1e-9)
 
 
-@pytest.mark.parametrize("total", [0.0, 0.5, -0.5, 3.0, -30.0])
-def test_dp_sign_turns_exactly_where_the_word_is_below_the_probability(total):
-    sigma, g = 2.0, np.array([[total]])
-    turned = float(ndtr(-min(abs(total), 1.0) / sigma))  # a unit's share is 1 at most
-    edge = int(math.ldexp(turned, 128))
-    kept = 1 if total >= 0 else -1
-    for word, y in ((0, -kept), (edge - 1, -kept), (edge, kept), (2**128 - 1, kept)):
-        assert DPSign(clip=1.0, sigma=sigma, rng=Word(word)).release(0, g).y == (y,)
+def test_one_unit_moves_the_log_odds_by_eps0_at_most():
+    """The draw's own ratio of integers: what goes into the exact Bernoulli variable."""
+    seen = []
+
+    class Watched(DPSign):
+        def _values(self, step, derivatives):
+            seen.append(self._per_unit * int(quantise(derivatives, clip=self._clip)[0].sum()))
+            return super()._values(step, derivatives)
+
+    for value in (0.0, 3.0, -1e9, math.inf):
+        g = np.concatenate([G[:, :1], [[value]]])
+        Watched(clip=5.0, eps0=0.1, units=UNITS + 1, rng=RandomStreams()).release(0, g)
+    absent, *present = seen
+    assert all(abs(log_odds - absent) <= Fraction(0.1) for log_odds in present)
+    assert abs(present[1] - absent) == Fraction(0.1), "and a clipped unit by exactly that"
+    assert present[2] == absent, "what is not finite counts as 0"
 
 
-def test_dp_sign_has_the_probability_of_a_gaussians_sign():
-    units, sigma = 7, 4.0
-    g = np.full((units, 200), 1.0)  # Σ/σ = 7/4
-    mechanism = DPSign(clip=1.0, sigma=sigma, rng=RandomStreams(2), directions=200)
-    plus = np.mean([[y > 0 for y in mechanism.release(step, g).y] for step in range(20)])
-    p = float(ndtr(units / sigma))
-    assert plus == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / 4000))
+def test_each_bit_of_a_sampled_dp_sign_has_a_sample_of_its_own():
+    mechanism = sign(sampling_prob=0.3, directions=1)
+    drawn = [mechanism.sample(0)]
+    assert mechanism.release(0, G[drawn[0], :1], unit_indices=drawn[0]).y[0] in (1, -1)
+    drawn.append(mechanism.sample(1))
+    assert not np.array_equal(*drawn)
+    with pytest.raises(PACZeroError, match=r"directions: 2 was given with sampling_prob 0\.3"):
+        sign(sampling_prob=0.3, directions=2)
 
 
-def test_dp_sign_takes_the_whole_pool_and_a_finite_noise():
-    for sigma in (-1.0, math.nan, math.inf):
-        with pytest.raises(PACZeroError, match="sigma"):
-            DPSign(clip=1.0, sigma=sigma, rng=RandomStreams())
+def test_an_empty_sample_of_dp_sign_is_a_coin():
+    found = []
+    for seed in range(60):
+        mechanism = sign(sampling_prob=1e-9, directions=1, rng=RandomStreams(seed))
+        found += mechanism.release(0, np.zeros((0, 1)), unit_indices=mechanism.sample(0)).y
+    assert 10 < found.count(1) < 50
+
+
+@pytest.mark.parametrize("eps0", [-1.0, math.nan, math.inf])
+def test_dp_sign_refuses_what_is_no_noise(eps0):
+    with pytest.raises(PACZeroError, match="eps0"):
+        sign(eps0=eps0)
     with pytest.raises(PACZeroError, match="whole pool"):
-        DPSign(clip=1.0, sigma=1.0, rng=RandomStreams()).release(0, G[:2, :1], unit_indices=np.array([0, 1]))
+        sign(units=UNITS, directions=3).release(0, G[:5], unit_indices=np.arange(5))

@@ -15,6 +15,7 @@ from paczero.mechanism.randomness import (
     below,
     bits,
     discrete_gaussian,
+    logistic_sign,
     poisson_sample,
 )
 
@@ -119,6 +120,20 @@ class Words:
     def take(self, count):
         assert count == 8 * len(self.words)
         return b"".join(word.to_bytes(8, "little") for word in self.words)
+
+
+@pytest.mark.parametrize(("numerator", "denominator"), [(0, 1), (1, 3), (-1, 3), (5, 2), (-9, 2), (10**30, 10**30)])
+def test_logistic_signs_have_the_logistic_law(numerator, denominator):
+    stream, count = RandomStreams(3).stream("sign", 0), 8000
+    plus = sum(logistic_sign(stream, numerator, denominator) > 0 for _ in range(count)) / count
+    p = 1 / (1 + math.exp(-numerator / denominator))
+    assert abs(plus - p) < 5 * math.sqrt(p * (1 - p) / count)
+
+
+def test_logistic_signs_far_from_zero_are_sure():
+    stream = RandomStreams().stream("sign", 0)
+    assert {logistic_sign(stream, sign * 10**40, 7) for _ in range(50) for sign in (1, -1)} == {1, -1}
+    assert all(logistic_sign(stream, 10**40, 7) == 1 for _ in range(50))
 
 
 def test_a_unit_is_in_it_where_its_word_is_below_the_rate():

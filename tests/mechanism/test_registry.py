@@ -34,7 +34,7 @@ EXPECTED = {
     "none": ("nothing", "real"),
     "dpzero": ("pool", "real is_dp sampled needs_clip one_direction"),
     "dp-aggzo": ("pool", "real is_dp sampled needs_clip"),
-    "dp-sign": ("pool", "is_dp needs_clip per_direction"),
+    "dp-sign": ("pool", "is_dp sampled needs_clip per_direction"),
     "full-sign": ("nothing", "needs_clip"),
     "half-sign": ("nothing", "candidates reads_secret needs_clip"),
     "coin": ("all", ""),
@@ -60,8 +60,8 @@ def test_an_unknown_name_is_refused() -> None:
 
 
 def test_what_a_mechanism_needs_must_be_there() -> None:
-    with pytest.raises(PACZeroError, match="sigma: none was given; 'dp-sign' needs it"):
-        spec_of("dp-sign").build(clip=1.0, rng=object(), sigma=None)
+    with pytest.raises(PACZeroError, match="eps0: none was given; 'dp-sign' needs it"):
+        spec_of("dp-sign").build(clip=1.0, rng=object(), eps0=None)
 
 
 class Constant(StatelessMechanism):

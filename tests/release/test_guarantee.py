@@ -9,7 +9,7 @@ from paczero.mechanism.bounds import epsilon_for_nats, posterior_success, succes
 from paczero.mechanism.registry import SPECS
 from paczero.release.guarantee import epsilon, half, pool, rounded_up, success, verdict
 
-from ..written_runs import make_header
+from ..written_runs import header_of_version_01, make_header
 
 NOTHING = {"epsilon": None, "delta": None, "posterior_success": 1.0}
 UNBOUNDED = {"nats": None, "posterior_success": 1.0, "equivalent_epsilon": None}
@@ -22,7 +22,7 @@ def test_what_each_mechanism_promises(name: str) -> None:
     nats = {"mi": 0.33}.get(name, 0.0)
     bounded = {"nats": nats, "posterior_success": posterior_success(nats), "equivalent_epsilon": epsilon_for_nats(nats)}
     assert half(header) == (UNBOUNDED if name == "half-sign" else bounded)
-    private = {"epsilon": 2.0, "delta": 600**-2.0, "posterior_success": success_for_epsilon(2.0, 600**-2.0)}
+    private = {"epsilon": 2.0, "delta": 600**-2.0, "posterior_success": 0.58871}
     everything = {"epsilon": 0.0, "delta": 0.0, "posterior_success": 0.5}
     assert pool(header) == (private if "dp" in name else everything if name == "coin" else NOTHING)
 
@@ -48,8 +48,14 @@ def test_a_budget_that_bounds_nothing(budget: float) -> None:
     assert (verdict(header), success(header), epsilon(header)) == ("nothing", 1.0, None)
 
 
+def test_a_run_of_version_01_states_what_epsilon_and_delta_alone_allow() -> None:
+    header = header_of_version_01("dp-sign")
+    assert pool(header)["posterior_success"] == success_for_epsilon(2.0, 600**-2.0) > 0.88
+
+
 def test_an_epsilon_that_bounds_nothing() -> None:
-    header = make_header("dp-sign", mechanism=make_header("dp-sign")["mechanism"] | {"epsilon": 50.0})
+    mechanism = make_header("dp-sign")["mechanism"]
+    header = make_header("dp-sign", mechanism=mechanism | {"epsilon": 50.0, "posterior_success": 1.0})
     assert pool(header) == NOTHING and verdict(header) == "nothing" and epsilon(header) is None
 
 

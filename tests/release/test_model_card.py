@@ -140,7 +140,8 @@ def test_the_settings_of_a_private_run() -> None:
     rows = dict(settings(make_header("dpzero")))
     assert rows["ε, δ"].startswith("2, 2.78e-06 (1/N² for N = 600)") and rows["Noise σ"].startswith("4.62428")
     assert rows["Sampling"] == "Poisson, rate 0.064" and "Budget B" not in rows and "Candidates M, family" not in rows
-    assert dict(settings(make_header("dp-sign")))["Sampling"] == "the whole pool"
+    rows = dict(settings(make_header("dp-sign")))
+    assert rows["Sampling"] == "the whole pool" and rows["Log-odds ε₀"] == "0.142857 a clip"
 
 
 def test_settings_of_layers_pilots_and_part() -> None:

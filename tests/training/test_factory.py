@@ -13,6 +13,7 @@ import pytest
 
 from paczero.config import MechanismConfig, PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.accounting import success_of
 from paczero.mechanism.base import Mechanism, Release
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import SPECS, spec_of
@@ -180,9 +181,12 @@ def test_a_public_part(make: Make, case: str) -> None:
 def test_the_header_says_what_the_noise_follows_from() -> None:
     stated = mechanism_header(args_of("dpzero"), UNITS)
     assert stated == {"name": "dpzero", "clip": 3.0, "epsilon": 3.0, "delta": 1e-3, "sampling": 0.25} | {
-        "sigma": stated["sigma"]
+        "sigma": stated["sigma"],
+        "posterior_success": success_of(
+            "dpzero", stated["sigma"], steps=args_of("dpzero").max_steps, sampling_prob=0.25
+        ),
     }
-    assert mechanism_header(args_of("dp-sign"), UNITS)["delta"] == UNITS**-2.0
+    assert mechanism_header(args_of("dp-sign"), UNITS)["delta"] == 1e-6
     for name in ("zpl", "none", "coin"):
         assert mechanism_header(args_of(name), UNITS) == {"name": name, "clip": 3.0}
 

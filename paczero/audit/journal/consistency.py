@@ -9,7 +9,7 @@ from reprlib import repr as shown  # short, whatever a file holds
 from typing import Any
 
 from paczero.audit.arrays import Bools
-from paczero.audit.journal.information import epsilon_bound, gaussian_delta, mp, success_bound
+from paczero.audit.journal.information import epsilon_bound, gaussian_delta, mp, sign_delta, success_bound
 from paczero.audit.journal.reader import (
     PRIVATE,
     Setting,
@@ -23,6 +23,8 @@ from paczero.run_directory import RunDirectory
 Note = Callable[[int | None, int | None, str, object, object], None]
 
 _LONGEST_SETTINGS = 2**20  # bytes
+
+_MOST_SIGNS = 10**7  # more take minutes
 
 _NEARLY = 1e-9  # relative: how far a stated p or ε may lie above the exact one
 
@@ -117,6 +119,8 @@ def promised(setting: Setting) -> Any:
     if setting.void or setting.name in NOTHING:
         return mp.mpf(1)
     if setting.name in PRIVATE:
+        if "posterior_success" in setting.mechanism:  # compared with the noise by `check_noise`
+            return mp.mpf(setting.mechanism["posterior_success"])
         epsilon, delta = mp.mpf(setting.mechanism["epsilon"]), mp.mpf(setting.mechanism["delta"])
         return min((mp.exp(epsilon) + delta) / (1 + mp.exp(epsilon)), mp.mpf(1))
     return success_bound(mp.mpf(setting.budget or 0.0))
@@ -195,19 +199,30 @@ def _check_bound(key: str, found: Any, exact: Any, note: Note) -> None:
 
 
 def check_noise(setting: Setting, note: Note, notes: list[str]) -> float | None:
-    """Checks that σ gives (ε, δ) by the closed form, which holds without sampling. Returns δ at the stated ε.
+    """Checks that the noise allows the stated (ε, δ) and p.
 
-    T (of `dp-sign`: T·K) Gaussian releases of sensitivity 1 and noise σ are equivalent to one of sensitivity √T.
+    Gaussian releases of the whole pool have a closed form: T of them (of a `dp-sign` of version 0.1: T·K), with noise σ
+    for a sensitivity of 1, are one with a sensitivity of √T. Random signs have a lower bound, which is near.
+
+    Returns:
+        δ at the stated ε, at least.
     """
-    if setting.mechanism.get("sampling", 1.0) != 1.0:
+    stated = setting.mechanism
+    rate, epsilon, delta = stated["sampling"], stated["epsilon"], stated["delta"]
+    count = setting.steps * (setting.directions if setting.name == "dp-sign" else 1)
+    if "eps0" in stated and count <= _MOST_SIGNS:
+        found = [sign_delta(value, stated["eps0"], count, rate) for value in (epsilon, 0.0)]
+    elif "sigma" in stated and rate == 1.0:
+        mean = mp.sqrt(count) / mp.mpf(stated["sigma"])
+        found = [gaussian_delta(mp.mpf(value), mean) for value in (epsilon, 0.0)]
+    else:
         notes.append(
-            "ε of a run with a secret sample in each step needs a numerical composition, which is not recomputed; "
-            "σ is taken from the header."
+            "ε of this run needs a numerical composition, which is not recomputed; the noise is taken from the header."
         )
         return None
-    releases = setting.steps * (setting.directions if setting.name == "dp-sign" else 1)
-    epsilon, stated = mp.mpf(setting.mechanism["epsilon"]), mp.mpf(setting.mechanism["delta"])
-    delta = gaussian_delta(epsilon, mp.sqrt(releases) / mp.mpf(setting.mechanism["sigma"]))
-    if delta > stated:
-        note(None, None, "epsilon", f"δ = {float(stated)!r} at ε = {float(epsilon)!r}", f"δ = {mp.nstr(delta, 17)}")
-    return float(delta)
+    if found[0] > delta:
+        note(None, None, "epsilon", f"δ = {delta!r} at ε = {epsilon!r}", f"δ = {mp.nstr(mp.mpf(found[0]), 17)}")
+    p = mp.mpf(1) / 2 + mp.mpf(found[1]) / 2
+    if "posterior_success" in stated and p > stated["posterior_success"]:
+        note(None, None, "p", repr(stated["posterior_success"]), f"{mp.nstr(p, 17)} or more")
+    return float(found[0])

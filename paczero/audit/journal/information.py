@@ -15,6 +15,9 @@ import math
 from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
+import numpy as np
+from scipy.special import expit
+from scipy.stats import binom
 
 DIGITS = 50
 
@@ -114,6 +117,26 @@ def gaussian_delta(epsilon: Number, mu: Number) -> Number:
     """δ(ε) of Gaussian noise with sensitivity over σ equal to μ: Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ)."""
     with mp.workdps(DIGITS + 20):
         return mp.ncdf(mu / 2 - epsilon / mu) - mp.exp(epsilon) * mp.ncdf(-mu / 2 - epsilon / mu)
+
+
+def sign_delta(epsilon: float, eps0: float, count: int, rate: float = 1.0) -> float:
+    """A lower bound of δ(ε) of `count` random signs: an attacker for whom one unit moves each log-odds by ε₀.
+
+    The log-odds are the same for all signs, so the number of +1 is binomial. No correct accountant states less.
+
+    Args:
+        rate: the share of the signs' samples that hold the unit.
+    """
+    ones, worst = np.arange(count + 1), 0.0
+    for x in np.linspace(-eps0, 0.0, 9):
+        absent = float(expit(x))
+        present = absent + rate * (float(expit(x + eps0)) - absent)
+        for p, q in ((present, absent), (absent, present)):
+            log_q = binom.logpmf(ones, count, q)
+            log_p = log_q + ones * math.log(p / q) + (count - ones) * math.log((1 - p) / (1 - q))
+            likelier = log_p > log_q + epsilon
+            worst = max(worst, float((np.exp(log_p[likelier]) - np.exp(log_q[likelier] + epsilon)).sum()))
+    return worst
 
 
 def _digits(x: Number) -> int:

@@ -125,13 +125,16 @@ def read_setting(path: Path) -> Setting:
 def _check_mechanism(header: dict[str, Any], where: str) -> None:
     """Refuses mechanism settings that are out of range, or required and missing."""
     mechanism = header["mechanism"]
-    needed = ("epsilon", "delta", "sampling", "sigma") if mechanism.get("name") in PRIVATE else ()
+    noise = "eps0" if "eps0" in mechanism else "sigma"
+    needed = ("epsilon", "delta", "sampling", noise) if mechanism.get("name") in PRIVATE else ()
     for key, least, most in (
         ("clip", 1e-300, 1e300),
         ("epsilon", 1e-12, 1e6),
         ("delta", 1e-300, 1.0),
         ("sampling", 1e-12, 1.0),
         ("sigma", 1e-6, 1e12),
+        ("eps0", 1e-12, 1e3),
+        ("posterior_success", 0.5, 1.0),
     ):
         value = mechanism.get(key)
         left_out = value is None and key not in needed

@@ -249,12 +249,13 @@ class StepChecker:
     def _plain(self, step: int, k: int, entry: Entry) -> ReleaseFigures:
         """Checks a release of a mechanism without candidates; it reveals nothing about S*."""
         name = self.setting.name
-        sigma = float(self.setting.mechanism.get("sigma", 0.0))
+        stated = self.setting.mechanism
+        noise = float(stated.get("eps0", stated.get("sigma", 0.0)))
         for what, found, expected in (
             ("unanimity", entry.unanimous[k], False),
             ("q", entry.q[k], 0.5),
             ("charge", entry.beta[k], 0.0),
-            ("noise", entry.noise[k], sigma),
+            ("noise", entry.noise[k], noise),
         ):
             if found != expected:
                 self.note(step, k, what, repr(found), repr(expected))

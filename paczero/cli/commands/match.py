@@ -25,13 +25,19 @@ an adversary to whom both answers are equally likely before. One of --success, -
 
 _SHOWN = ("mechanism.name", "max_steps", "directions")  # settings that stand in the heading or in the first column
 
-_HEADS = ("mechanism", "p", "nats", "ε", "σ (clips)", "hides")
+_HEADS = ("mechanism", "p", "nats", "ε", "noise", "hides")
 
 _FOOT = """
 p of mi, zpl and skip is about which half a unit was in, on average over releases. They do not hide who is
 in the pool. p of dpzero, dp-aggzo and dp-sign is about whether a unit was in the pool, for an adversary who
 knows all other units. An ε in brackets has the same p at δ = 0. It is for comparison and promises no
-differential privacy."""
+differential privacy. The noise is σ, in clips, or ε₀, by which one unit can move the log-odds of a bit.{large}"""
+
+_LARGE = """
+Attention: the noise of this p has ε = {:.3g}. p bounds an average guess only: from ε = 8 on, rare releases may
+tell a unit for certain. Choose ε instead, such as --epsilon 2."""
+
+_LARGE_EPSILON = 8
 
 
 def parser() -> CommandParser:
@@ -44,7 +50,7 @@ def parser() -> CommandParser:
     ):
         target.add_argument(f"--{name}", type=float, metavar=metavar, help=text)
     made.add_argument(
-        "--delta", type=float, metavar="D", help="δ of the differentially private ones; 1/N² where left out"
+        "--delta", type=float, metavar="D", help="δ of the differentially private ones; 1e-6 or 1/N² where left out"
     )
     for name, default, metavar, text in (
         ("units", 1000, "N", "units in the pool"),
@@ -57,7 +63,7 @@ def parser() -> CommandParser:
         type=float,
         default=1.0,
         metavar="Q",
-        help="Poisson rate of dpzero and dp-aggzo; 1: the whole pool",
+        help="Poisson rate of the differentially private ones; 1: the whole pool",
     )
     made.add_argument("--json", action="store_true", help="print the rows as JSON")
     return made
@@ -76,7 +82,8 @@ def run(namespace: Namespace) -> int:
     )
     print(table([_HEADS, *map(_cells, rows)]))
     print("\n" + table([("mechanism", "settings"), *((row.name, flags) for row in rows if (flags := _flags(row)))]))
-    print(_FOOT)
+    largest = max(row.epsilon or 0.0 for row in rows if row.hides == "pool")
+    print(_FOOT.format(large=_LARGE.format(largest) if largest >= _LARGE_EPSILON else ""))
     return 0
 
 
@@ -94,7 +101,7 @@ def _cells(row: Matched) -> tuple[str, ...]:
         rounded_up(row.success) if row.success < 1 else "no bound",
         "-" if row.nats is None else f"{row.nats:g}",
         epsilon,
-        "-" if row.sigma is None else f"{row.sigma:g}",
+        f"σ {row.sigma:g}" if row.sigma else f"ε₀ {row.eps0:.4g}" if row.eps0 else "-",
         HIDES[row.hides],
     )
 

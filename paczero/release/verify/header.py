@@ -10,6 +10,8 @@ from typing import Any
 
 from paczero.config import MINIMUM_UNITS, MechanismConfig, PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.accounting import epsilon_of, success_of
+from paczero.mechanism.gaussian_accounting import Gaussians, MissingLibrary
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import FORMAT
 from paczero.models.adapters import ADAPTER_LAW
@@ -122,18 +124,26 @@ def _check_together(header: Mapping[str, Any], where: str) -> None:
         kind = spec_of(args.mechanism.name)
         keys = {"name", "clip"}
         keys |= {"channel", "allocation"} if kind.has_budget else set()
-        keys |= {"epsilon", "delta", "sampling", "sigma"} if kind.is_dp else set()
+        if kind.noise is not None:
+            keys |= {"epsilon", "delta", "sampling"}
+            keys |= {"sigma"} if _is_of_version_01(header) else {kind.noise, "posterior_success"}
         _check_keys(header["mechanism"], dict.fromkeys(keys), f"{where}: mechanism")
         expected = kind.budget(args.mechanism.budget)
-        sigma = header["mechanism"].get("sigma", 1.0)
     except PACZeroError as error:
         raise IntegrityError(f"{where}: {error}") from error
     except (TypeError, AttributeError) as error:
         raise IntegrityError(f"{where}: its settings are none of a run: {' '.join(str(error).split())}") from error
     if header["budget"] != expected:
         raise IntegrityError(f"{where}: budget {header['budget']}; mechanism {kind.name} has {expected}")
-    if type(sigma) is not float or not (math.isfinite(sigma) and sigma > 0):
-        raise IntegrityError(f"{where}: mechanism.sigma {shown(sigma)}; expected a finite number above 0")
+    for name in ("sigma", "eps0", "posterior_success"):
+        value = header["mechanism"].get(name, 1.0)
+        if type(value) is not float or not (math.isfinite(value) and value > 0):
+            raise IntegrityError(f"{where}: mechanism.{name} {shown(value)}; expected a finite number above 0")
+
+
+def _is_of_version_01(header: Mapping[str, Any]) -> bool:
+    """Whether a differentially private run is of version 0.1: it states no p, and its `dp-sign` has Gaussian noise."""
+    return "sigma" in header["mechanism"] and "posterior_success" not in header["mechanism"]
 
 
 def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
@@ -142,11 +152,8 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
     Raises:
         PACZeroError: no run can have them.
     """
-    stated = dict(header["mechanism"])
-    stated.pop("sigma", None)
+    stated = {name: v for name, v in header["mechanism"].items() if name not in ("sigma", "eps0", "posterior_success")}
     spec = spec_of(stated.get("name", ""))
-    if spec.is_dp and not spec.sampled and stated.pop("sampling", None) != 1.0:
-        raise PACZeroError(f"mechanism.sampling: {spec.name} takes the whole pool; expected 1.0")
     for name, value in stated.items():
         wanted = str if name in ("name", "channel", "allocation") else float
         if type(value) is not wanted and not (name == "clip" and value is None):
@@ -190,25 +197,27 @@ def check_noise(header: Mapping[str, Any]) -> str | None:
     Raises:
         IntegrityError: the noise is too small for the stated ε and δ, or is not valid.
     """
-    from paczero.mechanism.accounting import MissingLibrary, epsilon_of
-
-    stated = header["mechanism"]
-    if "sigma" not in stated:
+    stated, directions = header["mechanism"], header["directions"]
+    spec = spec_of(stated["name"])
+    if spec.noise is None:
         return None
-    accounted = {"delta": stated["delta"], "steps": header["steps"], "directions": header["directions"]}
     try:
-        found = epsilon_of(stated["name"], stated["sigma"], sampling_prob=stated["sampling"], **accounted)
+        if _is_of_version_01(header):
+            count = header["steps"] * (directions if spec.per_direction else 1)
+            found, p = Gaussians(stated["sigma"], count, stated["sampling"]).epsilon(stated["delta"]), 0.0
+        else:
+            run = {"steps": header["steps"], "directions": directions, "sampling_prob": stated["sampling"]}
+            found = epsilon_of(spec.name, stated[spec.noise], delta=stated["delta"], **run)
+            p = success_of(spec.name, stated[spec.noise], **run)
     except MissingLibrary as error:
         return f"not accounted again ({error})"
     except PACZeroError as error:
         raise IntegrityError(f"transcript: its noise is none of a run: {error}") from error
-    if found > stated["epsilon"] * _ACCOUNTANTS:
-        raise IntegrityError(
-            f"transcript: σ = {stated['sigma']:g} gives ε = {found:.4g}, but ε = {stated['epsilon']:g} is stated"
-        )
-    return (
-        f"σ = {stated['sigma']:g} gives ε = {found:.4g} of the stated {stated['epsilon']:g}, δ = {stated['delta']:.3g}"
-    )
+    noise = f"σ = {stated['sigma']:g}" if "sigma" in stated else f"ε₀ = {stated['eps0']:g}"
+    for what, value, most in (("ε", found, stated["epsilon"]), ("p", p, stated.get("posterior_success", 1.0))):
+        if value > most * _ACCOUNTANTS:
+            raise IntegrityError(f"transcript: {noise} gives {what} = {value:.4g}, but {what} = {most:g} is stated")
+    return f"{noise} gives ε = {found:.4g} of the stated {stated['epsilon']:g}, δ = {stated['delta']:.3g}"
 
 
 def shown(value: Any) -> str:

@@ -20,7 +20,7 @@ GATES = {
     "none": ("No gate:", "the pool's mean\nas it is", "", ""),
     "dpzero": ("The mean of\nclipped derivatives", "", "plus noise:", "a real number"),
     "dp-aggzo": ("The mean of\nclipped derivatives", "", "plus noise:", "a real number"),
-    "dp-sign": ("The pool's sum", "plus noise:", "", "its sign"),
+    "dp-sign": ("The pool's sum", "sets the odds:", "", "a random sign"),
     "full-sign": ("No gate:", "the sign of the\npool's mean", "", ""),
     "half-sign": ("All agree:", "their sign", "Otherwise:", "the secret half's\nsign as it is"),
     "coin": ("Always:", "a fair coin", "", ""),
@@ -34,9 +34,9 @@ _SIGNS = (
 
 _SUM = (
     "Each step takes random directions and computes how fast each unit's loss changes along them. Each value is "
-    "clipped at c, so that one unit cannot move the sum by more. Gaussian noise hides a share of that size, and the "
-    "step follows "
+    "clipped at c, so that one unit cannot move the sum by more. "
 )
+_NOISY = _SUM + "Gaussian noise hides a share of that size, and the step follows the result."
 
 # How a mechanism keeps its promise, for the owner's page. A mechanism without a promise has no entry.
 HOW_IT_WORKS = {
@@ -46,9 +46,10 @@ HOW_IT_WORKS = {
     "of the budget and from what earlier steps released.",
     "skip": _SIGNS + "Otherwise the weights do not move.",
     "coin": "Each step takes a random direction and follows a fair coin.",
-    "dpzero": _SUM + "the result.",
-    "dp-aggzo": _SUM + "the result.",
-    "dp-sign": _SUM + "the sign of the result.",
+    "dpzero": _NOISY,
+    "dp-aggzo": _NOISY,
+    "dp-sign": _SUM + "The step follows a random sign, whose odds depend on the sum so weakly that one unit hardly "
+    "changes them.",
 }
 
 

@@ -25,7 +25,9 @@ from paczero.release.statement import render, statement
 from paczero.utils.io import canonical
 
 CLIP = 3.0
-DP = {"epsilon": 2.0, "delta": 1e-3, "sampling": 1.0, "sigma": 20.0}  # settings of a differentially private mechanism
+# Settings of differentially private mechanisms.
+DP = {"epsilon": 2.0, "delta": 1e-3, "sampling": 1.0, "sigma": 20.0, "posterior_success": 0.6}
+SIGNS = {key: value for key, value in DP.items() if key != "sigma"} | {"eps0": 0.05}
 
 
 def make_run(
@@ -48,7 +50,7 @@ def make_run(
     Args:
         until: number of steps of an unfinished run; a run of all `steps` is finished.
         drift: size of the part of a derivative that all units share; a smaller one makes more steps contested.
-        settings: of the mechanism: channel, allocation; epsilon, delta, sampling, sigma.
+        settings: of the mechanism: channel, allocation; epsilon, delta, sampling, sigma, eps0, posterior_success.
         alter: breaks the mechanism before it runs.
     """
     chosen = {"clip": CLIP, "name": name} | (settings or {})
@@ -96,7 +98,7 @@ def make_run(
         steps=steps,
         directions=directions,
         sampling_prob=chosen.get("sampling"),
-        **{key: chosen.get(key) for key in ("channel", "allocation", "sigma")},
+        **{key: chosen.get(key) for key in ("channel", "allocation", "sigma", "eps0")},
     )
     alter(mechanism)
     _train(mechanism, journal, transcript, steps if until is None else until, seed=seed, drift=drift, units=units)

@@ -8,7 +8,7 @@ import pytest
 from paczero.audit import recompute
 from paczero.release.statement import render, seal
 
-from .journals import DP, found, make_run
+from .journals import DP, SIGNS, found, make_run
 
 
 def change_json(path, **values):
@@ -79,8 +79,9 @@ def test_settings_that_differ_from_the_run_are_found(run):
     assert found(recompute(run)) == {(None, "settings")}
 
 
-@pytest.mark.parametrize(("name", "directions"), [("dpzero", 1), ("dp-sign", 2)])
-def test_too_little_noise_for_the_stated_epsilon_is_found(name, directions, tmp_path):
-    law = DP | {"sigma": 5.0}
+@pytest.mark.parametrize(
+    ("name", "directions", "law"), [("dpzero", 1, DP | {"sigma": 5.0}), ("dp-sign", 2, SIGNS | {"eps0": 0.4})]
+)
+def test_too_little_noise_for_the_stated_epsilon_and_p_is_found(name, directions, law, tmp_path):
     audit = recompute(make_run(tmp_path / "run", name, settings=law, directions=directions))
-    assert found(audit) == {(None, "epsilon")} and audit.delta_found > audit.delta
+    assert found(audit) == {(None, "epsilon"), (None, "p")} and audit.delta_found > audit.delta

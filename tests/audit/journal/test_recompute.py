@@ -14,7 +14,7 @@ from paczero.mechanism.bounds import posterior_success
 from paczero.utils.io import canonical
 
 from ...enumeration import FLIPPED, KEPT
-from .journals import DP, make_run, steps_of
+from .journals import DP, SIGNS, make_run, steps_of
 
 HONEST = [
     ("mi", {}, {}),
@@ -33,7 +33,8 @@ HONEST = [
     ("dpzero", DP, {}),
     ("dp-aggzo", DP, {"directions": 3}),
     ("dp-aggzo", DP | {"sampling": 0.5}, {"directions": 3}),
-    ("dp-sign", DP, {"directions": 2}),
+    ("dp-sign", SIGNS, {"directions": 2}),
+    ("dp-sign", SIGNS | {"sampling": 0.5}, {}),
 ]
 
 

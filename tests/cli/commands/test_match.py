@@ -11,11 +11,11 @@ from paczero.mechanism.registry import SPECS
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["match", "--success", "0.55", "--steps", "100", "--units", "500"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("N = 500 units, δ = 4e-06, T = 100 steps")
+    assert lines[0].startswith("N = 500 units, δ = 1e-06, T = 100 steps")
     rows = {line.split()[0]: line for line in lines[3 : 3 + len(SPECS)]}
     assert list(rows) == list(SPECS)
     assert "0.00500836" in rows["mi"] and "mi         --mechanism.budget 0.00500836" in lines
-    assert "no bound" in rows["none"] and "who is in the pool" in rows["dp-sign"] and "0.2006" in rows["dp-sign"]
+    assert "no bound" in rows["none"] and "who is in the pool" in rows["dp-sign"] and "0.5499" in rows["dp-sign"]
 
 
 def test_lines_have_at_most_110_columns_and_state_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,8 +25,15 @@ def test_lines_have_at_most_110_columns_and_state_every_setting(capsys: pytest.C
     flags = {line.split()[0]: line.split()[1:] for line in lines if " --mechanism" in line}
     assert list(flags) == ["mi", "dpzero", "dp-aggzo", "dp-sign"]
     delta = ["--mechanism.delta", "5.35589e-08"]
-    assert flags["dpzero"][2:] == flags["dp-aggzo"][2:] == [*delta, "--mechanism.sampling_prob", "0.0123456"]
-    assert flags["dp-sign"][2:] == delta and flags["dp-sign"][:2] == flags["dpzero"][:2]
+    for name in ("dpzero", "dp-aggzo", "dp-sign"):
+        assert flags[name][2:] == [*delta, "--mechanism.sampling_prob", "0.0123456"]
+
+
+def test_noise_for_a_guess_alone_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["match", "--nats", "0.33", "--steps", "20"]) == 0
+    assert "Attention: the noise of this p has ε = 13" in capsys.readouterr().out
+    assert main(["match", "--epsilon", "2", "--steps", "20"]) == 0
+    assert "Attention" not in capsys.readouterr().out
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,13 +80,22 @@ def test_any_value_of_the_header(release: Callable[..., Path], monkeypatch: pyte
 
 
 def test_too_little_noise_is_found() -> None:
-    stated = {"name": "dp-sign", "epsilon": 1.0, "delta": 1e-5, "sampling": 1.0, "sigma": 20.0}
-    header = {"mechanism": stated, "steps": 10, "directions": 1}
-    assert str(check_noise(header)).startswith("σ = 20 gives ε = 0.5613 of the stated 1,")
-    for change, said in (
-        ({"sigma": 5.0}, "σ = 5 gives ε = "),
-        ({"sigma": 0.0}, "none of a run"),
-        ({"delta": 2}, "delta"),
+    run = {"steps": 10, "directions": 1}
+    common = {"epsilon": 1.0, "delta": 1e-5, "sampling": 1.0}
+    for stated, said in (
+        (common | {"name": "dp-sign", "sigma": 20.0}, "σ = 20 gives ε = 0.5613 of the stated 1,"),  # of version 0.1
+        (common | {"name": "dpzero", "sigma": 20.0, "posterior_success": 0.54}, "σ = 20 gives ε = 0.5613 of"),
+        (common | {"name": "dp-sign", "eps0": 0.1, "posterior_success": 0.54}, "ε₀ = 0.1 gives ε = 0.5584"),
     ):
-        with pytest.raises(IntegrityError, match=said):
-            check_noise(header | {"mechanism": stated | change})
+        header = {"mechanism": stated} | run
+        assert str(check_noise(header)).startswith(said)
+        noise = "eps0" if "eps0" in stated else "sigma"
+        for change, problem in (
+            ({noise: 5.0}, " = 5 gives ε = "),
+            ({noise: 0.0}, "none of a run"),
+            ({"delta": 2}, "delta|none of a run"),
+            ({"posterior_success": 0.52}, "gives p = 0.5"),
+        ):
+            if change.keys() <= stated.keys():
+                with pytest.raises(IntegrityError, match=problem):
+                    check_noise(header | {"mechanism": stated | change})
