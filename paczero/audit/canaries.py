@@ -25,6 +25,7 @@ from paczero.audit.intervals import one_run
 from paczero.audit.membership import auc, epsilon_from_scores, lira_each, logit_scores, tpr_at_fpr
 from paczero.audit.simulation import Progress, Simulation, Trial, scratch, settings, settings_of
 from paczero.config import MechanismConfig, PACZeroConfig
+from paczero.mechanism.accounting import default_delta
 from paczero.mechanism.registry import spec_of
 
 BASE, CANARIES = 128, 64
