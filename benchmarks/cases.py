@@ -34,7 +34,7 @@ from paczero.models.layers import find_layers, first_trained_layer
 from paczero.models.loading import base_fingerprint, load
 from paczero.optim.derivatives import Objective
 from paczero.optim.parameters import PerturbedParameters
-from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights
+from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights, mechanism_header
 from paczero.training.loop import Loop, Observer, Schedule
 from paczero.training.state import RunState, journal_header, transcript_header
 
@@ -223,7 +223,13 @@ def train(bench: Bench, directory: Path, observers: Sequence[Observer]) -> None:
         bench.objective,
         bench.weights,
         RunState(
-            make_mechanism(args, bench.membership, directory / "secret.json", units=bench.objective.units),
+            make_mechanism(
+                args,
+                mechanism_header(args, bench.objective.units),
+                bench.membership,
+                directory / "secret.json",
+                units=bench.objective.units,
+            ),
             Journal.create(directory / "journal.jsonl", expected),
             Transcript.create(directory / "transcript.jsonl", bench.header),
         ),

@@ -46,7 +46,7 @@ from paczero.mechanism.journal import Journal
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.models.adapters import attach
-from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights
+from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights, mechanism_header
 from paczero.training.loop import Loop, Schedule, Step
 from paczero.training.state import RunState
 
@@ -164,7 +164,13 @@ def run(point: Point, threads: int) -> dict[str, float]:
     watch = _Steps()
     releases: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        mechanism = make_mechanism(args, membership, Path(folder) / "secret.json", units=len(membership))
+        mechanism = make_mechanism(
+            args,
+            mechanism_header(args, len(membership)),
+            membership,
+            Path(folder) / "secret.json",
+            units=len(membership),
+        )
         released = mechanism.release
 
         def timed(*given: Any, **named: Any) -> Any:

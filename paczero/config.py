@@ -166,7 +166,7 @@ def _chosen(settings: Any, prefix: str = "") -> None:
         for part in (kind, *get_args(kind)):
             if get_origin(part) is Literal:
                 value, words = getattr(settings, name), get_args(part)
-                fine = value in words or (value is None and part is not kind)
+                fine = value in words or (part is not kind and not isinstance(value, str))
                 _require(settings, prefix + name, fine, f"one of {', '.join(words)}")
 
 
@@ -197,7 +197,8 @@ class MechanismConfig:
         channel: the noisy channel of `mi`: `bit` or the paper's `gaussian`.
         allocation: how the budget is spread over the steps: `adaptive` or `uniform`.
         clip: c, each unit's derivative is clipped to ±c (nats of loss per unit of direction; `dp-aggzo`: the length of
-            its K derivatives); `none` and `coin` may leave it out.
+            its K derivatives). `auto` is the median size on the dev set for the differentially private mechanisms, and
+            25 for the others. Null, for `none` and `coin` alone, clips nothing.
         epsilon: ε of the whole run, for `dpzero`, `dp-aggzo` and `dp-sign`.
         delta: δ of the whole run; 1e-6 where left out, or 1/N² where that is less.
         sampling_prob: `dp-sign`, `dpzero`, `dp-aggzo`: each step uses a secret sample of the pool, each unit with this
@@ -213,7 +214,7 @@ class MechanismConfig:
     budget: float | None = None
     channel: Literal["bit", "gaussian"] = "bit"
     allocation: Literal["adaptive", "uniform"] = "adaptive"
-    clip: float | None = 25.0
+    clip: float | Literal["auto"] | None = "auto"
     epsilon: float | None = None
     delta: float | None = None
     sampling_prob: float | None = None
@@ -229,11 +230,17 @@ class MechanismConfig:
             f"an even number of candidates from 2 to {MAXIMUM_SUBSETS:,} (each record is in exactly half of them)",
         )
         _require(self, "mechanism.pilots", self.pilots >= 1, "1 or more")
-        if self.clip is not None:
+        if self.clip == "auto":
+            if not spec.is_dp:
+                object.__setattr__(self, "clip", 25.0)
+        elif self.clip is not None:
             _require_positive(self, "mechanism.clip")
         else:
             _require(
-                self, "mechanism.clip", not spec.needs_clip, "a number above 0 (only `none` and `coin` run without)"
+                self,
+                "mechanism.clip",
+                not spec.needs_clip,
+                "a number above 0, or auto (only `none` and `coin` run without)",
             )
         if self.budget is not None:
             _require(
@@ -249,6 +256,17 @@ class MechanismConfig:
                 f"mechanism.budget: {self.budget!r} was given with mechanism.name {self.name!r}, which spends none; "
                 "leave the budget out or choose `mi`"
             )
+
+    @property
+    def number_of_clip(self) -> float | None:
+        """The clip as a number, or None. A run with `auto` has measured it and states it in its header.
+
+        Raises:
+            PACZeroError: the clip is `auto`.
+        """
+        if isinstance(self.clip, str):
+            raise PACZeroError(f"mechanism.clip: {self.clip!r} was given; expected a number here")
+        return self.clip
 
     def _check_privacy(self) -> None:
         """ε, δ and the sampling rate: in range, and where they mean something."""

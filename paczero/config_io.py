@@ -178,8 +178,11 @@ def _converted(value: Any, kind: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         if type(None) in arguments and is_null(value):
             return None
-        [kind] = [part for part in arguments if part is not type(None)]
-        return _converted(value, kind)
+        parts = [part for part in arguments if part is not type(None)]
+        for kind in parts[:-1]:
+            with contextlib.suppress(ValueError):
+                return _converted(value, kind)
+        return _converted(value, parts[-1])
     if origin in (list, Sequence):
         items = value if isinstance(value, list | tuple) else [value]
         return [_converted(item, arguments[0]) for item in items]

@@ -103,7 +103,7 @@ def own_and_references(header: Mapping[str, Any]) -> dict[str, PACZeroConfig]:
     """The audited run's mechanism first, then `none`, which hides nothing, and `dp-sign`, which hides membership."""
     own = settings_of(header).mechanism
     found = {label_of(own): canary_settings(own, directions=min(header["directions"], 4))}
-    for mechanism in (MechanismConfig(name="none"), MechanismConfig(name="dp-sign", epsilon=2.0)):
+    for mechanism in (MechanismConfig(name="none"), MechanismConfig(name="dp-sign", epsilon=2.0, clip=1.0)):
         found.setdefault(label_of(mechanism), canary_settings(mechanism))
     return found
 
@@ -202,7 +202,7 @@ def _likelihood_ratio(trial: Trial, args: PACZeroConfig, candidates: Bools | Non
 
 def _log_likelihood(args: PACZeroConfig, g: Floats, members: Bools | None, y: float, noise: float, units: int) -> float:
     """ln P(this value is released | these units' derivatives), for this release alone."""
-    spec, clip = spec_of(args.mechanism.name), args.mechanism.clip
+    spec, clip = spec_of(args.mechanism.name), args.mechanism.number_of_clip
     clipped = g if clip is None else np.clip(g, -clip, clip)
     if members is not None:
         sums = clipped @ members

@@ -189,7 +189,8 @@ class Simulation:
         }
         journal = Journal.create(path / "journal.jsonl", {})
         transcript = Transcript.create(path / "transcript.jsonl", header)
-        state = RunState(make_mechanism(self.args, membership, secret, units=count), journal, transcript)
+        stated = mechanism_header(self.args, count)
+        state = RunState(make_mechanism(self.args, stated, membership, secret, units=count), journal, transcript)
         Loop(objective, self._weights, state, schedule=Schedule.of(self.args)).run()  # type: ignore[arg-type]
         return self._trial(journal.entries, transcript.y, objective, membership, in_pool, secret)
 

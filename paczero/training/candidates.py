@@ -131,7 +131,7 @@ def pilot_derivatives(
         values = _measured(args, objective, pilot, progress)
         if place is not None:
             group.on_main(partial(_keep, place, values))
-    clip = args.mechanism.clip
+    clip = args.mechanism.number_of_clip
     return values if clip is None else np.clip(values, -clip, clip)
 
 

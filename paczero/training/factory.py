@@ -1,6 +1,6 @@
 """From settings to the release object that they name, and to what the transcript's header says of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
     """What a transcript says of the mechanism; public.
 
     Of a differentially private one also ε, δ, the sampling rate, the noise (ε₀, or σ in units of the clip), and p, how
-    often a guess about membership is right at most. Noise and p are functions of the others, T and K.
+    often a guess about membership is right at most. Noise and p are functions of the others, T and K. The clip is
+    `auto` until the run has measured it.
     """
     chosen, spec = args.mechanism, spec_of(args.mechanism.name)
     header: dict[str, Any] = {"name": chosen.name, "clip": chosen.clip}
@@ -46,10 +47,13 @@ def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
     return header
 
 
-def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: Path, *, units: int) -> Mechanism:
+def make_mechanism(
+    args: PACZeroConfig, stated: Mapping[str, Any], membership: np.ndarray | None, secret: Path, *, units: int
+) -> Mechanism:
     """The mechanism that the settings name.
 
     Args:
+        stated: what `mechanism_header` gives, with the clip as a number.
         membership: the candidates (N, M), for mechanisms that use them.
         secret: the file of the secret's number, for mechanisms that read it.
         units: N.
@@ -57,7 +61,6 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
     Raises:
         PACZeroError: something that the mechanism needs is absent or out of range.
     """
-    stated = mechanism_header(args, units)
     return spec_of(args.mechanism.name).build(
         membership=membership,
         secret=secret,
@@ -66,7 +69,7 @@ def make_mechanism(args: PACZeroConfig, membership: np.ndarray | None, secret: P
         rng=RandomStreams(args.test_seed),
         steps=args.max_steps,
         directions=args.directions,
-        clip=args.mechanism.clip,
+        clip=stated["clip"],
         budget=args.mechanism.budget,
         channel=args.mechanism.channel,
         allocation=args.mechanism.allocation,

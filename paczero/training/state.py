@@ -111,7 +111,7 @@ class RunState:
         Raises:
             IntegrityError: journal, candidates or transcript belong to another run, or were changed.
         """
-        mechanism = make_mechanism(args, membership, run.secret, units=header["units"])
+        mechanism = make_mechanism(args, header["mechanism"], membership, run.secret, units=header["units"])
         packed = None if membership is None else np.packbits(membership).tobytes()
         candidates = None if packed is None else hashlib.sha256(packed).hexdigest()
         expected = {**expected, "candidates": candidates, "torch_threads": torch.get_num_threads()}

@@ -51,6 +51,7 @@ from paczero.release.statement import Development
 from paczero.run_directory import RunDirectory
 from paczero.training.callbacks import RunCallbacks, check_callbacks, check_trackers
 from paczero.training.candidates import BuildProgress, find_candidates
+from paczero.training.clip import clip_of_run, measure_clip
 from paczero.training.evaluation import Evaluator, evaluate_once, make_generator
 from paczero.training.factory import check_fit, make_batches, make_objective, make_scorer, make_weights
 from paczero.training.loop import DevResult, Loop, Observer, Outcome, Schedule
@@ -188,6 +189,11 @@ class PACZeroTrainer:
         if dropout := getattr(peft_config, "lora_dropout", 0):
             raise PACZeroError(
                 f"peft.lora_dropout: {dropout} was given; expected 0, since forward passes are deterministic"
+            )
+        if eval_dataset is None and args.mechanism.clip == "auto":
+            raise PACZeroError(
+                "mechanism.clip: auto was given without a dev set, whose records are not protected; give a dev set "
+                "(data.dev or data.dev_records), or the clip as a number"
             )
         if self._secret is not None and self.group.is_main and not Path(self._secret).is_file():
             raise PACZeroError(
@@ -388,6 +394,7 @@ class PACZeroTrainer:
     def _loop(self, callbacks: RunCallbacks | None) -> tuple[Outcome, RunState | None]:
         args = self.args
         self._restart()
+        self._settle_clip()
         open_first = partial(open_journal, self.run, self._journal_header, alone=self.group.size == 1)
         journal = self.group.on_main(open_first)
         source = self._generator(self.pool) if self._trains_on_f1 else self.scorer(self.pool, "pool")
@@ -421,6 +428,17 @@ class PACZeroTrainer:
             check_steps=args.engine.check_steps,
         )
         return loop.run(), state
+
+    def _settle_clip(self) -> None:
+        """Puts the clip in the place of `auto` in the headers: that of the run that goes on, or one measured now."""
+        if self.args.mechanism.clip != "auto" or self.dev is None:
+            return
+        clip = self.group.broadcast_from_main(partial(clip_of_run, self.run.staged_transcript))
+        if clip is None:
+            source = self._generator(self.dev) if self._trains_on_f1 else self.scorer(self.dev, "dev set")
+            clip = measure_clip(self.args, make_objective(source, self.dev), self._trained, self.progress)
+        self.header = {**self.header, "mechanism": {**self.header["mechanism"], "clip": clip}}
+        self._journal_header = journal_header(self.args, self.header, self.pool.dataset, self.dev.dataset)
 
     def _restart(self) -> None:
         """Puts the weights where every run begins, which an earlier one on this model has left."""

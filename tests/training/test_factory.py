@@ -72,7 +72,7 @@ def make(case: str, tmp_path: Path) -> Make:
     secret = tmp_path / "secret.json"
     create_secret(secret, subsets=SUBSETS, test_seed=4)
     args = args_of(case)
-    return lambda: make_mechanism(args, MEMBERSHIP, secret, units=UNITS)
+    return lambda: make_mechanism(args, mechanism_header(args, UNITS), MEMBERSHIP, secret, units=UNITS)
 
 
 def derivatives(step: int, directions: int) -> np.ndarray:
@@ -199,7 +199,7 @@ def test_a_sample_of_less_than_one_unit_is_refused(make_trainer: MakeTrainer, tm
 
 def test_candidates_must_be_there_where_they_are_asked(tmp_path: Path) -> None:
     with pytest.raises(PACZeroError, match="membership: none was given; 'skip' needs it"):
-        make_mechanism(args_of("skip"), None, tmp_path / "secret.json", units=UNITS)
+        make_mechanism(args_of("skip"), {"clip": 3.0}, None, tmp_path / "secret.json", units=UNITS)
 
 
 def kept(run: Path) -> dict[str, bytes]:
