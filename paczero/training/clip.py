@@ -6,10 +6,12 @@ with large derivatives still counts for more than one vote. The dev set's record
 """
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from scipy.special import ndtri
 from torch import nn
 
 from paczero.config import PACZeroConfig
@@ -19,6 +21,7 @@ from paczero.optim.derivatives import Objective
 from paczero.training.factory import make_weights
 
 DIRECTIONS = 8
+_ENOUGH = 0.5  # of the sum's signal
 
 
 def clip_of_run(transcript: Path) -> float | None:
@@ -38,24 +41,18 @@ def clip_of_run(transcript: Path) -> float | None:
         raise IntegrityError(f"{transcript}: its first line names no clip ({error}); restore the file") from error
 
 
-def measure_clip(
+def dev_derivatives(
     args: PACZeroConfig,
     objective: Objective,
     weights: dict[str, nn.Parameter],
     progress: Callable[[str, int, int], None],
-) -> float:
-    """The median size of a dev unit's derivative at the weights as they stand, to two digits, in nats.
+) -> np.ndarray:
+    """Derivatives of the dev set's units along 8 public directions, at the weights as they stand: float64 (n, 8).
 
     Args:
         objective: the dev set's losses.
         weights: the trained parameters; they stand where they stood afterwards.
         progress: called with (what, done, total).
-
-    Returns:
-        c: the median of |g| over units and 8 public directions; of a K-vector that is released as one, of its length.
-
-    Raises:
-        PACZeroError: the derivatives are 0 or not finite, so they give no clip.
     """
     pilot = make_weights(weights, args, purpose="clip")
     start, columns = pilot.snapshot(), []
@@ -63,7 +60,19 @@ def measure_clip(
         columns.append(objective.derivatives(pilot, index, 1).values[:, 0])
         progress("clip directions", index + 1, DIRECTIONS)
     pilot.load(start)  # `restore: arithmetic` drifts
-    sizes = np.abs(np.stack(columns, axis=1))
+    return np.stack(columns, axis=1)
+
+
+def median_clip(args: PACZeroConfig, derivatives: np.ndarray) -> float:
+    """c, the median size of a unit's derivative, to two digits; of a K-vector that is released as one, its length.
+
+    Args:
+        derivatives: (n, P) from `dev_derivatives`.
+
+    Raises:
+        PACZeroError: the derivatives are 0 or not finite, so they give no clip.
+    """
+    sizes = np.abs(derivatives)
     if not spec_of(args.mechanism.name).per_direction and args.directions > 1:
         sizes = np.sqrt(args.directions * np.square(sizes).mean(axis=1))
     median = float(np.median(sizes))
@@ -73,3 +82,44 @@ def measure_clip(
             "mechanism.clip as a number"
         )
     return float(f"{median:.2g}")
+
+
+def sign_efficiency(derivatives: np.ndarray, clip: float, eps0: float, units: int) -> float:
+    """About E[y·S]/E|S| of `dp-sign` for a pool of such units: 1 where a bit is the sign of the sum S, 0 for a coin.
+
+    Given S, the mean of y is tanh(ε₀S/2). S of N units is taken as normal, with N times the variance within a direction
+    and N² times that of the mean over directions, without what chance among the n measured units adds to it.
+
+    Args:
+        derivatives: (n, P) from `dev_derivatives`.
+        clip: c.
+        eps0: ε₀.
+        units: N of the pool.
+    """
+    shares = np.clip(derivatives, -clip, clip) / clip
+    within = float(shares.var(axis=0).mean())
+    between = max(float(np.square(shares.mean(axis=0)).mean()) - within / len(shares), 0.0)
+    sums = np.sqrt(units * within + units**2 * between) * np.abs(_NORMAL)
+    return float((np.tanh(eps0 * sums / 2) * sums).mean() / max(sums.mean(), 1e-300))
+
+
+_NORMAL = ndtri((np.arange(1000) + 0.5) / 1000)
+
+
+def sign_note(derivatives: np.ndarray, clip: float, eps0: float, units: int, steps: int) -> str | None:
+    """What N, T and ε mean together for `dp-sign`, with a better T; None where bits mostly follow the sum.
+
+    Args:
+        steps: T. At the same ε, ε₀ falls with the square root of it.
+    """
+    found = sign_efficiency(derivatives, clip, eps0, units)
+    if found >= _ENOUGH:
+        return None
+    text = f"a bit carries {found:.0%} of the sum's signal with {units:,} units, {steps:,} steps and this ε"
+    for fewer in (2.0**-k for k in range(1, 20)):
+        better = max(round(steps * fewer), 1)
+        if sign_efficiency(derivatives, clip, eps0 * math.sqrt(steps / better), units) >= _ENOUGH:
+            return f"{text}; with max_steps {better:,} it would be half or more. Take fewer steps, or more units"
+        if better == 1:
+            break
+    return f"{text}, and fewer steps do not help enough; take more units or a larger ε"

@@ -18,6 +18,7 @@ work; rank 0 alone has the run's directory. Paper: arXiv 2605.06505.
 
 import contextlib
 import copy
+import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,7 @@ from paczero.release.statement import Development
 from paczero.run_directory import RunDirectory
 from paczero.training.callbacks import RunCallbacks, check_callbacks, check_trackers
 from paczero.training.candidates import BuildProgress, find_candidates
-from paczero.training.clip import clip_of_run, measure_clip
+from paczero.training.clip import clip_of_run, dev_derivatives, median_clip, sign_note
 from paczero.training.evaluation import Evaluator, evaluate_once, make_generator
 from paczero.training.factory import check_fit, make_batches, make_objective, make_scorer, make_weights
 from paczero.training.loop import DevResult, Loop, Observer, Outcome, Schedule
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 
+_LOG = logging.getLogger(__name__)
 _KEPT_INITIAL = 2**26  # trained weights up to this many are kept as they began, so that `with_args` can go back
 
 
@@ -334,6 +336,16 @@ class PACZeroTrainer:
                 )
         return [*notes, *self._rounding]
 
+    def dev_derivatives(self, dev: EncodedDataset) -> np.ndarray:
+        """Derivatives of the dev set's units along 8 public directions, float64 (n, 8)."""
+        source = self._generator(dev) if self._trains_on_f1 else self.scorer(dev, "dev set")
+        return dev_derivatives(self.args, make_objective(source, dev), self._trained, self.progress)
+
+    def sign_note(self, measured: np.ndarray, clip: float) -> str | None:
+        """A remark on how much of the sum's signal a bit of `dp-sign` carries, where it is less than half."""
+        stated, units = self.header["mechanism"], self.pool.dataset.units
+        return sign_note(measured, clip, stated["eps0"], units, self.args.max_steps) if "eps0" in stated else None
+
     def evaluator(self, records: EncodedDataset, what: str = "records") -> Evaluator:
         """What judges these records with the weights as they stand."""
         generator = self._generator(records, what) if records.task.generates else None
@@ -435,8 +447,10 @@ class PACZeroTrainer:
             return
         clip = self.group.broadcast_from_main(partial(clip_of_run, self.run.staged_transcript))
         if clip is None:
-            source = self._generator(self.dev) if self._trains_on_f1 else self.scorer(self.dev, "dev set")
-            clip = measure_clip(self.args, make_objective(source, self.dev), self._trained, self.progress)
+            measured = self.dev_derivatives(self.dev)
+            clip = median_clip(self.args, measured)
+            if note := self.sign_note(measured, clip):
+                self.group.on_main(lambda: _LOG.warning("dp-sign: %s", note))
         self.header = {**self.header, "mechanism": {**self.header["mechanism"], "clip": clip}}
         self._journal_header = journal_header(self.args, self.header, self.pool.dataset, self.dev.dataset)
 

@@ -1,7 +1,10 @@
 """`clip: auto` is the median size of the dev units' derivatives, and a run that goes on keeps it."""
 
 import json
+import math
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,7 @@ import pytest
 from paczero.config import MechanismConfig
 from paczero.config_io import read_settings
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.optim.derivatives import Derivatives
-from paczero.training.clip import DIRECTIONS, clip_of_run, measure_clip
+from paczero.training.clip import DIRECTIONS, clip_of_run, median_clip, sign_efficiency, sign_note
 
 MakeTrainer = Callable[..., Any]
 SIGN = {"name": "dp-sign", "epsilon": 2.0, "clip": "auto"}
@@ -34,28 +36,48 @@ def test_only_private_mechanisms_measure_it() -> None:
         MechanismConfig(name="dp-sign", epsilon=2.0).number_of_clip  # noqa: B018
 
 
-class Known:
-    """An objective with known derivatives, one column a direction."""
-
-    def __init__(self, columns: np.ndarray):
-        self.columns = columns
-
-    def derivatives(self, weights: Any, index: int, directions: int) -> Derivatives:
-        return Derivatives(self.columns[:, [index]], 0, None, 0.0)
-
-
 def test_it_is_the_median_size(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     columns = np.random.default_rng(0).standard_normal((40, DIRECTIONS)) * 3
-    trainer = make_trainer(tmp_path / "run", mechanism=SIGN, directions=4)
-    found = measure_clip(trainer.args, Known(columns), trainer._trained, lambda *_: None)  # type: ignore[arg-type]
-    assert found == float(f"{np.median(np.abs(columns)):.2g}")
-    trainer = make_trainer(tmp_path / "run", mechanism=SIGN | {"name": "dp-aggzo"}, directions=4)
-    found = measure_clip(trainer.args, Known(columns), trainer._trained, lambda *_: None)  # type: ignore[arg-type]
+    args = make_trainer(tmp_path / "run", mechanism=SIGN, directions=4).args
+    assert median_clip(args, columns) == float(f"{np.median(np.abs(columns)):.2g}")
+    args = replace(args, mechanism=MechanismConfig(name="dp-aggzo", epsilon=2.0))
     lengths = np.sqrt(4 * np.square(columns).mean(axis=1))
-    assert found == float(f"{np.median(lengths):.2g}"), "of a vector that is clipped as a whole"
+    assert median_clip(args, columns) == float(f"{np.median(lengths):.2g}"), "of a vector that is clipped as a whole"
     for bad in (columns * 0, columns * np.nan):
         with pytest.raises(PACZeroError, match=r"mechanism\.clip: auto found a median derivative"):
-            measure_clip(trainer.args, Known(bad), trainer._trained, lambda *_: None)  # type: ignore[arg-type]
+            median_clip(args, bad)
+
+
+def test_derivatives_are_those_of_the_dev_set_and_the_weights_stay(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path / "run", mechanism=SIGN)
+    before = trainer.weights.fingerprint()
+    measured = trainer.dev_derivatives(trainer.dev)
+    assert measured.shape == (trainer.dev.dataset.units, DIRECTIONS) and np.abs(measured).max() > 0
+    assert trainer.weights.fingerprint() == before
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("units", [100, 10_000])
+def test_the_efficiency_is_that_of_simulated_pools(shared: float, units: int) -> None:
+    rng, eps0 = np.random.default_rng(3), 0.03
+
+    def draw(count: int, directions: int) -> np.ndarray:
+        return rng.standard_normal((count, directions)) + shared * rng.standard_normal(directions)
+
+    sums = np.array([np.clip(draw(units, 1), -1, 1).sum() for _ in range(1500)])
+    true = float((np.tanh(eps0 * sums / 2) * sums).mean() / np.abs(sums).mean())
+    found = [sign_efficiency(draw(400, DIRECTIONS), 1.0, eps0, units) for _ in range(30)]
+    assert np.mean(found) == pytest.approx(true, abs=0.1)
+
+
+def test_a_note_where_bits_are_mostly_coins() -> None:
+    columns = np.random.default_rng(0).standard_normal((400, DIRECTIONS))
+    assert sign_note(columns, 1.0, 1.0, 1000, 500) is None
+    text = sign_note(columns, 1.0, 0.03, 1000, 500)
+    assert text is not None and "with 1,000 units, 500 steps" in text
+    better = int(re.findall(r"max_steps ([0-9,]+)", text)[0].replace(",", ""))
+    assert sign_efficiency(columns, 1.0, 0.03 * math.sqrt(500 / better), 1000) >= 0.5
+    assert "fewer steps do not help enough" in str(sign_note(columns, 1.0, 1e-4, 40, 500))
 
 
 def test_a_run_states_it_and_starts_from_the_same_weights(make_trainer: MakeTrainer, tmp_path: Path) -> None:
@@ -87,7 +109,7 @@ def test_a_run_that_goes_on_does_not_measure_again(
     trainer.observers = [Stopping()]
     with pytest.raises(Stop):
         trainer.train()
-    monkeypatch.setattr("paczero.training.trainer.measure_clip", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("paczero.training.trainer.dev_derivatives", lambda *_: pytest.fail("measured again"))
     make_trainer(run, mechanism=SIGN).train(resume_from_checkpoint=True)
     assert clip_in(run) > 0
 

@@ -27,6 +27,8 @@ from paczero.utils.formatting import duration, size
 if TYPE_CHECKING:
     import torch
 
+    from paczero.training.trainer import PACZeroTrainer
+
 
 Facts = list[tuple[str, str]]
 
@@ -152,8 +154,20 @@ def run_facts(settings: RunSettings) -> tuple[Facts, list[str]]:
         ("in all", f"about {duration(seconds(trainer, cost))}, evaluations on the dev set included"),
         ("memory", f"{memory_line(cost)}; {_fits(cost.memory, room)}"),
         ("output_dir", place),
-        *(("note", note) for note in trainer.notes),
+        *(("note", note) for note in (*trainer.notes, *signal_notes(trainer))),
     ], problems
+
+
+def signal_notes(trainer: "PACZeroTrainer") -> list[str]:
+    """How much of the pool's signal a bit of `dp-sign` carries, where the dev set shows that it is little."""
+    if trainer.dev is None or "eps0" not in trainer.header["mechanism"]:
+        return []
+    from paczero.training.clip import median_clip
+
+    measured, given = trainer.dev_derivatives(trainer.dev), trainer.args.mechanism.clip
+    clip = given if isinstance(given, float) else median_clip(trainer.args, measured)
+    note = trainer.sign_note(measured, clip)
+    return [] if note is None else [note]
 
 
 def _fits(needed: int, room: float | None) -> str:
