@@ -112,7 +112,7 @@ class UsualWay:
         return ((above - below) / (2 * self.mu)).numpy()
 
     def seeded(self, step: int) -> Direction:
-        """Normal directions from a generator that starts again at each use, so that none is kept."""
+        """Normal directions from a generator that starts again at each use: no direction is kept."""
 
         def draw() -> Iterator[tuple[nn.Parameter, Tensor]]:
             generator = torch.Generator().manual_seed(self.seed + step)

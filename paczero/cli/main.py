@@ -36,7 +36,7 @@ COMMANDS = {
     "predict": "decide on records without labels",
     "replay": "rebuild a run's weights from its transcript; --verify compares every bit",
     "audit": "attack a run, and set what was reached beside what is promised",
-    "verify": "check a release that somebody else made",
+    "verify": "check a release of another person",
     "sign": "put your signature into a release",
     "report": "write the statement, model card and figures of a run",
     "convert": "make a plain model directory from a GGUF file",
@@ -47,7 +47,7 @@ INTERRUPTED = 130
 _EPILOGUE = """
 Start with `paczero demo`. Each command explains itself: paczero COMMAND -h
 
-PACZero hides which half of the pool was designated, not whether somebody is in the pool at all.
+PACZero hides which half of the pool was designated, not whether a person is in the pool at all.
 Paper: arXiv 2605.06505"""
 
 

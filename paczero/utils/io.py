@@ -148,7 +148,7 @@ def append_line(path: Path, line: bytes, *, size: int) -> int:
         raise PACZeroError(f"{str(path)!r} cannot be opened: {error.strerror}") from error
     try:
         if os.fstat(descriptor).st_size != size:
-            raise IntegrityError(f"{str(path)!r} was changed by somebody else while the run was writing to it")
+            raise IntegrityError(f"{str(path)!r} was changed by another program while the run was writing to it")
         try:
             if os.write(descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -274,7 +274,7 @@ flag(
     "0.5",
 )
 flag(
-    "sampling of nobody",
+    "a sampling rate of 0",
     "mechanism.sampling_prob: 0.001 of 40 units is less than one unit a",
     "--mechanism.name",
     "dpzero",

@@ -37,7 +37,7 @@ def test_overview_names_every_command(arguments, capsys):
     assert main(arguments) == 0
     text = capsys.readouterr().out
     assert all(f"  {name} " in text for name in COMMANDS)
-    assert "not whether somebody is in the pool" in text
+    assert "not whether a person is in the pool" in text
 
 
 def test_version(capsys):

@@ -195,7 +195,7 @@ def journal(run: Path) -> list[dict[str, Any]]:
 
 
 def private_numbers(run: Path) -> set[str]:
-    """Figures of the journal and the diagnostics that nobody would hit by chance, as Python writes them."""
+    """Figures of the journal and the diagnostics that no other file holds by chance, as Python writes them."""
     numbers: set[float] = set()
     for entry in journal(run):
         for key in ("q", "beta", "noise", "output"):
@@ -280,7 +280,7 @@ def test_private_files_are_the_owners_from_the_first_moment(
     before = os.umask(umask)
     try:
         if umask == 0o777 and os.getuid() != 0:
-            pytest.skip("nobody but root can work with files that nobody may open")
+            pytest.skip("only root can work with files that no user may open")
         make_trainer(tmp_path / "run", mechanism={"name": "mi", "budget": 0.2}, cache_bytes=0, max_steps=3).train()
     finally:
         os.umask(before)

@@ -62,7 +62,7 @@ class Watch:
             self.contents[path].append(content)
 
     def modes(self, path: Path) -> None:
-        """Of what lies in a directory that nobody else enters, the mode says no more."""
+        """The mode of a file says nothing more where no other user enters its directory."""
         mode = stat.S_IMODE(path.lstat().st_mode)
         if path.name in OWNERS and path.is_dir() and mode != 0o700:
             self.complaints.add(f"{path}: {mode:o}")

@@ -127,7 +127,7 @@ def test_no_space_leaves_the_file_as_it_was(path, monkeypatch, failing):
 def test_a_second_writer_is_noticed(path):
     first, second = Journal.open(path), Journal.open(path)
     first.append({"t": 4})
-    with pytest.raises(IntegrityError, match="somebody else"):
+    with pytest.raises(IntegrityError, match="another program"):
         second.append({"t": 4})
 
 

@@ -218,7 +218,7 @@ def test_smollm2_is_found_without_importing_its_package() -> None:
     assert ours._metadata(path)["license"] == "apache-2.0"
 
 
-@pytest.mark.timeout(600)  # whoever asks for it first waits for the conversion
+@pytest.mark.timeout(600)  # the first test that uses it waits for the conversion
 @needs_package
 def test_the_converted_smollm2_is_of_the_installed_gguf(smollm2_dir: Path) -> None:
     with find_smollm2().open("rb") as stream:
