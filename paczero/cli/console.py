@@ -8,6 +8,7 @@
 The line is for the owner alone: unanimous steps and spent nats depend on the pool and must not be published.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -30,12 +31,26 @@ if TYPE_CHECKING:
 
 def complain(message: str) -> None:
     """Prints an error as one line on standard error."""
-    print(f"paczero: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    _write_now(sys.stderr, f"paczero: error: {' '.join(message.split())}\n")
 
 
 def warn(message: str) -> None:
     """Prints a warning as one line on standard error."""
-    print(f"paczero: warning: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    _write_now(sys.stderr, f"paczero: warning: {' '.join(message.split())}\n")
+
+
+def _write_now(stream: TextIO | None, text: str) -> None:
+    """Writes a message at once; a stream that takes nothing more does not change what a command returns."""
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:  # such as a full disk; what is left in the buffer would fail again at exit
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Live:
@@ -57,7 +72,9 @@ class Live:
         self, stream: TextIO | None = None, *, every: float = 15.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._redraws = self._stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+        self._redraws = (
+            self._stream is not None and self._stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+        )
         self._every, self._clock = every, clock
         self._next = -float("inf")
         self._drawn: rich.live.Live | None = None  # on a terminal, while something is shown
@@ -121,8 +138,7 @@ class Live:
         return drawn
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        _write_now(self._stream, text)
 
 
 RECENT = 50  # releases in the recent share of unanimous ones

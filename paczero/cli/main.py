@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except Exception as error:
-        message = mendable(error)
+        message = mendable(error, trains=arguments[:1] in (["train"], ["demo"], ["sweep"]))
         if message is None:
             raise
         _complain(message)
@@ -144,13 +144,18 @@ def _dispatch(arguments: list[str]) -> int:
     return command.run(namespace)
 
 
-def mendable(error: Exception) -> str | None:
-    """One line for what the machine lacks or refuses; None for anything that would be an error of ours."""
+def mendable(error: Exception, *, trains: bool = True) -> str | None:
+    """One line for what the machine lacks or refuses; None for anything that would be an error of ours.
+
+    Args:
+        trains: whether the command trains, so that there may be a run to go on with.
+    """
     text = " ".join(str(error).split())
     no_space = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     if no_space or "No space left on device" in text:  # torch and safetensors have exceptions of their own
         where = f" for {error.filename!r}" if isinstance(error, OSError) and error.filename else ""
-        return f"no space left on the device{where}; make room, then go on by `paczero train --resume RUN`"
+        then = "go on by `paczero train --resume RUN`" if trains else "give the command again"
+        return f"no space left on the device{where}; make room, then {then}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory ({text or 'host'}); a smaller --batch_tokens or --dtype bfloat16 needs less"
     if isinstance(error, OSError) and error.filename is not None:

@@ -15,8 +15,7 @@ from typing import Any
 from paczero.config import PACZeroConfig, TaskConfig
 from paczero.config_io import DataConfig, RunSettings, load_settings, nested, read_settings
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.mechanism.transcript import Transcript
-from paczero.release import statement, task_file
+from paczero.release import statement
 from paczero.release.model_card import HUB_ID
 from paczero.run_directory import RunDirectory
 
@@ -67,7 +66,7 @@ def find_target(name: str | Path, settings: Mapping[str, Any] | None = None) -> 
         IntegrityError: the statement, task or transcript of a release was changed.
     """
     given, path = nested(read_settings(settings or {})), Path(name).expanduser()
-    if RunDirectory(path).config.is_file():
+    if RunDirectory(path).config.is_file() and statement.release_at(path) != path:
         target = _run_target(RunDirectory(path))
     elif path.exists():
         target = _folder_target(path)
@@ -124,7 +123,9 @@ def _run_target(run: RunDirectory) -> Target:
     if not run.finished:
         raise PACZeroError(f"{str(run.root)!r} is not finished; go on with `paczero train --resume {run.root}`")
     settings = load_settings(run.config)
-    release = _release_target(run.release)
+    release = _release_target(statement.find_release(run.root))
+    if release.states_task and replace(settings.args.task, unit_column=None) != release.args.task:
+        raise IntegrityError(f"{run.config}: its task is not that of the release beside it; it was changed")
     return replace(release, args=settings.args, base=settings.model, run=run, settings=settings, states_task=True)
 
 
@@ -136,10 +137,8 @@ def _folder_target(path: Path) -> Target:
             "goes through `paczero convert` first)"
         )
     parent = path.absolute().parent
-    if (path / statement.NAME).is_file():
-        return _release_target(path)
-    if path.name in ("adapter", "model") and (parent / statement.NAME).is_file():
-        return _release_target(parent)
+    if (release := statement.release_at(path)) is not None:
+        return _release_target(release)
     if (path / "adapter_config.json").is_file():
         return Target(name=str(path), args=PACZeroConfig(), adapter=path, base=_base_of_adapter(path))
     if (path / "config.json").is_file():
@@ -168,16 +167,14 @@ def _base_of_adapter(adapter: Path) -> str | None:
 
 def _release_target(folder: Path) -> Target:
     """A release states its base, dtype, threshold and task; a release without `task.json` states no task."""
-    document = statement.read(folder / statement.NAME)
-    header = Transcript.read(folder / "transcript.jsonl").header
-    task = task_file.read(folder)
-    if task is not None and statement.file_hash(folder / task_file.NAME) != document["files"].get(task_file.NAME):
-        raise IntegrityError(f"{folder / task_file.NAME}: does not agree with {statement.NAME}; it was changed")
     adapter, model = folder / "adapter", folder / "model"
     if not adapter.is_dir() and not model.is_dir():
         raise PACZeroError(
             f"{str(folder)!r} has neither adapter/ nor model/; a release holds one of them; download all of it"
         )
+    from paczero.release.verify.release import check_served  # loads torch
+
+    header, document, task = check_served(folder)
     return Target(
         name=str(folder),
         args=PACZeroConfig(dtype=header["base"]["dtype"], task=task or TaskConfig()),

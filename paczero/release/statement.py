@@ -14,7 +14,7 @@ Releases of version 1 also hold the sentences of wording 1. They state p and ε 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -254,22 +254,30 @@ def check_release(release: Path, header: Mapping[str, Any] | None = None) -> dic
         IntegrityError: a file is missing, added or changed, or the statement and the header differ.
     """
     document = read(release / NAME)
-    names, stated = released_files(release), document["files"]
-    for problem, differing in (
-        ("missing", set(stated) - set(names)),
-        ("not in the statement", set(names) - set(stated)),
-    ):
-        if differing:
-            raise IntegrityError(f"{release}: {min(differing)!r} is {problem} ({len(differing)} such files)")
+    names = released_files(release)
+    if missing := document["files"].keys() - set(names):
+        raise IntegrityError(f"{release}: {min(missing)!r} is missing ({len(missing)} such files)")
+    _check_files(release, document, names)
+    if header is not None:
+        _check_facts(release / NAME, document, header)
+    return document
+
+
+def _check_files(release: Path, document: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Compares files with the hashes in the statement.
+
+    Raises:
+        IntegrityError: a file has another hash, or the statement has none for it.
+    """
+    stated = document["files"]
+    if added := set(names) - stated.keys():
+        raise IntegrityError(f"{release}: {min(added)!r} is not in the statement ({len(added)} such files)")
     for name in names:
         found = file_hash(release / name)
         if name == CARD and found != stated[name]:
             found = hashlib.sha256(without_license((release / name).read_bytes())).hexdigest()
         if found != stated[name]:
             raise IntegrityError(f"{release / name}: does not agree with {NAME}; it was changed after it was released")
-    if header is not None:
-        _check_facts(release / NAME, document, header)
-    return document
 
 
 def _check_facts(path: Path, document: Mapping[str, Any], header: Mapping[str, Any]) -> None:
@@ -288,34 +296,77 @@ def _check_facts(path: Path, document: Mapping[str, Any], header: Mapping[str, A
             raise IntegrityError(f"{path}: {key} does not agree with the transcript's header")
 
 
-def find_release(path: Path) -> Path:
-    """The release that a path names: a folder that is one, or that of a finished run.
+def release_at(path: Path) -> Path | None:
+    """The release that a path names: itself, the one that its weights lie in, or that of a finished run.
+
+    Commands that check and commands that load use this function, so what is checked is what is loaded.
+
+    Returns:
+        Its folder; None if the path names none.
 
     Raises:
-        PACZeroError: there is none.
+        PACZeroError: the path holds a release, and weights beside it that PEFT or transformers would load instead.
+    """
+    inner, parent = RunDirectory(path).release, path.absolute().parent
+    if _is_release(path):
+        return path
+    if path.absolute().name in ("adapter", "model") and _is_release(parent):
+        return parent
+    if not _is_release(inner):
+        return None
+    for mark in ("adapter_config.json", "config.json"):
+        if (path / mark).exists():
+            raise PACZeroError(
+                f"{str(path)!r} holds {mark} beside a release, so it is not clear which is meant; "
+                f"give {str(inner)!r}, or move {mark} away"
+            )
+    return inner
+
+
+def _is_release(folder: Path) -> bool:
+    return (folder / NAME).exists() or (folder / "transcript.jsonl").exists()
+
+
+def find_release(path: Path) -> Path:
+    """The release that a path names; see `release_at`.
+
+    Raises:
+        PACZeroError: there is none, or it is not clear which is meant.
     """
     run = RunDirectory(path)
     if not path.is_dir():
         raise PACZeroError(f"{str(path)!r} is no directory; expected a run or its release/")
-    for folder in (path, run.release):
-        if (folder / NAME).exists() or (folder / "transcript.jsonl").exists():
-            return folder
+    if (folder := release_at(path)) is not None:
+        return folder
     if run.private.is_dir():
         raise PACZeroError(f"{str(path)!r} is not finished and has no release; `paczero train --resume {path}`")
     raise PACZeroError(f"{str(path)!r} holds no release; expected {NAME} and transcript.jsonl in it")
 
 
-def checked_statement(folder: Path, transcript: Transcript) -> dict[str, Any]:
+def checked_statement(folder: Path, transcript: Transcript, names: Iterable[str] | None = None) -> dict[str, Any]:
     """The statement, if files, header and steps agree with it.
+
+    Args:
+        names: the files to compare, where it is not all of them: relative POSIX paths.
 
     Raises:
         IntegrityError: a file is missing, added or changed, a step is missing, or statement and transcript disagree.
     """
     try:
-        document = check_release(folder, transcript.header)
+        if names is None:
+            document = check_release(folder, transcript.header)
+        else:
+            document = read(folder / NAME)
+            _check_files(folder, document, names)
+            _check_facts(folder / NAME, document, transcript.header)
     except IntegrityError:
         raise
-    except (KeyError, TypeError, PACZeroError) as error:  # no run writes a document that `statement` refuses
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        PACZeroError,
+    ) as error:  # no run writes a document that `statement` refuses
         raise IntegrityError(f"{folder}: statement or header is none that a run wrote: {error}") from error
     if document["steps_run"] != len(transcript.y):
         raise IntegrityError(

@@ -116,6 +116,26 @@ def test_a_closed_pipe_ends_quietly():
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_stream():
+    """A result that cannot be written is an error; messages that cannot be written change nothing."""
+    with open("/dev/full", "wb") as full:
+        overview = [sys.executable, "-m", "paczero", "-h"]
+        done = subprocess.run(overview, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1
+        assert "no space left" in done.stderr and "--resume" not in done.stderr
+        unknown = [sys.executable, "-m", "paczero", "bake"]
+        assert subprocess.run(unknown, stderr=full, check=False).returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_stream_of_any_encoding(encoding):
+    code = "from paczero.cli import main; main.overview = lambda: 'ε = 2'; main.main(['-h'])"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, check=True)
+    assert done.stdout == b"? = 2\n"
+
+
 def test_options_typed_wrong_are_one_line(command, capsys):
     command(lambda namespace: 0)
     assert main(["demo", "--fast"]) == 2

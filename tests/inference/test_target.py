@@ -1,13 +1,19 @@
 """A target is a run, a release, an adapter or a model; anything else is refused in one line."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 from huggingface_hub import errors
+from safetensors.torch import load_file, save_file
 
 from paczero.config_io import load_settings
+from paczero.errors import PACZeroError
 from paczero.inference import evaluate, find_target
+from paczero.release.verify.release import verify_release
+
+from ..released_runs import rehash
 
 TASK = {"template": "{text} It was {label}", "labels": {"0": "terrible", "1": "great"}}
 
@@ -55,6 +61,8 @@ def test_a_release_and_an_adapter_from_the_hub(metrics, finished_once, lone_adap
 def test_a_release_without_task_json(metrics, refused, finished, tiny_test_csv):
     release = finished / "release"
     (release / "task.json").unlink()
+    assert "task.json: is missing" in refused(release, tiny_test_csv, code=1)
+    rehash(release)
     assert metrics(finished)["records"] == 24, "a run states its task in config.yaml"
     assert "does not say how it was trained" in refused(release, tiny_test_csv)
     assert metrics(release, tiny_test_csv, task=TASK) == metrics(finished)
@@ -64,6 +72,47 @@ def test_what_was_changed_is_refused(refused, finished, tiny_test_csv):
     path = finished / "release" / "task.json"
     path.write_text(path.read_text().replace("It was", "It is"))
     assert "was changed" in refused(finished / "release", tiny_test_csv, code=1)
+    rehash(finished / "release")
+    assert "its task is not that of the release" in refused(finished, tiny_test_csv, code=1)
+
+
+def test_other_weights_than_those_of_the_statement(refused, finished, tiny_test_csv):
+    """The hash of the tensors is compared too, since anyone can write the hash of a file."""
+    release = finished / "release"
+    path = release / "adapter" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
+    for target in (finished, release, release / "adapter"):
+        assert "was changed" in refused(target, tiny_test_csv, code=1)
+    rehash(release)
+    for target in (finished, release, release / "adapter"):
+        assert "but privacy.json says" in refused(target, tiny_test_csv, code=1)
+
+
+def test_other_settings_of_the_adapter(refused, finished, tiny_test_csv):
+    path = finished / "release" / "adapter" / "adapter_config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"lora_alpha": 2 * content["lora_alpha"]}, indent=2, sort_keys=True) + "\n")
+    rehash(finished / "release")
+    assert "lora_alpha is" in refused(finished, tiny_test_csv, code=1)
+
+
+def test_an_additional_file_beside_the_weights(refused, finished, tiny_test_csv):
+    (finished / "release" / "adapter" / "more.safetensors").write_bytes(b"")
+    assert "is not in the statement" in refused(finished, tiny_test_csv, code=1)
+
+
+def test_weights_beside_a_release_are_neither_checked_nor_loaded(refused, finished, tiny_test_csv):
+    """The folder that is verified is the folder that is loaded, so one with two readings is refused."""
+    (finished / "config.yaml").unlink()
+    assert find_target(finished).adapter == finished / "release" / "adapter"
+    for mark, folder in (("adapter_config.json", "adapter"), ("config.json", "adapter")):
+        shutil.copy(finished / "release" / folder / "adapter_config.json", finished / mark)
+        assert "not clear which is meant" in refused(finished, tiny_test_csv)
+        with pytest.raises(PACZeroError, match="not clear which is meant"):
+            verify_release(finished)
+        (finished / mark).unlink()
+    assert verify_release(finished).folder == verify_release(finished / "release" / "adapter").folder
 
 
 def test_a_run_brings_its_settings(finished_once, tiny_model_dir):

@@ -4,9 +4,11 @@ A model's folder may hold the files that transformers writes for a model and its
 release holds no pickle and no code, so nothing that is loaded from it can run.
 """
 
+import math
 import os
 import re
 import stat
+import zlib
 from pathlib import Path
 
 from paczero.errors import IntegrityError
@@ -59,7 +61,11 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 
 _PICTURE_CHUNKS = frozenset({b"IHDR", b"IDAT", b"IEND", b"pHYs"})
 
-_PIXELS = 4096  # the longest side of a picture; a small file can unpack to billions of pixels
+_DPI, _WIDTH, _HEIGHT = 144, 8.0, 4.0  # dots an inch and inches, as `plots` draws
+
+_ROUNDING = 2  # pixels by which another version of matplotlib may round a side
+
+_CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # bytes of a pixel of 8 bits a channel, by a PNG's type of colour
 
 
 def check_folder(release: Path) -> list[str]:
@@ -130,35 +136,75 @@ def _checked(entry: "os.DirEntry[str]", name: str) -> str:
     return name
 
 
-def check_pictures(release: Path, names: list[str]) -> None:
-    """Checks that the figures are pictures of bounded size and hold nothing else, such as hidden text.
+def picture_size(name: str, values: int) -> tuple[int, int]:
+    """Width and height of a released figure, in pixels.
+
+    Args:
+        name: such as `figures/released.png`.
+        values: the number of released values, for each of which that figure has a cell.
+    """
+    height = _HEIGHT
+    if name == f"{FIGURES}/released.png":
+        columns = max(20, 10 * math.ceil(math.sqrt(values * 6) / 10))
+        height = 1.7 + 0.12 * min(math.ceil(values / columns), 20)
+    return int(_WIDTH * _DPI), int(height * _DPI)
+
+
+def check_pictures(release: Path, names: list[str], values: int) -> None:
+    """Checks that the figures are whole pictures of the size that a run draws and hold nothing else, as hidden text.
 
     Their hashes bind them to the statement. They are not drawn again, because versions of matplotlib differ in bytes.
 
+    Args:
+        values: the number of released values.
+
     Raises:
-        IntegrityError: one is no PNG, is too large, or has a chunk that no viewer shows.
+        IntegrityError: one is no PNG, has another size, or has a chunk that no viewer shows.
     """
     for name in names:
         if name.endswith(".png"):
-            path = release / name
-            data = path.read_bytes()
-            kinds = _chunks(data, path)
-            sides = [int.from_bytes(data[start : start + 4], "big") for start in (16, 20)]
-            if kinds[0] != b"IHDR" or not all(0 < side <= _PIXELS for side in sides):
-                raise IntegrityError(f"{path}: is no PNG of up to {_PIXELS} pixels a side; restore it")
-            if hidden := sorted(set(kinds) - _PICTURE_CHUNKS):
+            path, size = release / name, picture_size(name, values)
+            chunks = _chunks(path.read_bytes(), path)
+            if hidden := sorted({kind for kind, _ in chunks} - _PICTURE_CHUNKS):
                 raise IntegrityError(f"{path}: carries more than its picture ({hidden[0]!r}); restore it")
+            head = chunks[0][1] if chunks[0][0] == b"IHDR" and len(chunks[0][1]) == 13 else b"\0" * 13
+            width, height = (int.from_bytes(head[start : start + 4], "big") for start in (0, 4))
+            if abs(width - size[0]) > _ROUNDING or abs(height - size[1]) > _ROUNDING:
+                raise IntegrityError(
+                    f"{path}: is no PNG of {size[0]} × {size[1]} pixels, as a run draws it; restore it"
+                )
+            pixels = b"".join(data for kind, data in chunks if kind == b"IDAT")
+            if not _is_image(pixels, head, width, height):
+                raise IntegrityError(f"{path}: its pixels cannot be read; restore it")
 
 
-def _chunks(data: bytes, path: Path) -> list[bytes]:
-    """The types of a PNG's chunks, in order."""
-    kinds, offset = [], len(_PNG)
+def _is_image(packed: bytes, head: bytes, width: int, height: int) -> bool:
+    """Whether packed pixels are an image of this size and no more; no more than such an image is unpacked."""
+    depth, kind = head[8], head[9]
+    if depth != 8 or kind not in _CHANNELS or head[10:] != b"\0\0\0":
+        return False
+    row = 1 + _CHANNELS[kind] * width  # a filter's number, then the pixels
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(packed, row * height + 1)
+    except zlib.error:
+        return False
+    whole = unpacker.eof and not unpacker.unused_data and len(data) == row * height
+    return whole and set(data[::row]) <= set(range(5))
+
+
+def _chunks(data: bytes, path: Path) -> list[tuple[bytes, bytes]]:
+    """Type and content of a PNG's chunks, in order."""
+    chunks, offset = [], len(_PNG)
     while data.startswith(_PNG) and offset + 12 <= len(data):
         size = int.from_bytes(data[offset : offset + 4], "big")
-        kinds.append(data[offset + 4 : offset + 8])
+        kind, content = data[offset + 4 : offset + 8], data[offset + 8 : offset + 8 + size]
+        if zlib.crc32(kind + content).to_bytes(4, "big") != data[offset + 8 + size : offset + 12 + size]:
+            raise IntegrityError(f"{path}: is no whole PNG (a checksum differs); restore it")
+        chunks.append((kind, content))
         offset += 12 + size
-        if kinds[-1] == b"IEND":
+        if kind == b"IEND":
             break
-    if not kinds or kinds[-1] != b"IEND" or offset != len(data):
+    if not chunks or chunks[-1] != (b"IEND", b"") or offset != len(data):
         raise IntegrityError(f"{path}: is no whole PNG; restore it")
-    return kinds
+    return chunks

@@ -7,17 +7,26 @@ Nothing in the folder is trusted: names are checked before contents, sizes befor
 used. The first difference raises one IntegrityError, whose message names it.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paczero.config import TaskConfig
+from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
-from paczero.release import signing, statement
+from paczero.release import signing, statement, task_file
 from paczero.release.verify.documents import check_adapter_config, check_card, check_task
 from paczero.release.verify.files import check_folder, check_pictures
 from paczero.release.verify.header import check_header, check_noise
-from paczero.release.verify.weights import check_model_config, check_steps, check_weights, follows_without_base
+from paczero.release.verify.weights import (
+    check_model_config,
+    check_steps,
+    check_weights,
+    follows_without_base,
+    weights_folder,
+)
 from paczero.release.verify.with_base import check_with_base
 
 
@@ -70,12 +79,42 @@ def verify_release(
     """
     folder = statement.find_release(Path(folder))
     progress(f"checking {folder}")
+    with _refused_in_a_line(folder):
+        return _verified(folder, key=key, with_base=with_base, model=model, replay=replay, progress=progress)
+
+
+# What a file of a form that no check foresees can raise in a library. Errors of the machine are not among them.
+_UNFORESEEN = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+
+@contextlib.contextmanager
+def _refused_in_a_line(folder: Path) -> Iterator[None]:
+    """Refuses a release whose check ends in an error that no check foresees."""
+    try:
+        yield
+    except PACZeroError:
+        raise
+    except _UNFORESEEN as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise IntegrityError(f"{folder}: cannot be checked, so it does not pass ({reason})") from error
+
+
+def _verified(
+    folder: Path,
+    *,
+    key: Path | None,
+    with_base: bool,
+    model: str | None,
+    replay: bool,
+    progress: Callable[[str], None],
+) -> Verification:
+    """Does what `verify_release` says, in a release's folder."""
     names = check_folder(folder)
     transcript = Transcript.read(folder / "transcript.jsonl")
     header = transcript.header
     check_header(header, str(folder / "transcript.jsonl"))
     document = statement.checked_statement(folder, transcript)
-    check_pictures(folder, names)
+    check_pictures(folder, names, len(transcript.y) * header["directions"])
     task = check_task(folder)
     if header["peft"] is not None:
         check_adapter_config(folder, header)
@@ -105,6 +144,38 @@ def verify_release(
         *([] if noise is None else [("noise", noise)]),
     )
     return Verification(folder, transcript, document, signed, replayed, unchecked, lines)
+
+
+def check_served(folder: Path) -> tuple[Mapping[str, Any], dict[str, Any], TaskConfig | None]:
+    """Checks what a command loads from a release: statement, header, task, and each file of the weights' folder.
+
+    `verify_release` checks more: the other files, the card, the signature, and that the weights follow from the steps.
+
+    Returns:
+        Header, statement and task.
+
+    Raises:
+        IntegrityError: something differs; the message names it.
+    """
+    with _refused_in_a_line(folder):
+        return _served(folder)
+
+
+def _served(folder: Path) -> tuple[Mapping[str, Any], dict[str, Any], TaskConfig | None]:
+    transcript = Transcript.read(folder / "transcript.jsonl")
+    header, weights = transcript.header, weights_folder(folder)
+    check_header(header, str(folder / "transcript.jsonl"))
+    task = check_task(folder)
+    names = ["transcript.jsonl", *([] if task is None else [task_file.NAME])]
+    names += sorted(f"{weights.name}/{path.relative_to(weights).as_posix()}" for path in weights.iterdir())
+    if task is None and task_file.NAME in statement.read(folder / statement.NAME)["files"]:
+        raise IntegrityError(f"{folder / task_file.NAME}: is missing; restore it")
+    document = statement.checked_statement(folder, transcript, names)
+    if header["peft"] is not None:
+        check_adapter_config(folder, header)
+    check_model_config(folder)
+    check_weights(folder, header, document)
+    return header, document, task
 
 
 def _of_the_hub(folder: Path) -> str:

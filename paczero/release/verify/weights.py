@@ -58,6 +58,10 @@ class ReleasedTensors(Mapping[str, torch.Tensor]):
         paths = sorted(folder.glob("*.safetensors"))
         if not paths:
             raise IntegrityError(f"{folder}: holds no safetensors file; restore it")
+        whole = f"{folder.name}{'_model' if prefix else ''}.safetensors"  # loaded alone wherever it is there
+        in_parts = (folder / _INDEX).exists() and whole not in {path.name for path in paths}
+        if not in_parts and (len(paths) > 1 or paths[0].name != whole or (folder / _INDEX).exists()):
+            raise IntegrityError(f"{folder}: its tensors are neither in {whole} alone, nor in parts with an index")
         for path in paths:
             try:
                 with safe_open(path, framework="pt") as file:
@@ -193,8 +197,11 @@ def check_model_config(release: Path) -> None:
     for path in sorted((release / "model").glob("*.json")):
         if path.name in ("tokenizer.json", "vocab.json", "added_tokens.json"):
             continue  # words, not settings
-        if _keys(read_object(path)) & {"auto_map", "custom_pipelines"}:
+        keys = _keys(read_object(path))
+        if keys & {"auto_map", "custom_pipelines"}:
             raise IntegrityError(f"{path}: names code to be loaded (auto_map); a release has none")
+        if "transformers_weights" in keys:  # transformers would load this file instead of the one that is checked
+            raise IntegrityError(f"{path}: names a file of weights (transformers_weights); a release does not")
 
 
 def _keys(value: Any) -> set[str]:

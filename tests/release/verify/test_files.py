@@ -15,9 +15,13 @@ import pytest
 
 from paczero.cli.main import main
 from paczero.inference.loading import load_target
+from paczero.release import plots
+from paczero.release.statement import Development
+from paczero.release.verify.files import picture_size
 from paczero.release.verify.release import verify_release
 
 from ...released_runs import WEIGHTS, refused, reseal
+from ...written_runs import make_header
 
 MARK = "PACZERO_RAN"
 CODE = f"import os\nos.environ[{MARK!r}] = 'code'\n"
@@ -145,18 +149,37 @@ def test_a_picture_of_any_size(release: Callable[..., Path]) -> None:
 
     def draw(width: int, height: int) -> bytes:
         parts = ((b"IHDR", width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\0\0\0\0"),
-                 (b"IDAT", zlib.compress(b"\0" * (width + 1) * min(height, 9))), (b"IEND", b""))  # fmt: skip
+                 (b"IDAT", zlib.compress(b"\0" * (width + 1) * min(height, 999))), (b"IEND", b""))  # fmt: skip
         chunks = (len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
                   for kind, data in parts)  # fmt: skip
         return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
-    path.write_bytes(draw(9, 9))
+    values = 6
+    size = picture_size("figures/released.png", values)
+    path.write_bytes(draw(*size))
     reseal(folder)
     verify_release(folder)
-    for size in ((60_000, 9), (9, 60_000), (0, 9)):
-        path.write_bytes(draw(*size))
+    for other in ((60_000, 9), (9, 60_000), (0, 9), (9, 9), (size[0], 9), size[::-1]):
+        path.write_bytes(draw(*other))
         reseal(folder)
         assert "pixels" in refused(folder)
+    whole = draw(*size)
+    for packed in (b"", b"no", zlib.compress(b"\0" * 9), zlib.compress(b"\7" * (size[0] + 1) * size[1]),
+                   zlib.compress(b"\0" * 2**27)):  # fmt: skip
+        content = b"IDAT" + packed
+        chunk = len(packed).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
+        path.write_bytes(whole[:33] + chunk + whole[-12:])
+        reseal(folder)
+        assert "cannot be read" in refused(folder)
+
+
+@pytest.mark.parametrize("directions", [1, 3])
+@pytest.mark.parametrize("steps", [1, 24, 100, 5000])
+def test_the_sizes_are_those_that_are_drawn(steps: int, directions: int) -> None:
+    header = make_header("mi", steps=steps, directions=directions)
+    for name, data in plots.public(header, [(1,) * directions] * steps, Development((0, 1), (0.5, 0.6)), 1).items():
+        size = tuple(int.from_bytes(data[start : start + 4], "big") for start in (16, 20))
+        assert size == picture_size(f"figures/{name}", steps * directions)
 
 
 def test_a_picture_carries_nothing_else(release: Callable[..., Path]) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from paczero.models.layers import plain_name
 from paczero.optim.parameters import fingerprint_tensors
+from paczero.release.verify.release import verify_release
 from paczero.release.verify.weights import ReleasedTensors, weights_folder
 
 from ...released_runs import WEIGHTS, refused, reseal
@@ -55,6 +56,38 @@ def test_code_that_hides_in_a_long_settings_file(release: Callable[..., Path]) -
     path.write_text(json.dumps({"a": "x" * 2**24, "inner": [{"auto_map": {}}]}))
     reseal(folder)
     assert "auto_map" in refused(folder)
+
+
+def test_a_file_of_weights_that_is_named_in_the_settings(release: Callable[..., Path]) -> None:
+    folder = release("full")
+    path = folder / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"transformers_weights": "model.safetensors"}))
+    reseal(folder)
+    assert "transformers_weights" in refused(folder)
+
+
+def test_parts_beside_a_whole_file_of_weights(release: Callable[..., Path]) -> None:
+    """transformers loads model.safetensors alone where there is one, and draws the tensors that it lacks."""
+    folder = release("full")
+    model = folder / "model"
+    tensors, index = load_file(model / "model.safetensors"), model / "model.safetensors.index.json"
+    first, *rest = sorted(tensors)
+    part, other = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+
+    def write(whole: str, indexed: bool) -> None:
+        for path in (*model.glob("*.safetensors"), index):
+            path.unlink(missing_ok=True)
+        for name, names in ((whole, rest), (part, [first])):
+            save_file({key: tensors[key] for key in names}, model / name, metadata={"format": "pt"})
+        if indexed:
+            index.write_text(json.dumps({"weight_map": {first: part} | dict.fromkeys(rest, whole)}))
+        reseal(folder)
+
+    write(other, indexed=True)
+    verify_release(folder)
+    for whole, indexed in (("model.safetensors", True), ("model.safetensors", False), (other, False)):
+        write(whole, indexed)
+        assert "neither in model.safetensors alone" in refused(folder)
 
 
 @pytest.mark.parametrize(
