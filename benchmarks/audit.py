@@ -33,8 +33,8 @@ CANARIES = (
     *(MechanismConfig(name="zpl", family=family, pilots=16) for family in FAMILIES),
     *(MechanismConfig(name="mi", budget=0.33, family=family, pilots=16) for family in FAMILIES),
     MechanismConfig(name="none"),
-    MechanismConfig(name="dpzero", epsilon=2.0),
-    MechanismConfig(name="dp-sign", epsilon=2.0),
+    MechanismConfig(name="dpzero", epsilon=2.0, clip=1.0),
+    MechanismConfig(name="dp-sign", epsilon=2.0, clip=1.0),
 )
 
 

@@ -26,7 +26,7 @@ from paczero.config import FREE_SETTINGS
 from paczero.data.metrics import METRICS, Metric
 from paczero.errors import PACZeroError
 from paczero.experiments.collect import Run
-from paczero.mechanism.bounds import nats_for_epsilon
+from paczero.mechanism.bounds import nats_for_success
 from paczero.mechanism.registry import SPECS, MechanismSpec, spec_of
 from paczero.release import guarantee
 
@@ -91,8 +91,7 @@ class Cell:
             return None
         if not self.kind.is_dp:
             return float(max(run.header["budget"] for run in self.runs))
-        mechanisms = [run.header["mechanism"] for run in self.runs]
-        return max(nats_for_epsilon(mechanism["epsilon"], mechanism["delta"]) for mechanism in mechanisms)
+        return nats_for_success(self.success)
 
     @property
     def order(self) -> tuple[Any, ...]:

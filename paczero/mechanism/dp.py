@@ -63,7 +63,7 @@ class _Sampled(StatelessMechanism):
     ) -> None:
         super().__init__(directions)
         for name, value, fine in (
-            ("clip", clip, math.isfinite(clip) and clip > 0),
+            ("clip", clip, not isinstance(clip, str) and math.isfinite(clip) and clip > 0),
             (self._noise_name, noise, math.isfinite(noise) and noise >= 0),
             ("units", units, 1 <= units <= LARGEST_POOL),
             ("sampling_prob", sampling_prob, 0 < sampling_prob <= 1),

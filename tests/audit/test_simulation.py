@@ -44,7 +44,7 @@ def test_units_outside_the_pool_have_no_influence(simulation, tmp_path):
 
 
 def test_a_secret_sample_is_drawn_from_the_pool(tmp_path):
-    args = settings(MechanismConfig(name="dpzero", epsilon=2.0, sampling_prob=0.5), steps=4)
+    args = settings(MechanismConfig(name="dpzero", epsilon=2.0, sampling_prob=0.5, clip=1.0), steps=4)
     trial = Simulation(args, units=40).run(tmp_path / "one", in_pool=np.arange(40) < 32)
     assert trial.y.shape == (4, 1) and np.isfinite(trial.y).all()
 

@@ -264,14 +264,16 @@ flag(
     "1",
 )
 flag(
-    "sampling with dp-sign",
-    "mechanism.sampling_prob: 0.5 was given with mechanism.name",
+    "sampling and two directions with dp-sign",
+    "directions: 2 was given; expected 1 with dp-sign and mechanism.sampling_prob",
     "--mechanism.name",
     "dp-sign",
     "--mechanism.epsilon",
     "1",
     "--mechanism.sampling_prob",
     "0.5",
+    "--directions",
+    "2",
 )
 flag(
     "a sampling rate of 0",
@@ -292,6 +294,9 @@ flag(
     "1",
     "--directions",
     "4",
+)
+flag(
+    "a clip in words", "mechanism.clip: 'much' was given; expected a number or one of auto", "--mechanism.clip", "much"
 )
 flag("a clip of 0", "mechanism.clip: 0.0 was given; expected a finite number above 0", "--mechanism.clip", "0")
 flag("a learning rate in words", "learning_rate: 'fast' was given; expected a number", "--learning_rate", "fast")
@@ -538,7 +543,7 @@ cmd(
     *("match with two targets", "--epsilon: it was given together with --nats; expected one"),
     *("match", "--nats", "0.1", "--epsilon", "2"),
 )
-cmd("match at a success of 2", "p: 2.0 was given; expected a probability from 0 to 1", "match", "--success", "2")
+cmd("match at a success of 2", "success: 2.0 was given; expected a probability", "match", "--success", "2")
 cmd("sweep of nothing", "nowhere.yaml' cannot be read (No such file or", "sweep", "{tmp}/nowhere.yaml")
 cmd(
     "sweep without an output",

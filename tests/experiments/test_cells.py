@@ -8,7 +8,7 @@ from paczero.data.metrics import ACCURACY, LOSS
 from paczero.errors import PACZeroError
 from paczero.experiments.cells import Cell, best, choose, group
 from paczero.experiments.collect import collect
-from paczero.mechanism.bounds import nats_for_epsilon, posterior_success
+from paczero.mechanism.bounds import nats_for_success, posterior_success
 
 from .conftest import write_cell, write_run
 
@@ -58,7 +58,7 @@ def test_where_a_cell_stands_among_budgets(sweep) -> None:
     assert all(found[name].success == 1 for name in nothing)
     assert (found["mi"].nats, found["zpl"].nats, found["coin"].nats) == (0.33, 0, 0)
     # ε stands where the same guess is allowed, from the safe side.
-    assert found["dpzero"].nats == nats_for_epsilon(2.0, 600**-2.0)
+    assert found["dpzero"].nats == nats_for_success(0.58871)
     assert posterior_success(found["dpzero"].nats) <= found["dpzero"].success
 
 

@@ -34,10 +34,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "zpl": {},
     "mi": {"budget": 0.4},
     "none": {},
-    "dpzero": {"epsilon": 3.0, "delta": 1e-3, "sampling_prob": 0.25},
-    "dp-aggzo": {"epsilon": 3.0, "delta": 1e-3, "sampling_prob": 0.25},
-    "dp-aggzo whole": {"epsilon": 3.0},
-    "dp-sign": {"epsilon": 3.0},
+    "dpzero": {"epsilon": 3.0, "delta": 1e-3, "sampling_prob": 0.25, "clip": 3.0},
+    "dp-aggzo": {"epsilon": 3.0, "delta": 1e-3, "sampling_prob": 0.25, "clip": 3.0},
+    "dp-aggzo whole": {"epsilon": 3.0, "clip": 3.0},
+    "dp-sign": {"epsilon": 3.0, "clip": 3.0},
     "full-sign": {},
     "half-sign": {},
     "coin": {},
@@ -234,7 +234,7 @@ def test_a_run_that_was_killed_ends_like_one_that_was_not(make_trainer: MakeTrai
 
 def test_the_sample_decides_who_is_evaluated(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     """A rate so small that most steps have no unit: those cost no forward pass, and are released all the same."""
-    mechanism = {"name": "dpzero", "epsilon": 0.5, "sampling_prob": 0.03}
+    mechanism = {"name": "dpzero", "epsilon": 0.5, "sampling_prob": 0.03, "clip": 3.0}
     trainer = make_trainer(tmp_path / "run", mechanism=mechanism, max_steps=8, dev=None)
     seen: list[int] = []
 
