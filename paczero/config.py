@@ -11,6 +11,7 @@ Paper: arXiv 2605.06505. The defaults are those of its SST-2 recipes where it st
 import functools
 import importlib.util
 import math
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -21,9 +22,12 @@ from paczero.mechanism.registry import spec_of
 
 MINIMUM_UNITS = 32
 # Settings that say where a run lies, how it is computed and who watches, but not what it computes: they may change.
-FREE_SETTINGS = frozenset({"output_dir", "report_to", "cache_bytes", "cache_dir", "force", "device", "engine"})
+FREE_SETTINGS = frozenset(
+    {"output_dir", "report_to", "cache_bytes", "cache_dir", "force", "device", "engine", "license"}
+)
 # Those of them that a run which goes on takes anew.
 RESUMABLE_SETTINGS = FREE_SETTINGS - {"output_dir", "force"}
+LICENSE = r"[A-Za-z0-9][\w.:-]{0,95}"
 MAXIMUM_SUBSETS = 2**16  # more would need gigabytes, and agree on next to nothing
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
@@ -463,6 +467,8 @@ class PACZeroConfig:
         engine: fast paths and where the work is done; they change how long a run takes, not what it computes.
         report_to: one or more of `tensorboard`, `trackio`, `wandb`, `all` that are installed, or `none`; they receive
             public metrics only.
+        license: the license that the model card of the release states, such as `apache-2.0`; it must agree with the
+            base model's. `paczero seal` adds one later.
         force: go on where the run would be refused (a budget of ln 2 or more, updates that round away).
     """
 
@@ -491,10 +497,13 @@ class PACZeroConfig:
     cache_dir: str | None = None
     engine: EngineConfig = field(default_factory=EngineConfig)
     report_to: Sequence[str] = ()
+    license: str | None = None
     force: bool = False
 
     def __post_init__(self) -> None:
         _chosen(self)
+        if self.license is not None:
+            _require(self, "license", re.fullmatch(LICENSE, self.license) is not None, "a name such as apache-2.0")
         _require(self, "task", isinstance(self.task, TaskConfig), "a TaskConfig")
         _require(self, "mechanism", isinstance(self.mechanism, MechanismConfig), "a MechanismConfig")
         _require(self, "engine", isinstance(self.engine, EngineConfig), "an EngineConfig")

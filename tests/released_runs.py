@@ -73,6 +73,8 @@ def reseal(folder: Path, **changes: Any) -> None:
         weights_sha256=old["weights_sha256"],
         files=files,
         steps_run=len(transcript.y),
+        steps_sha256=transcript.chain(),
+        license=old.get("license"),
         threshold=old["threshold"],
         development=old["development"],
         version=old["wording"],

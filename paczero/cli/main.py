@@ -37,6 +37,7 @@ COMMANDS = {
     "replay": "rebuild a run's weights from its transcript; --verify compares every bit",
     "audit": "attack a run, and set what was reached beside what is promised",
     "verify": "check a release of another person",
+    "seal": "add a license to a release of yours",
     "sign": "put your signature into a release",
     "report": "write the statement, model card and figures of a run",
     "convert": "make a plain model directory from a GGUF file",

@@ -14,6 +14,7 @@ form only. Values are the integers +1 and -1 (and 0 where the mechanism may rele
 real-valued mechanism, which read back bit for bit.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -128,6 +129,17 @@ class Transcript:
         self._check({"t": step, "y": list(y)}, where)
         self._size = append_line(self.path, _line(step, y), size=self._size)
         self.y.append(tuple(y))
+
+    def chain(self) -> str:
+        """SHA-256 (hex) that binds the header and every step in order, those after the served one too.
+
+        h_0 is the hash of the header's line; h_t is the hash of h_{t-1} (32 bytes) and the line of step t - 1. The
+        statement holds the last one.
+        """
+        digest = hashlib.sha256(canonical(self.header) + b"\n").digest()
+        for step, values in enumerate(self.y):
+            digest = hashlib.sha256(digest + _line(step, values) + b"\n").digest()
+        return digest.hex()
 
     def _check(self, entry: dict[str, Any], where: str) -> None:
         """Refuses a step that is not the next one, or whose values are not K releases of the mechanism."""

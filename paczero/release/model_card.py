@@ -36,7 +36,8 @@ def card(
 
     Args:
         header: the transcript's.
-        facts: of the statement: `chosen_step`, `weights_sha256`, `threshold` and `development`.
+        facts: of the statement: `chosen_step`, `weights_sha256`, `threshold` and `development`; also `steps_sha256`
+            and `license` where there are any.
         folder: the one with the weights, `adapter` or `model`.
         pictures: names of the files in `figures/`.
         task: prompt and label words.
@@ -52,6 +53,8 @@ def card(
         settings=settings(header, version),
         chosen_step=facts["chosen_step"],
         weights=facts["weights_sha256"],
+        steps=facts.get("steps_sha256"),
+        license=facts.get("license"),
         folder=folder,
         pictures=pictures,
         dev=development,

@@ -64,6 +64,7 @@ def complete(
     threshold: float = 0.0,
     development: Development | None = None,
     task: TaskConfig | None = None,
+    license: str | None = None,
 ) -> dict[str, Any]:
     """Adds figures, task and model card to a staged release, then the sealed statement over all its files.
 
@@ -77,6 +78,7 @@ def complete(
         threshold: decision threshold of a binary task, as a difference of scores; 0.0 if it was not moved.
         development: metrics on the development set, if there is one.
         task: prompt and label words, for the card and `task.json`.
+        license: its name, for the card.
 
     Returns:
         The statement, as written to `privacy.json`.
@@ -102,6 +104,8 @@ def complete(
         "weights_sha256": weights_sha256,
         "threshold": threshold,
         "development": development and development.facts(chosen_step),
+        "steps_sha256": transcript.chain(),
+        "license": license,
     }
     folder = "adapter" if (staging / "adapter").is_dir() else "model"
     write_whole(staging / CARD, card(transcript.header, facts, folder=folder, pictures=tuple(pictures), task=task))

@@ -14,11 +14,13 @@ Releases of version 1 also hold the sentences of wording 1. They state p and ε 
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from paczero.config import LICENSE
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
 from paczero.release import guarantee, wording
@@ -36,8 +38,8 @@ FORMAT = "paczero-privacy/2"
 
 KEYS = (
     *("format", "wording", "mechanism", "subsets", "family", "units", "budget", "half", "pool", "test_seed"),
-    *("steps", "steps_run", "directions", "chosen_step", "threshold", "development", "base", "weights_sha256"),
-    *("files", "sha256"),
+    *("steps", "steps_run", "directions", "chosen_step", "threshold", "development", "license", "base"),
+    *("weights_sha256", "steps_sha256", "files", "sha256"),
 )
 
 _OF_THE_HEADER = ("mechanism", "subsets", "family", "units", "budget", "test_seed", "steps", "directions", "base")
@@ -102,6 +104,8 @@ def statement(
     weights_sha256: str,
     files: Mapping[str, str],
     steps_run: int | None = None,
+    steps_sha256: str | None = None,
+    license: str | None = None,
     threshold: float = 0.0,
     development: Mapping[str, Any] | None = None,
     version: int = wording.NEWEST,
@@ -114,6 +118,8 @@ def statement(
         weights_sha256: fingerprint of the served weights.
         files: relative POSIX path -> SHA-256 of every other released file.
         steps_run: steps in the transcript, fewer than T if the run ended early; T by default.
+        steps_sha256: the hash chain of the transcript; see `Transcript.chain`.
+        license: as on the model card; None where the owner gave none.
         threshold: decision threshold of a binary task, as a difference of scores: a function of the served weights and
             the development set, which is not protected. 0.0 if it was not moved.
         development: metrics on the development set; see `Development.facts`.
@@ -135,6 +141,8 @@ def statement(
         raise PACZeroError(f"threshold: {threshold!r} was given; expected a finite number (float)")
     if threshold and header["threshold"] == "none":
         raise PACZeroError(f"threshold: {threshold:g} was given; expected 0.0, for this run moves none")
+    if license is not None and not (isinstance(license, str) and re.fullmatch(LICENSE, license)):
+        raise PACZeroError(f"license: {license!r} was given; expected a name such as apache-2.0")
     facts = {
         "format": FORMAT,
         "wording": version,
@@ -144,7 +152,9 @@ def statement(
         "chosen_step": chosen_step,
         "threshold": threshold,
         "development": development,
+        "license": license,
         "weights_sha256": weights_sha256,
+        "steps_sha256": steps_sha256,
         "files": {name: files[name] for name in sorted(files)},
     }
     return seal({key: facts[key] if key in facts else header[key] for key in KEYS[:-1]})
@@ -274,7 +284,7 @@ def _check_files(release: Path, document: Mapping[str, Any], names: Iterable[str
         raise IntegrityError(f"{release}: {min(added)!r} is not in the statement ({len(added)} such files)")
     for name in names:
         found = file_hash(release / name)
-        if name == CARD and found != stated[name]:
+        if name == CARD and found != stated[name] and document.get("license") is None:
             found = hashlib.sha256(without_license((release / name).read_bytes())).hexdigest()
         if found != stated[name]:
             raise IntegrityError(f"{release / name}: does not agree with {NAME}; it was changed after it was released")
@@ -287,6 +297,8 @@ def _check_facts(path: Path, document: Mapping[str, Any], header: Mapping[str, A
         header,
         **{key: document[key] for key in free},
         development=document.get("development"),
+        steps_sha256=document.get("steps_sha256"),
+        license=document.get("license"),
         version=document.get("wording", 1),
     )
     if document["format"] != FORMAT:
@@ -372,5 +384,9 @@ def checked_statement(folder: Path, transcript: Transcript, names: Iterable[str]
         raise IntegrityError(
             f"{folder / 'transcript.jsonl'}: holds {len(transcript.y)} steps, but {NAME} says that "
             f"{document['steps_run']} ran; restore the missing ones"
+        )
+    if document["format"] == FORMAT and document["steps_sha256"] != transcript.chain():
+        raise IntegrityError(
+            f"{folder / 'transcript.jsonl'}: its steps do not have the hash chain that {NAME} states (steps_sha256)"
         )
     return document

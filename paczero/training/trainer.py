@@ -478,6 +478,7 @@ class PACZeroTrainer:
             threshold=self.threshold,
             development=None if self.dev is None else _development(outcome, len(self.dev.dataset), self.args),
             task=self.args.task,
+            license=self.args.license,
         )
         return self.group.broadcast_from_main(publish)
 

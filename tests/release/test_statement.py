@@ -24,7 +24,8 @@ FILES = {"transcript.jsonl": "cd" * 32, "README.md": "ab" * 32, "adapter/adapter
 
 def make(name: str = "zpl", **changes: Any) -> dict[str, Any]:
     header, facts = make_header(name, **changes), development(40).facts(10)
-    return st.statement(header, chosen_step=10, weights_sha256="0f" * 32, files=FILES, threshold=0.1, development=facts)
+    hashes = {"weights_sha256": "0f" * 32, "steps_sha256": "f0" * 32}
+    return st.statement(header, chosen_step=10, files=FILES, threshold=0.1, development=facts, **hashes)
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -104,20 +104,31 @@ def check_card(
     if version not in wording.VERSIONS:
         return f"wording {version} is newer than those that are known here ({wording.NEWEST} at most)"
     try:
-        found = without_license(path.read_bytes()).decode()
+        data = path.read_bytes()
+        found = (data if document.get("license") is not None else without_license(data)).decode()
     except (OSError, ValueError) as error:
         raise IntegrityError(f"{path}: cannot be read as text: {' '.join(str(error).split())}") from error
     facts = {**document, "development": _development(found)} if version == 1 else document
-    expected = card(
+    _compare(found, expected_card(release, header, facts, task, version), path)
+    return None
+
+
+def expected_card(
+    release: Path,
+    header: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    task: TaskConfig | None,
+    version: int = wording.NEWEST,
+) -> str:
+    """The model card that follows from header, statement and task."""
+    return card(
         header,
         facts,
         folder="adapter" if (release / "adapter").is_dir() else "model",
-        pictures=tuple(name for name in _PICTURES if f"figures/{name}" in document["files"]),
+        pictures=tuple(name for name in _PICTURES if f"figures/{name}" in facts["files"]),
         task=task,
         version=version,
     )
-    _compare(found, expected, path)
-    return None
 
 
 def _check_development(stated: Any) -> None:

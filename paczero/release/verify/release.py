@@ -38,6 +38,7 @@ class Verification:
         folder: its path.
         transcript: header and released values.
         document: the statement.
+        task: the task in `task.json`; None if there is none.
         signed: the signature, or None.
         replayed: whether the weights were made again from the transcript.
         card_unchecked: why the model card was not checked; None if it was.
@@ -47,6 +48,7 @@ class Verification:
     folder: Path
     transcript: Transcript
     document: dict[str, Any]
+    task: TaskConfig | None
     signed: signing.Signature | None
     replayed: bool
     card_unchecked: str | None
@@ -143,7 +145,7 @@ def _verified(
         ("replay", remade),
         *([] if noise is None else [("noise", noise)]),
     )
-    return Verification(folder, transcript, document, signed, replayed, unchecked, lines)
+    return Verification(folder, transcript, document, task, signed, replayed, unchecked, lines)
 
 
 def check_served(folder: Path) -> tuple[Mapping[str, Any], dict[str, Any], TaskConfig | None]:
