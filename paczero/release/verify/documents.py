@@ -109,8 +109,24 @@ def check_card(
     except (OSError, ValueError) as error:
         raise IntegrityError(f"{path}: cannot be read as text: {' '.join(str(error).split())}") from error
     facts = {**document, "development": _development(found)} if version == 1 else document
+    if version == 1 and task is not None:
+        _check_white_space(task, release)
     _compare(found, expected_card(release, header, facts, task, version), path)
     return None
+
+
+def _check_white_space(task: TaskConfig, release: Path) -> None:
+    """Refuses a task that a card of wording 1 does not show as it is: that card makes any white space one space.
+
+    Raises:
+        IntegrityError: the prompt or a label has other white space, so nothing in the release confirms it.
+    """
+    for text in (task.template, *task.labels.keys(), *task.labels.values()):
+        if text != " ".join(text.split()):
+            raise IntegrityError(
+                f"{release / task_file.NAME}: {shown(text)} has white space that a card of wording 1 cannot show, so "
+                "nothing here confirms it; expected single spaces"
+            )
 
 
 def expected_card(

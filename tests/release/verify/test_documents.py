@@ -3,12 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from paczero.release import statement
+from paczero.release import statement, task_file
 from paczero.release.verify.release import verify_release
 
 from ...released_runs import VERSION_1, changed, edit_header, get, leaves, put, refused, rehash, reseal
@@ -75,6 +76,29 @@ def test_releases_of_version_1(name: str) -> None:
     """Made by the code before `privacy.json` had a version of its wording."""
     texts = dict(verify_release(VERSION_1 / name).lines)["texts"]
     assert "the same" in texts and "wording 1" in texts
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"template": "{text}\nIt was {label}"},
+        {"template": "{text}  It was {label}"},
+        {"template": " {text} It was {label}"},
+        {"labels": {"0": "terrible\n\n", "1": "great"}},
+        {"labels": {"0": "terrible", "1": "\tgreat"}},
+        {"labels": {"0": "terrible", "1 ": "great"}},
+    ],
+)
+def test_white_space_that_a_card_of_version_1_does_not_show(
+    old_release: Callable[[str], Path], change: dict[str, Any]
+) -> None:
+    folder = old_release("release-zpl-lora")
+    task = task_file.read(folder)
+    assert task is not None
+    labels = change.get("labels", task.labels)
+    task_file.write(folder, replace(task, template=change.get("template", task.template), labels=labels))
+    rehash(folder)
+    assert "white space" in refused(folder)
 
 
 @pytest.mark.parametrize("figure", ["1.2.3", "--5", "9" * 5000, "٥٠"])
