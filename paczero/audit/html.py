@@ -51,7 +51,7 @@ def render(document: Mapping[str, Any], pictures: Mapping[str, bytes], header: M
         summary=summary(document),
         promise=hidden,
         unprotected=[not_hidden, *_pool_attacks(document), helps],
-        confidence=percent(reruns["attacks"][0]["interval"]["confidence"], 3) if reruns else "",
+        confidence=percent(reruns["attacks"][0]["interval"]["confidence"], 3) if reruns and reruns["attacks"] else "",
         best_guesses=[max(p, 1 - p) for p in exact["unit_posterior"]] if exact else [],
         pictures=report_page.embedded(pictures, plots.TITLES),
     )
@@ -59,13 +59,17 @@ def render(document: Mapping[str, Any], pictures: Mapping[str, bytes], header: M
 
 def summary(document: Mapping[str, Any]) -> str:
     """The parts that were done, in a sentence."""
-    done = []
+    done = ["the release verified"] if document["verified"] else []
     if document["exact"]:
         exact = document["exact"]
         done.append(f"all {exact['steps_run']:,} steps of the journal recomputed")
     if document["reruns"]:
         count = len(document["reruns"]["attacks"])
-        done.append(f"{count} attacks on {document['reruns']['runs']:,} re-runs, none of them above its bound")
+        tests = len(document["reruns"]["channel"])
+        done.append(
+            f"{count} attacks on {document['reruns']['runs']:,} re-runs, none of them above its bound, and {tests} "
+            "tests of the released values' law"
+        )
     if document["controls"]:
         leaky = [control for control in document["controls"] if control["leaks"]]
         done.append(f"{len(leaky)} deliberate leaks, all of them caught")

@@ -1,12 +1,13 @@
 """The result of an audit as one document (`audit.json`); page and plots are made from it.
 
-    document = build(Parts(run="runs/demo", exact=recompute("runs/demo")))
+    document = build(Parts(run="runs/demo", release="", exact=recompute("runs/demo")))
     document["passed"], document["failures"]
     # (True, [])
 
-An audit fails for each finding in the journal, for each attack on the secret half whose success is above its bound with
-the stated confidence, and for each positive control that is not caught. Attacks on membership in the pool are reported
-only: most mechanisms promise nothing about it.
+An audit fails where the release does not verify, for each finding in the journal, for each attack on the secret half
+whose success is above its bound with the stated confidence, for each test of the channel whose released values do not
+follow their law, where the information in the re-runs is above the budget, and for each positive control that is not
+caught. Attacks on membership in the pool are reported only: most mechanisms promise nothing about it.
 """
 
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ class Parts:
 
     Attributes:
         run: the run's directory, as given.
+        release: why the release does not verify; empty if it does. None, if it was not verified, fails as well.
         exact: the recomputed journal.
         reruns: attacks on re-runs with fresh secrets.
         controls: positive controls.
@@ -38,6 +40,7 @@ class Parts:
     """
 
     run: str
+    release: str | None = None
     exact: ExactAudit | None = None
     reruns: RerunsResult | None = None
     controls: tuple[Control, ...] = ()
@@ -54,6 +57,7 @@ def build(parts: Parts) -> dict[str, Any]:
         "run": parts.run,
         "passed": not failed,
         "failures": failed,
+        "verified": parts.release == "",
         "left_out": [
             name for name in ("exact", "reruns", "controls", "families", "canaries") if not getattr(parts, name)
         ],
@@ -67,7 +71,13 @@ def build(parts: Parts) -> dict[str, Any]:
 
 def failures(parts: Parts) -> list[str]:
     """The reasons why the audit fails, one line each; empty if it passes."""
-    lines = [] if parts.exact is None else [str(finding) for finding in parts.exact.findings]
+    lines = []
+    if parts.release is None:
+        lines.append("release: it was not verified")
+    elif parts.release:
+        lines.append(f"release: {parts.release}")
+    if parts.exact is not None:
+        lines += [str(finding) for finding in parts.exact.findings]
     if parts.reruns is not None:
         lines += [
             f"attack {attack.title!r}: right in {attack.comparison.interval.estimate:.1%} of "
@@ -76,6 +86,17 @@ def failures(parts: Parts) -> list[str]:
             for attack in parts.reruns.attacks
             if attack.comparison.exceeded
         ]
+        lines += [
+            f"channel {test.name!r}: {test.detail}; expected: {test.meaning} (p = {test.p_value:.2g})"
+            for test in parts.reruns.channel
+            if test.failed
+        ]
+        told = parts.reruns.information
+        if told is not None and told.exceeded:
+            lines.append(
+                f"information: the re-runs tell {told.low:.4f} nats or more about the secret half, where "
+                f"{told.budget:g} are promised"
+            )
     return lines + [
         f"control {control.name!r}: this deliberate leak was not caught, so the audit cannot see such a leak"
         for control in parts.controls

@@ -7,7 +7,8 @@
 Each re-run is a whole training of the small model (`simulation`) under the audited run's mechanism. Its secret and
 coins come from the operating system. Its outcome is one file, so an interrupted audit can continue. The targets of the
 attacks are fixed in advance: the half of unit 0, S* itself, all units' halves. Trials are independent, so the intervals
-are exact. The bound on S* is kl(p ‖ 1/M) <= B; that on a unit's half, kl(p ‖ 1/2) <= B, is the case M = 2.
+are exact. Attacks believe the journal's noise; `channel_tests` and `information` test the released values against it.
+The bound on S* is kl(p ‖ 1/M) <= B; that on a unit's half, kl(p ‖ 1/2) <= B, is the case M = 2.
 """
 
 import hashlib
@@ -16,12 +17,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import paczero
 from paczero.audit.arrays import Bools, Floats
 from paczero.audit.attacks import bayes, features, half_guesses, trained
+from paczero.audit.channel_tests import ChannelTest, channel_tests
+from paczero.audit.information import InformationEstimate, estimate
 from paczero.audit.intervals import Comparison, compare, compare_shares
 from paczero.audit.simulation import Progress, Simulation, Trial, scratch
 from paczero.config import PACZeroConfig
@@ -30,10 +34,23 @@ from paczero.mechanism.bounds import posterior_success
 from paczero.mechanism.registry import spec_of
 from paczero.utils.io import canonical, owners_directory, write_whole
 
-UNITS = 64
+UNITS, GOOD = 64, 0.95  # the records agree so well that all candidates agree in about half of the releases
 _UNIT = 0  # the unit whose half is guessed; fixed in advance
 CONFIDENCE = 0.999
-_STORED = ("y", "signs", "noise", "output", "inside", "secret", "weights", "losses")  # of a `Trial`
+_STORED = (
+    "y",
+    "signs",
+    "noise",
+    "output",
+    "beta",
+    "sums",
+    "sampled",
+    "inside",
+    "secret",
+    "weights",
+    "losses",
+)  # of a `Trial`
+_OF_CANDIDATES = ("signs", "inside", "secret")  # absent where there are none
 
 
 @dataclass(frozen=True)
@@ -66,7 +83,11 @@ class RerunsResult:
         runs: number of re-runs.
         unanimity: share of releases on which all candidates agree.
         confidence: of the decision, before the correction for the number of attacks.
-        attacks: each attack's success.
+        look: how often re-runs of these settings were judged with another number of them, this time included. Look j
+            may err with probability 1/(j(j + 1)) of the total, so re-runs may be added later.
+        attacks: each attack's success; none without candidates.
+        channel: tests of the released values' law.
+        information: what the re-runs tell about S*; None without a budget.
     """
 
     mechanism: str
@@ -79,7 +100,10 @@ class RerunsResult:
     runs: int
     unanimity: float
     confidence: float
+    look: int
     attacks: tuple[Attack, ...]
+    channel: tuple[ChannelTest, ...]
+    information: InformationEstimate | None
 
 
 def rerun(
@@ -102,14 +126,15 @@ def rerun(
         progress: called with (name, done, total).
 
     Raises:
-        PACZeroError: the mechanism has no candidates, there are too few runs, or the directory cannot be used.
+        PACZeroError: the mechanism has neither candidates nor differential privacy, there are too few runs,
+            or the directory cannot be used.
     """
     spec = spec_of(args.mechanism.name)
-    if not spec.candidates:
-        raise PACZeroError(f"mechanism: {spec.name!r} never reads the secret half; there is nothing to attack")
+    if not (spec.candidates or spec.is_dp):
+        raise PACZeroError(f"mechanism: {spec.name!r} promises nothing that re-runs can test")
     if runs < 40:
         raise PACZeroError(f"reruns: {runs} was given; expected 40 or more, or the intervals are too wide")
-    simulation = Simulation(args, units=units, seed=seed)
+    simulation = Simulation(args, units=units, good=GOOD, seed=seed)
     owners_directory("audit", str(directory))
     outcomes = owners_directory("audit", str(directory / f"reruns-{_key(args, units, seed)}"))
     paths = [outcomes / f"{number}.npz" for number in range(runs)]
@@ -119,18 +144,45 @@ def rerun(
                 progress("re-runs", number, runs)
                 _write(path, simulation.run(root / str(number)))
     progress("attacks", 0, 1)
-    return attack([_read(path) for path in paths], simulation, seed=seed)
+    look = _look(outcomes.with_suffix(".json"), runs)
+    return attack([_read(path) for path in paths], simulation, seed=seed, look=look)
 
 
-def attack(trials: Sequence[Trial], simulation: Simulation, *, seed: int = 0) -> RerunsResult:
-    """All attacks on these runs of one simulation."""
-    args, members = simulation.args, simulation.membership
-    if members is None:
-        raise PACZeroError("simulation: its mechanism has no candidates; there is nothing to attack")
-    chosen, spec = args.mechanism, spec_of(args.mechanism.name)
+def attack(trials: Sequence[Trial], simulation: Simulation, *, seed: int = 0, look: int = 1) -> RerunsResult:
+    """All attacks and tests on these runs of one simulation."""
+    chosen, spec = simulation.args.mechanism, spec_of(simulation.args.mechanism.name)
     budget = spec.budget(chosen.budget)
+    gaussian = spec.has_budget and chosen.channel == "gaussian"
+    signs = np.array([trial.signs for trial in trials]) if spec.candidates else np.empty((0, 1))
+    return RerunsResult(
+        mechanism=chosen.name,
+        family=chosen.family,
+        budget=budget,
+        subsets=chosen.subsets,
+        units=simulation.units,
+        steps=simulation.args.max_steps,
+        directions=simulation.args.directions,
+        runs=len(trials),
+        unanimity=float(np.mean(np.abs(signs.mean(axis=-1)) == 1)) if len(signs) else 0.0,
+        confidence=CONFIDENCE,
+        look=look,
+        attacks=_attacks(trials, simulation, budget, seed, look) if spec.candidates else (),
+        channel=channel_tests(trials, simulation, look=look),
+        information=estimate(trials, budget, gaussian=gaussian, look=look)
+        if spec.candidates and budget is not None
+        else None,
+    )
+
+
+def _attacks(
+    trials: Sequence[Trial], simulation: Simulation, budget: float | None, seed: int, look: int
+) -> tuple[Attack, ...]:
+    chosen, members = simulation.args.mechanism, simulation.membership
+    assert members is not None
+    confidence = 1 - (1 - CONFIDENCE) / (look * (look + 1))
+    gaussian = spec_of(chosen.name).has_budget and chosen.channel == "gaussian"
     coins = np.random.default_rng([seed, 0xC0]).random((len(trials), simulation.units + 1))
-    beliefs = [bayes(trial, gaussian=spec.has_budget and chosen.channel == "gaussian") for trial in trials]
+    beliefs = [bayes(trial, gaussian=gaussian) for trial in trials]
     inside = np.array([trial.inside for trial in trials])
     guesses = np.array([half_guesses(b, members, c[:-1] < 0.5) for b, c in zip(beliefs, coins, strict=True)])
     likeliest = [_likeliest(belief, coin[-1]) for belief, coin in zip(beliefs, coins, strict=True)]
@@ -145,24 +197,25 @@ def attack(trials: Sequence[Trial], simulation: Simulation, *, seed: int = 0) ->
     for name, prior, right in rights:
         bound = 1.0 if budget is None else posterior_success(budget, prior)
         if right is None:
-            result = compare_shares(bound, (guesses == inside).mean(axis=1), len(rights), CONFIDENCE)
+            result = compare_shares(bound, (guesses == inside).mean(axis=1), len(rights), confidence)
         else:
-            result = compare(bound, int(np.count_nonzero(right)), len(right), len(rights), CONFIDENCE)
+            result = compare(bound, int(np.count_nonzero(right)), len(right), len(rights), confidence)
         found.append(Attack(name, *_WORDS[name], prior, result))
-    signs = np.array([trial.signs for trial in trials])
-    return RerunsResult(
-        mechanism=chosen.name,
-        family=chosen.family,
-        budget=budget,
-        subsets=chosen.subsets,
-        units=simulation.units,
-        steps=args.max_steps,
-        directions=args.directions,
-        runs=len(trials),
-        unanimity=float(np.mean(np.abs(signs.mean(axis=-1)) == 1)),
-        confidence=CONFIDENCE,
-        attacks=tuple(found),
-    )
+    return tuple(found)
+
+
+def _look(path: Path, runs: int) -> int:
+    """Which look this is; the numbers of runs that were looked at are kept, and the same number is the same look."""
+    try:
+        seen = [int(number) for number in json.loads(path.read_text())] if path.exists() else []
+    except (OSError, ValueError, TypeError) as error:
+        raise PACZeroError(
+            f"{str(path)!r}: not a list of numbers; delete it together with the folder beside it, of the same name"
+        ) from error
+    if runs not in seen:
+        seen.append(runs)
+        write_whole(path, canonical(seen) + b"\n", mode=0o600)
+    return seen.index(runs) + 1
 
 
 _WORDS = {
@@ -204,14 +257,14 @@ def _learned(trials: Sequence[Trial], inside: Bools, source: str) -> Bools:
 def _key(args: PACZeroConfig, units: int, seed: int) -> str:
     """A hash of everything that the outcomes depend on."""
     chosen = {name: value for name, value in asdict(args).items() if name != "output_dir"}
-    settings = {"args": chosen, "units": units, "seed": seed, "paczero": paczero.__version__}
+    settings = {"args": chosen, "units": units, "seed": seed, "paczero": paczero.__version__, "stored": _STORED}
     return hashlib.sha256(canonical(json.loads(json.dumps(settings)))).hexdigest()[:16]
 
 
 def _write(path: Path, trial: Trial) -> None:
     """Writes one outcome, with the secret of this re-run only."""
     stream = io.BytesIO()
-    np.savez_compressed(stream, **{name: getattr(trial, name) for name in _STORED})
+    np.savez_compressed(stream, **{name: value for name in _STORED if (value := getattr(trial, name)) is not None})
     write_whole(path, stream.getvalue(), mode=0o600)
 
 
@@ -223,8 +276,11 @@ def _read(path: Path) -> Trial:
     """
     try:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            values = {name: stored[name] for name in _STORED}
-            values["secret"] = int(values["secret"])
+            values: dict[str, Any] = {
+                name: stored[name] for name in _STORED if name in stored or name not in _OF_CANDIDATES
+            }
+            values = dict.fromkeys(_OF_CANDIDATES) | values
+            values["secret"] = None if values["secret"] is None else int(values["secret"])
     except Exception as error:  # zipfile and numpy raise many kinds for damaged files
         raise PACZeroError(f"{str(path)!r}: no re-run can be read from it; delete it to repeat the re-run") from error
     return Trial(**values, derivatives=np.empty((0, 0, 0)))

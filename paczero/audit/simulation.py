@@ -28,6 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from paczero.audit.arrays import Bools, Floats
 from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
 from paczero.data.encoding import context_length, prepare
+from paczero.mechanism.base import Mechanism
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import create_secret, open_secret
@@ -37,6 +38,7 @@ from paczero.models.adapters import attach, peft_config_from
 from paczero.models.layers import first_trained_layer
 from paczero.optim.derivatives import Derivatives
 from paczero.training.candidates import pilot_derivatives
+from paczero.training.clip import median_clip
 from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights, mechanism_header
 from paczero.training.loop import Loop, Schedule
 from paczero.training.state import RunState
@@ -68,6 +70,7 @@ def settings_of(header: Mapping[str, Any], steps: int = STEPS) -> PACZeroConfig:
     spec = spec_of(stated["name"])
     if spec.is_dp:
         stated.pop("delta", None)
+        stated["clip"] = "auto"  # the run's clip may never bite here, and a clip that does not bite cannot be tested
     mechanism = MechanismConfig(
         **stated,
         subsets=header["subsets"],
@@ -102,6 +105,10 @@ class Trial:
             records and candidates.
         noise: (T, K) f or σ of each release, public for the same reason.
         output: (T, K) the channel's output, whose sign is y; y itself for most channels.
+        beta: (T, K) nats charged.
+        sums: (T, K) of the units that the step was measured on: each clipped as the settings say, in units of the clip.
+            Empty for mechanisms without differential privacy.
+        sampled: (T, N) which units the step was measured on.
         inside: (N,) which units are in S*, the target of attacks. None without candidates.
         secret: the index of S*; None without candidates.
         derivatives: (T, K, N) of *all* units at each step, including those outside the pool.
@@ -113,6 +120,9 @@ class Trial:
     signs: npt.NDArray[np.int8] | None
     noise: Floats
     output: Floats
+    beta: Floats
+    sums: Floats
+    sampled: Bools
     inside: Bools | None
     secret: int | None
     derivatives: Floats
@@ -129,13 +139,27 @@ class Simulation:
         odd: the number of records, at the end, whose label is random, as for canaries.
         good: share of the others whose label is the second one; the farther from 1/2, the more the records agree.
         seed: public, of model, records and candidates.
+        build: makes the release object, as `make_mechanism`, its default, does.
+        draw_secret: writes the file of S*, as `create_secret`, its default, does.
 
     Attributes:
+        args: the settings; a clip of `auto` is replaced by the median of |g| at the start, so that it bites.
         membership: (N, M) the candidates of the whole pool; None if the mechanism has none.
     """
 
-    def __init__(self, args: PACZeroConfig, *, units: int, odd: int = 0, good: float = 0.5, seed: int = 0) -> None:
+    def __init__(
+        self,
+        args: PACZeroConfig,
+        *,
+        units: int,
+        odd: int = 0,
+        good: float = 0.5,
+        seed: int = 0,
+        build: Callable[..., Mechanism] = make_mechanism,
+        draw_secret: Callable[..., None] = create_secret,
+    ) -> None:
         torch.set_num_threads(1)
+        self._build, self._draw_secret = build, draw_secret
         self.args, self.units = replace(args, seed=seed), units
         model, tokenizer = _tiny_model(seed)
         self._records = prepare(_rows(units, odd, good, seed), args.task, tokenizer, context=context_length(model))
@@ -146,6 +170,10 @@ class Simulation:
         self._objective = make_objective(self._scorer, self._records)
         self._weights = make_weights(self._trained, self.args)
         self._start = self._weights.snapshot()
+        if args.mechanism.clip == "auto":
+            measured = self._objective.derivatives(self._weights, 0, args.directions).values
+            clip = median_clip(args, measured)
+            self.args = replace(self.args, mechanism=replace(args.mechanism, clip=clip))
         self.membership = self.candidates(np.ones(units, dtype=bool))
 
     @cached_property
@@ -178,7 +206,7 @@ class Simulation:
         count = int(in_pool.sum())
         path.mkdir(mode=0o700, parents=True)
         secret = path / "secret.json"
-        create_secret(secret, subsets=self.args.mechanism.subsets)
+        self._draw_secret(secret, subsets=self.args.mechanism.subsets)
         self._weights.load(self._start)
         objective = _Pool(self._objective, in_pool)
         header = {
@@ -190,7 +218,7 @@ class Simulation:
         journal = Journal.create(path / "journal.jsonl", {})
         transcript = Transcript.create(path / "transcript.jsonl", header)
         stated = mechanism_header(self.args, count)
-        state = RunState(make_mechanism(self.args, stated, membership, secret, units=count), journal, transcript)
+        state = RunState(self._build(self.args, stated, membership, secret, units=count), journal, transcript)
         Loop(objective, self._weights, state, schedule=Schedule.of(self.args)).run()  # type: ignore[arg-type]
         return self._trial(journal.entries, transcript.y, objective, membership, in_pool, secret)
 
@@ -208,6 +236,9 @@ class Simulation:
             signs=signs,
             noise=np.array([[float(value) for value in entry["noise"]] for entry in entries]),
             output=np.array([entry["output"] or entry["y"] for entry in entries], dtype=np.float64),
+            beta=np.array([entry["beta"] for entry in entries], dtype=np.float64),
+            sums=self._sums(objective),
+            sampled=np.stack(objective.sampled),
             inside=inside,
             secret=number,
             derivatives=np.stack(objective.measured),
@@ -215,18 +246,36 @@ class Simulation:
             losses=np.asarray(self._objective.losses(self._scorer.scores(), self._objective.targets), dtype=np.float64),
         )
 
+    def _sums(self, objective: "_Pool") -> Floats:
+        """The clipped sums of each step, (T, K), of differentially private mechanisms."""
+        if not spec_of(self.args.mechanism.name).is_dp:
+            return np.empty((0, 0))
+        clip = self.args.mechanism.number_of_clip
+        assert clip is not None
+        shares = np.stack(objective.measured) / clip  # (T, K, N)
+        if spec_of(self.args.mechanism.name).real:
+            shares = shares / np.maximum(np.sqrt(np.square(shares).sum(axis=1, keepdims=True)), 1.0)
+        else:
+            shares = np.clip(shares, -1.0, 1.0)
+        return np.asarray((shares * np.stack(objective.sampled)[:, None, :]).sum(axis=2))
+
 
 class _Pool:
-    """The objective of the units in the pool; keeps the derivatives of all units for the attacker."""
+    """The objective of the units in the pool; keeps the derivatives of all units, and each step's units."""
 
     def __init__(self, objective: Any, in_pool: Bools) -> None:
         self._objective, self._in_pool = objective, in_pool
         self.scorer, self.units = objective.scorer, int(in_pool.sum())
         self.measured: list[Floats] = []
+        self.sampled: list[Bools] = []
 
     def derivatives(self, weights: Any, step: int, directions: int, unit_indices: Any = None) -> Derivatives:
         every_unit = self._objective.derivatives(weights, step, directions)
         self.measured.append(every_unit.values.T.copy())
+        drawn = np.zeros_like(self._in_pool)
+        pool = np.flatnonzero(self._in_pool)
+        drawn[pool if unit_indices is None else pool[unit_indices]] = True
+        self.sampled.append(drawn)
         values = every_unit.values[self._in_pool]
         values = values if unit_indices is None else values[unit_indices]
         return replace(every_unit, values=values, unit_indices=unit_indices)

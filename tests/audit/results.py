@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 from paczero.audit.canaries import CanaryResult, CanaryRow
+from paczero.audit.channel_tests import ChannelTest
+from paczero.audit.information import InformationEstimate
 from paczero.audit.intervals import compare
 from paczero.audit.journal.result import ExactAudit, ReleaseFigures
 from paczero.audit.positive_controls import Control
@@ -28,11 +30,13 @@ def exact(**changes) -> ExactAudit:
 
 def reruns(successes: int) -> RerunsResult:
     attacks = (Attack("bayes-unit", "Best attacker", "computes", 0.5, compare(0.6, successes, 200, 5)),)
-    return RerunsResult("mi", "random", 0.33, 8, 64, 24, 1, 200, 0.2, 0.999, attacks)
+    tests = (ChannelTest("bits and S*", "as often", 900, "451 of 900", 0.8, 1e-4, False),)
+    told = InformationEstimate(0.2, 0.1, 0.33, 200, 0.001, False)
+    return RerunsResult("mi", "random", 0.33, 8, 64, 24, 1, 200, 0.2, 0.999, 1, attacks, tests, told)
 
 
 def control(caught: bool) -> Control:
-    return Control("seeded secret", "all from one seed", True, caught, "again", "right", compare(0.1, 90, 100, 5))
+    return Control("seeded secret", "all from one seed", True, caught, "again", "right", 40)
 
 
 def canary(label: str = "mi, random") -> CanaryRow:
@@ -45,6 +49,7 @@ def parts(**changes) -> Parts:
     members = draw_subsets(40, 8, seed=1)
     found = Parts(
         run="runs/<b>one</b>",
+        release="",
         exact=exact(),
         reruns=reruns(110),
         controls=(control(True),),

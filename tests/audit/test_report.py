@@ -24,11 +24,21 @@ def test_it_passes_without_failures():
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
+        ({"release": "weights: differ"}, "release: weights: differ"),
+        ({"release": None}, "release: it was not verified"),
         (
             {"exact": exact(findings=(Finding(7, 0, "charge", "0.1 nats", "0.2 nats"),), findings_in_all=1)},
             "step 7, direction 0: charge: 0.1 nats; expected 0.2 nats",
         ),
         ({"reruns": reruns(180)}, "attack 'Best attacker': right in 90.0% of 200 re-runs"),
+        (
+            {"reruns": replace(reruns(110), channel=(replace(reruns(110).channel[0], failed=True, p_value=1e-9),))},
+            "channel 'bits and S*': 451 of 900",
+        ),
+        (
+            {"reruns": replace(reruns(110), information=replace(reruns(110).information, low=0.4, exceeded=True))},
+            "information: the re-runs tell 0.4000 nats or more about the secret half, where 0.33 are promised",
+        ),
         ({"controls": (control(True), control(False))}, "control 'seeded secret': "),
     ],
 )

@@ -41,7 +41,9 @@ def test_an_interrupted_audit_continues(tmp_path, monkeypatch):
     result = short(directory)
     assert count[0] == 25 + 16 and {path: path.read_bytes() for path in kept} == kept
     assert short(directory) == result and count[0] == 41
-    assert result.runs == 40
+    assert result.runs == 40 and result.look == 1
+    assert result.channel and not any(test.failed for test in result.channel)
+    assert result.information.budget == 0.3 and not result.information.exceeded
     for found in result.attacks:
         prior = 1 / 8 if found.name == "bayes-secret" else 0.5
         assert found.comparison.bound == posterior_success(0.3, prior)
@@ -53,7 +55,7 @@ def test_an_interrupted_audit_continues(tmp_path, monkeypatch):
 def test_other_settings_make_other_re_runs(tmp_path):
     short(tmp_path / "audit")
     short(tmp_path / "audit", args=settings(MechanismConfig(name="skip", subsets=8), steps=6))
-    assert len(list((tmp_path / "audit").iterdir())) == 2
+    assert len([path for path in (tmp_path / "audit").iterdir() if path.is_dir()]) == 2
 
 
 def test_a_leak_exceeds_the_bound(tmp_path, simulation):
@@ -67,18 +69,37 @@ def test_a_leak_exceeds_the_bound(tmp_path, simulation):
     assert found["bayes-unit"].exceeded and found["bayes-secret"].exceeded and found["bayes-units"].exceeded
 
 
+def test_re_runs_that_are_added_later_are_another_look(tmp_path):
+    first, again, more = (short(tmp_path / "audit", runs=runs) for runs in (40, 40, 44))
+    assert (first.look, again.look, more.look) == (1, 1, 2)
+    confidences = [result.attacks[0].comparison.interval.confidence for result in (first, more)]
+    assert confidences == pytest.approx([1 - 0.001 / 2 / 5, 1 - 0.001 / 6 / 5], abs=1e-12)
+    assert more.channel[0].level == pytest.approx(first.channel[0].level / 3)
+    (kept,) = (tmp_path / "audit").glob("*.json")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    kept.write_text("nonsense")
+    with pytest.raises(PACZeroError, match="delete it"):
+        short(tmp_path / "audit")
+
+
+def test_differentially_private_mechanisms_have_channel_tests_and_no_attacks(tmp_path):
+    result = short(tmp_path / "a", args=settings(MechanismConfig(name="dp-sign", epsilon=2.0), steps=4))
+    assert not result.attacks and result.information is None
+    assert [test.name for test in result.channel] == ["bits and sums"] and not result.channel[0].failed
+
+
 def test_outcomes_survive_storage(simulation, tmp_path):
     trial = simulation("mi", budget=0.3, channel="gaussian", directions=2).run(tmp_path / "one")
     module._write(tmp_path / "one.npz", trial)
     back = module._read(tmp_path / "one.npz")
-    for name in ("y", "signs", "noise", "output", "inside", "weights", "losses"):
+    for name in ("y", "signs", "noise", "output", "beta", "sums", "sampled", "inside", "weights", "losses"):
         assert np.array_equal(getattr(back, name), getattr(trial, name)), name
         assert getattr(back, name).dtype == getattr(trial, name).dtype, name
     assert back.secret == trial.secret
 
 
 def test_unusable_settings_and_damaged_files_are_refused(tmp_path):
-    with pytest.raises(PACZeroError, match="never reads the secret half"):
+    with pytest.raises(PACZeroError, match="promises nothing that re-runs can test"):
         short(tmp_path / "a", args=settings(MechanismConfig(name="none")))
     with pytest.raises(PACZeroError, match="reruns: 39 was given"):
         short(tmp_path / "a", runs=39)

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 PARTS = ("exact", "families", "controls", "reruns", "canaries")
 
 _ABOUT = """
-Tests the promise: recomputes the run's journal by independent code, repeats the procedure hundreds of times on a small
-model with fresh secrets, attacks these re-runs, and compares each success with its bound. Deliberate leaks must be
-caught, or the audit fails. It also attacks what most mechanisms do *not* promise: whether a record was in the pool.
+Tests the promise: verifies the release, recomputes the run's journal by independent code, and repeats the procedure
+hundreds of times on a small model with fresh secrets. It attacks these re-runs, compares each success with its bound,
+and tests whether the released values follow their law. Deliberate leaks must be caught, or the audit fails. It also
+attacks what most mechanisms do *not* promise: whether a record was in the pool.
 
 Writes RUN/report/audit/: a page that needs no network, audit.json and the plots. They are private to you. Exit code 1
-means a finding in the journal, an attack above its bound, or a leak that was not caught. Re-runs are kept in
+means a release that does not verify, a finding in the journal, an attack above its bound, released values that do not
+follow their law, or a leak that was not caught. Re-runs are kept in
 RUN/private/audit/, so an interrupted audit can continue.
 
   paczero audit runs/first                              everything, some minutes
@@ -101,17 +103,17 @@ def _parts(
     def show(name: str, done: int, total: int) -> None:
         live.show(f"{name}: {done:,} of {total:,}" if total > 1 else name)
 
+    live.show("release")
+    found: dict[str, Any] = {"release": _release_fault(directory)}
     has_candidates = spec_of(header["mechanism"]["name"]).candidates
-    found: dict[str, Any] = {}
     if "exact" in requested:
         found["exact"] = recompute(directory.root, lambda done, total: show("journal", done, total))
     if "families" in requested and has_candidates:
         live.show("candidates")
         found["families"] = side_information.beside_random(read_candidates(directory.candidates), header["family"])
     if "controls" in requested:
-        live.show("deliberate leaks")
-        found["controls"] = positive_controls.controls()
-    if "reruns" in requested and has_candidates:
+        found["controls"] = positive_controls.controls(progress=show)
+    if "reruns" in requested and (has_candidates or spec_of(header["mechanism"]["name"]).is_dp):
         args = simulation.settings_of(header)
         found["reruns"] = reruns.rerun(args, directory.private / "audit", runs=namespace.reruns, progress=show)
     if "canaries" in requested:
@@ -120,12 +122,26 @@ def _parts(
     return Parts(run=str(directory.root), **found)
 
 
+def _release_fault(directory: RunDirectory) -> str:
+    """Why the release does not verify; empty if it does."""
+    from paczero.release.verify.release import verify_release
+
+    if not directory.finished:
+        return "none was published; finish the run by `paczero train --resume`"
+    try:
+        verify_release(directory.release)
+    except PACZeroError as error:
+        return str(error)
+    return ""
+
+
 def _summary(document: dict[str, Any], header: dict[str, Any], page: Path) -> str:
     """The terminal's summary: each success beside its bound."""
     from paczero.release.wording import sentences
     from paczero.utils.formatting import percent
 
     lines = [*sentences(header), ""]
+    lines.append(f"{'release':<13}{'verified' if document['verified'] else 'DIFFERS'}")
     if document["exact"]:
         exact = document["exact"]
         lines.append(
@@ -137,6 +153,12 @@ def _summary(document: dict[str, Any], header: dict[str, Any], page: Path) -> st
         lines.append(
             f"{'attack':<13}{attack['title']}: right in {percent(interval['estimate'])} "
             f"({percent(interval['low'])} to {percent(interval['high'])}), allowed {percent(attack['bound'])}"
+        )
+    for test in (document["reruns"] or {}).get("channel", []):
+        lines.append(f"{'channel':<13}{test['name']}: {test['detail']}{', NOT AS STATED' if test['failed'] else ''}")
+    if told := (document["reruns"] or {}).get("information"):
+        lines.append(
+            f"{'information':<13}{told['low']:.4f} nats or more about the secret half, {told['budget']:g} allowed"
         )
     for control in document["controls"]:
         what = "caught" if control["leaks"] else "not accused"

@@ -32,7 +32,11 @@ def mi(arguments, paczero, tmp_path):
 def test_an_honest_run_passes(paczero, mi):
     code, out, err = paczero("audit", mi, "--parts", "exact,families,controls,reruns", "--reruns", "40")
     assert code == 0, out + err
-    assert "6 steps recomputed, 0 findings" in out and "control      seeded secret: caught" in out
+    assert (
+        "6 steps recomputed, 0 findings" in out
+        and "release      verified" in out
+        and "control      seeded secret: caught" in out
+    )
     assert out.strip().splitlines()[-1] == f"Passed: {mi / 'report' / 'audit' / 'index.html'}"
     document = json.loads((mi / "report" / "audit" / "audit.json").read_text())
     assert document["passed"] and document["left_out"] == ["canaries"]
@@ -53,6 +57,19 @@ def test_what_does_not_follow_is_named_by_its_step(paczero, mi, what):
     assert code == 1
     assert f"FAILED       step {step}" in out and "Failed: " in out
     assert "do not rely on this run" in (mi / "report" / "audit" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("what", ["card", "statement", "gone"])
+def test_a_run_whose_release_does_not_verify_does_not_pass(paczero, mi, what):
+    assert paczero("audit", mi, "--parts", "families")[0] == 0
+    if what == "gone":
+        (mi / "release" / "README.md").unlink()
+    else:
+        path = mi / "release" / {"card": "README.md", "statement": "privacy.json"}[what]
+        path.write_bytes(path.read_bytes() + b" ")
+    code, out, _ = paczero("audit", mi, "--parts", "families")
+    assert code == 1 and "FAILED       release: " in out
+    assert not json.loads((mi / "report" / "audit" / "audit.json").read_text())["verified"]
 
 
 def test_a_mechanism_that_never_reads_the_secret_has_no_re_runs(paczero, finished, arguments, tmp_path):
