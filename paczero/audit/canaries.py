@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import log_expit
 
 from paczero.audit.arrays import Bools, Floats
-from paczero.audit.intervals import one_run
+from paczero.audit.intervals import corrected, epsilon_lower_bound_one_run, one_run
 from paczero.audit.membership import auc, epsilon_from_scores, lira_each, logit_scores, tpr_at_fpr
 from paczero.audit.simulation import Progress, Simulation, Trial, scratch, settings, settings_of
 from paczero.config import MechanismConfig, PACZeroConfig
@@ -35,7 +35,7 @@ CONFIDENCE = 0.95
 _GUESSES = (8, 16, 32)  # of the one-run audit, fixed in advance; the confidence is corrected for all three
 _CERTAIN = 1e-9  # probability of values that are impossible but for rounding
 
-Found = tuple[Floats, Floats, float]  # scores of members, scores of others, lower bound on ε
+Found = tuple[Floats, Floats, float, float]  # scores of members and others, lower bound on ε, the most it could be
 Done = Callable[[int, int], None]  # called with the number of finished runs, and of all
 
 
@@ -53,6 +53,7 @@ class CanaryRow:
         auc, auc_low, auc_high: probability that a member scores above a non-member, with its interval.
         tpr_1_percent, tpr_01_percent: true positive rate at a false positive rate of 1 % (0.1 %).
         epsilon_low: lower bound on ε for pool membership, at `delta`.
+        epsilon_most: the bound that an attack without a mistake would have shown with as many trials.
         delta: δ of that bound.
         stated_epsilon: ε that the mechanism promises for pool membership; None if it promises none.
     """
@@ -70,6 +71,7 @@ class CanaryRow:
     tpr_1_percent: float
     tpr_01_percent: float
     epsilon_low: float
+    epsilon_most: float
     delta: float
     stated_epsilon: float | None
 
@@ -165,11 +167,14 @@ def _outsider(simulation: Simulation, base: int, runs: int, delta: float, done: 
             scores.append(logit_scores(simulation.run(root / str(number), in_pool=in_pool).losses[base:]))
     ratios = lira_each(np.array(scores), members)
     guesses = [number for number in _GUESSES if number <= count]
+    confidence = 1 - (1 - CONFIDENCE) / runs
     bounds = [
-        one_run(ratio, member, guesses, delta=delta, confidence=1 - (1 - CONFIDENCE) / runs).epsilon
+        one_run(ratio, member, guesses, delta=delta, confidence=confidence).epsilon
         for ratio, member in zip(ratios, members, strict=True)
     ]
-    return ratios[members], ratios[~members], max(bounds)
+    each = corrected(confidence, len(guesses))
+    most = max(epsilon_lower_bound_one_run(n, n, count, delta=delta, confidence=each) for n in guesses)
+    return ratios[members], ratios[~members], max(bounds), most
 
 
 def _insider(simulation: Simulation, base: int, runs: int, delta: float, done: Done) -> Found:
@@ -184,7 +189,11 @@ def _insider(simulation: Simulation, base: int, runs: int, delta: float, done: D
             trial = simulation.run(root / str(number), in_pool=in_pool, membership=own)
             ratios[number] = _likelihood_ratio(trial, simulation.args, candidates)
     inside, outside = ratios[members], ratios[~members]
-    return inside, outside, epsilon_from_scores(inside, outside, delta=delta, confidence=CONFIDENCE)
+    low, most = (
+        epsilon_from_scores(*scores, delta=delta, confidence=CONFIDENCE)
+        for scores in ((inside, outside), (np.ones_like(inside), np.zeros_like(outside)))
+    )
+    return inside, outside, low, most
 
 
 def _likelihood_ratio(trial: Trial, args: PACZeroConfig, candidates: Bools | None) -> float:
@@ -237,6 +246,7 @@ def _row(
     scores_in: Floats,
     scores_out: Floats,
     low: float,
+    most: float,
 ) -> CanaryRow:
     area = auc(scores_in, scores_out, CONFIDENCE)
     one, tenth = (tpr_at_fpr(scores_in, scores_out, fpr).tpr.estimate for fpr in (0.01, 0.001))
@@ -259,6 +269,7 @@ def _row(
         tpr_1_percent=one,
         tpr_01_percent=tenth,
         epsilon_low=low,
+        epsilon_most=most,
         delta=delta,
         stated_epsilon=args.mechanism.epsilon if spec.is_dp else None,
     )

@@ -41,7 +41,7 @@ def control(caught: bool) -> Control:
 
 def canary(label: str = "mi, random") -> CanaryRow:
     return CanaryRow(
-        label, "mi", "random", "LiRA", "tells a record", 40, (9, 9), 0.7, 0.6, 0.8, 0.1, 0.02, 0.5, 1e-3, None
+        label, "mi", "random", "LiRA", "tells a record", 40, (9, 9), 0.7, 0.6, 0.8, 0.1, 0.02, 0.5, 0.81, 1e-3, None
     )
 
 

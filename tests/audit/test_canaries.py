@@ -30,6 +30,14 @@ def test_the_insider_finds_every_member_without_privacy_and_none_with_a_coin():
         assert row.epsilon_low < 1.0
 
 
+def test_the_bound_says_what_its_trials_could_show_at_most():
+    """An insider without a mistake shows what is possible, and not more; LiRA's guesses likewise."""
+    insider = next(row for row in short(MechanismConfig(name="none"), runs=40).rows if row.attack == "insider")
+    assert insider.auc == 1.0 and insider.epsilon_low == insider.epsilon_most < 1.5
+    for row in short(MechanismConfig(name="coin")).rows:
+        assert row.epsilon_low <= row.epsilon_most and row.epsilon_most > 0
+
+
 def test_differential_privacy_holds():
     for name in ("dp-sign", "dpzero"):
         for row in short(MechanismConfig(name=name, epsilon=0.5, clip=1.0)).rows:

@@ -166,7 +166,7 @@ def _summary(document: dict[str, Any], header: dict[str, Any], page: Path) -> st
     for row in (document["canaries"] or {}).get("rows", []):
         lines.append(
             f"{'membership':<13}{row['label']}, {row['attack']}: AUC {row['auc']:.2f}, ε at least "
-            f"{row['epsilon_low']:.2f}"
+            f"{row['epsilon_low']:.2f} (these trials show {row['epsilon_most']:.2f} at most)"
             + (f", stated {row['stated_epsilon']:g}" if row["stated_epsilon"] is not None else ", nothing promised")
         )
     lines += [f"{'FAILED':<13}{failure}" for failure in document["failures"][:10]]
