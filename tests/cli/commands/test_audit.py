@@ -5,6 +5,7 @@ import stat
 
 import pytest
 
+from paczero.audit import positive_controls
 from paczero.mechanism.journal import Journal
 
 
@@ -29,7 +30,9 @@ def mi(arguments, paczero, tmp_path):
     return run
 
 
-def test_an_honest_run_passes(paczero, mi):
+def test_an_honest_run_passes(paczero, mi, monkeypatch):
+    few = tuple(broken for broken in positive_controls.BROKEN if broken.name in ("seeded secret", "honest zpl"))
+    monkeypatch.setattr(positive_controls, "BROKEN", few)  # tests/audit has all of them
     code, out, err = paczero("audit", mi, "--parts", "exact,families,controls,reruns", "--reruns", "40")
     assert code == 0, out + err
     assert (
