@@ -27,6 +27,7 @@ _CLOSE = 2e-3  # of ln δ: the search ends so far below
 _LONGEST_STEP, _SMALLEST_STEP = 0.7, 1e-6  # of ln ε₀ or ln σ
 _COARSE, _FINE = 10.0, 1.0  # width of the accountants' cells
 _LOWEST = 1e-320  # the smallest δ that has a logarithm
+_SAFER = 0.99  # of ε₀, where the search ended on the wrong side
 
 
 def epsilon_of(
@@ -137,6 +138,14 @@ def _noise(spec: MechanismSpec, epsilon: float, delta: float, steps: int, direct
         root = _safe_root(excess(_COARSE), root, slope)
     root = _safe_root(excess(_FINE), root, slope)
     noise = math.exp(root if spec.per_direction else -root)
+    # The search trusts that δ grows; this does not.
+    while _releases(spec, noise := _rounded(noise, spec), steps, directions, rate).delta(epsilon) > delta:
+        noise *= _SAFER if spec.per_direction else 1 / _SAFER
+    return noise
+
+
+def _rounded(noise: float, spec: MechanismSpec) -> float:
+    """To six digits, towards privacy."""
     scale = 10.0 ** (_DIGITS - 1 - math.floor(math.log10(noise)))
     return (math.floor if spec.per_direction else math.ceil)(noise * scale) / scale
 
@@ -180,7 +189,7 @@ def _checked(name: str, delta: float, steps: int, directions: int, rate: float) 
         raise PACZeroError(f"mechanism: {name!r} was given; expected one of {known}")
     most = 1 if spec.one_direction else math.inf
     for what, value, fine, expected in (
-        ("delta", delta, 0 < delta < 1, "a probability above 0 and below 1"),
+        ("delta", delta, 1e-300 <= delta < 1, "a probability from 1e-300 to below 1"),
         ("steps", steps, steps >= 1, "1 or more"),
         ("directions", directions, 1 <= directions <= most, "1 or more; dpzero: 1"),
         ("sampling_prob", rate, 0 < rate <= 1, "a rate in (0, 1]"),

@@ -21,7 +21,9 @@ from scipy.special import erfcx, log_ndtr, ndtr
 
 from paczero.errors import PACZeroError
 
-_UP = 1 + 1e-9  # covers the rounding of floats in the closed form
+_UP, _UP_SMALL = 1 + 1e-9, 2e-14  # cover the rounding of floats in the closed form; the second one is over μ
+_SMALLEST_DELTA = 1e-300
+_LEAST_NOISE, _MOST_NOISE = 1e-9, 1e12
 _CELL, _NARROWEST = 1e-4, 1e-6  # of privacy losses
 _LEAST_DELTA = 1e-14  # the library drops masses of 1e-15
 
@@ -58,12 +60,13 @@ class Gaussians:
         if self.rate < 1:
             return float(self._sampled.get_delta(epsilon))
         mu = math.sqrt(self.count) / self.sigma
+        up = _UP + _UP_SMALL / mu
         upper, lower = mu / 2 - epsilon / mu, -mu / 2 - epsilon / mu
         if upper > 0:
-            return min(float(ndtr(upper) - math.exp(epsilon + log_ndtr(lower))) * _UP, 1.0)
+            return min(float(ndtr(upper) - math.exp(epsilon + log_ndtr(lower))) * up, 1.0)
         # φ(upper) = e^ε φ(lower), so the difference is one of Mills' ratios: it keeps the digits of a small δ.
         ratios = erfcx(-upper / math.sqrt(2)) - erfcx(-lower / math.sqrt(2))
-        return 0.5 * math.exp(-(upper**2) / 2) * float(ratios) * _UP
+        return 0.5 * math.exp(-(upper**2) / 2) * float(ratios) * up
 
     def epsilon(self, delta: float) -> float:
         """ε at δ in (0, 1), at most; 0 where δ alone allows all that the releases reveal.
@@ -95,9 +98,9 @@ class Gaussians:
 
 
 def require_noise(name: str, value: float) -> None:
-    """Raises PACZeroError where a noise is no finite number above 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise PACZeroError(f"{name}: {value!r} was given; expected a finite number above 0")
+    """Raises PACZeroError where a noise is out of the range in which the accountants are right."""
+    if not _LEAST_NOISE <= value <= _MOST_NOISE:
+        raise PACZeroError(f"{name}: {value!r} was given; expected a number from {_LEAST_NOISE:g} to {_MOST_NOISE:g}")
 
 
 def mean_of(epsilon: float, delta: float) -> tuple[float, float]:
@@ -114,10 +117,10 @@ def epsilon_at(delta_of: Callable[[float], float], delta: float) -> float:
     """The least ε >= 0, rounded up, at which a falling function δ(ε) is not above `delta`.
 
     Raises:
-        PACZeroError: δ is no probability above 0 and below 1.
+        PACZeroError: δ is no probability from 1e-300 to below 1.
     """
-    if not 0 < delta < 1:
-        raise PACZeroError(f"delta: {delta!r} was given; expected a probability above 0 and below 1")
+    if not _SMALLEST_DELTA <= delta < 1:
+        raise PACZeroError(f"delta: {delta!r} was given; expected a probability from {_SMALLEST_DELTA:g} to below 1")
     if delta_of(0.0) <= delta:
         return 0.0
     high = 1.0

@@ -46,7 +46,8 @@ _WIDEST = 0.04  # and no cell is wider
 _TAIL = 10.0  # the grid ends so many standard deviations of ln Λ out; what lies beyond is bounded from above
 _FARTHEST = 20.0  # ε beyond so many means has the δ of the grid's end, which is next to nothing
 _WIDEST_GRID = 200.0  # of ln Λ to either side, so that Λ has a float
-_MOST_EPS0 = 30.0  # beyond, one bit tells nearly all, and 1 is as good a bound
+_LEAST_SHIFT = 1e-4  # of γε₀; below, differences between the two cases lose too many digits
+_MOST_DEVIATION = 20.0  # of ln Λ; above, all bits together tell nearly all
 _UP = 1 + 1e-6  # covers what floats lose in all steps of the program
 
 
@@ -71,14 +72,21 @@ class Bits:
         require_noise("eps0", self.eps0)
 
     def delta(self, epsilon: float) -> float:
-        """δ at ε >= 0, at most: the smaller one of both accountants."""
-        return min(self.exact_delta(epsilon), self.renyi_delta(epsilon))
+        """δ at ε >= 0, at most: the smallest of what is known."""
+        return min(self.exact_delta(epsilon), self.renyi_delta(epsilon), self.simple_delta())
+
+    def simple_delta(self) -> float:
+        """δ at any ε, at most: by Pinsker's inequality, and as no more than a unit that is in some sample reveals."""
+        divergence = self.count * self.eps0**2 / 8
+        ever_sampled = 1.0 if self.rate == 1 else -math.expm1(self.count * math.log1p(-self.rate))
+        return min(math.sqrt(divergence / 2) * _UP, ever_sampled * _UP, 1.0)
 
     def exact_delta(self, epsilon: float) -> float:
-        """δ at ε >= 0, at most, by the adaptive program."""
-        if self.eps0 > _MOST_EPS0:
+        """δ at ε >= 0, at most, by the adaptive program; 1 where floats are too coarse, or bits tell nearly all."""
+        if not self._in_reach:
             return 1.0
-        return min(max(profile.delta(epsilon) for profile in self._profiles(epsilon)) * _UP, 1.0)
+        found = max(profile.delta(epsilon) for profile in self._profiles(epsilon)) * _UP
+        return min(found, 1.0) if math.isfinite(found) else 1.0
 
     def renyi_delta(self, epsilon: float) -> float:
         """δ at ε >= 0, at most, by the closed form. It takes the rate as 1, which makes it larger only."""
@@ -94,13 +102,21 @@ class Bits:
     def epsilon(self, delta: float) -> float:
         """ε at δ in (0, 1), at most; 0 where δ alone allows all that the bits reveal."""
         mean = 2 * self._deviation  # of a Gaussian release that reveals about as much
-        self._profiles(mean**2 / 2 + mean * math.sqrt(2 * math.log(1 / delta)))  # one table, which reaches far enough
+        if self._in_reach:
+            self._profiles(
+                mean**2 / 2 + mean * math.sqrt(2 * math.log(1 / delta))
+            )  # one table, which reaches far enough
         return epsilon_at(self.delta, delta)
+
+    @property
+    def _in_reach(self) -> bool:
+        """Whether floats are fine enough for the program, and it is worth its time."""
+        return self.rate * self.eps0 >= _LEAST_SHIFT and self._deviation <= _MOST_DEVIATION
 
     @property
     def _deviation(self) -> float:
         """About the standard deviation of ln Λ after all bits."""
-        return self.rate * math.sinh(self.eps0 / 2) * math.sqrt(self.count)
+        return self.rate * math.sinh(min(self.eps0, 100.0) / 2) * math.sqrt(self.count)
 
     def _profiles(self, epsilon: float) -> list["_Profile"]:
         """V¹ of the one or two cases, down to ln Λ = −ε; a grid that goes further down serves, too."""
@@ -200,11 +216,15 @@ class _Profile:
     zero: int
 
     def delta(self, epsilon: float) -> float:
-        """δ at ε; below the grid, V is taken as large as at its end."""
+        """δ at ε; below the grid, V is taken as large as at its end. NaN where a float overflowed."""
+        if not np.isfinite(self.excess).all():
+            return math.nan
         log = (np.arange(len(self.excess)) - self.zero) * self.cell
         call = self.excess + np.maximum(np.expm1(log), 0.0)
         value = float(np.interp(math.exp(-epsilon), np.exp(log), call))
-        return math.exp(min(epsilon + math.log(value), 0.0)) if value > 0 else 0.0
+        if value == 0:
+            return 0.0
+        return math.exp(min(epsilon + math.log(value), 0.0)) if value > 0 else math.nan
 
     def at(self, indices: npt.NDArray[np.int64]) -> Array:
         """The excess at indices that may lie beyond the grid: below it falls with Λ at least, above it never grows."""
@@ -275,5 +295,6 @@ def _worst_chords(
         with np.errstate(divide="ignore", invalid="ignore"):
             s = np.sqrt(inverse / linear)
         s = np.clip(np.nan_to_num(s, nan=start), start, stop)
-        np.maximum(worst, (linear * s + (kappa * (a + d) - b - c) + inverse / s) / math.expm1(bit.eps0), out=worst)
+        chord = (linear * s + (kappa * (a + d) - b - c) + inverse / s) / math.expm1(bit.eps0)
+        np.maximum(worst, np.where(np.isfinite(chord), chord, np.nan), out=worst)  # NaN stays, and counts as 1
     return worst

@@ -60,6 +60,15 @@ def test_the_random_sign_of_the_design():
     assert calibrate("dpzero", 2.0, delta=1e-6, steps=500) / (4 / (eps0 * math.sqrt(2 * math.pi))) > 1.24
 
 
+@pytest.mark.parametrize(("epsilon", "steps"), [(1e-3, 10**10), (0.1, 10**13), (1e-4, 10**6)])
+def test_the_noise_keeps_its_epsilon_where_the_program_does_not_reach(epsilon, steps):
+    eps0 = calibrate("dp-sign", epsilon, delta=1e-6, steps=steps)
+    assert epsilon_of("dp-sign", eps0, delta=1e-6, steps=steps) <= epsilon
+    # by the central limit, a lower bound of what so many bits reveal
+    if steps > 10**5:
+        assert gaussian_delta(epsilon, eps0 * math.sqrt(steps) / 2) <= 1e-6
+
+
 def test_many_bits_take_no_longer_and_lose_little():
     short, long = (calibrate("dp-sign", 2.0, delta=1e-6, steps=steps) * math.sqrt(steps) for steps in (500, 20_000))
     assert 0.99 * short < long < 1.01 * short

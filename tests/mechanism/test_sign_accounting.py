@@ -138,3 +138,34 @@ def test_more_bits_a_larger_share_and_a_larger_rate_reveal_more():
     base = Bits(0.2, 40, 0.5).delta(0.5)
     assert base < min(Bits(0.2, 60, 0.5).delta(0.5), Bits(0.25, 40, 0.5).delta(0.5), Bits(0.2, 40, 0.8).delta(0.5))
     assert Bits(0.2, 40, 1 - 1e-9).delta(0.5) == pytest.approx(Bits(0.2, 40).delta(0.5), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("eps0", "count", "rate", "least"),
+    [
+        (5.0, 10**8, 0.5, 1.0),
+        (3.0, 10**13, 1.0, 1.0),
+        (16.0, 600, 1.0, 1.0),
+        (100.0, 1, 1.0, 1.0),
+        (1e-8, 300, 1.0, 3.45e-8),
+        (3.16e-8, 10**6, 1.0, 6.31e-6),
+        (1e-8, 10**13, 1.0, 6.3e-3),
+        (1.18664e-6, 1, 1.0, 2.966601e-7),
+    ],
+)
+def test_where_floats_do_not_reach_nothing_is_promised_that_does_not_hold(eps0, count, rate, least):
+    """Each gave 0, or less than the truth, where a float overflowed or cancelled."""
+    bits = Bits(eps0, count, rate)
+    assert bits.delta(0.0) >= least * (1 - 1e-12)
+    assert bits.delta(0.0) >= bits.delta(1e-4) >= bits.delta(50.0)
+
+
+def test_a_value_that_overflowed_counts_as_one(monkeypatch):
+    profile = sign_accounting._Profile(np.array([0.1, np.inf, 0.1]), 0.1, 1)
+    monkeypatch.setattr(Bits, "_profiles", lambda self, epsilon: [profile])
+    assert Bits(0.1, 10).exact_delta(0.0) == 1.0
+
+
+def test_a_unit_that_is_in_no_sample_reveals_nothing():
+    assert Bits(20.0, 1, 0.01).delta(0.0) <= 0.0100001
+    assert Bits(16.0, 1000, 0.01).delta(50.0) < 1.0

@@ -95,6 +95,8 @@ def test_too_little_noise_is_found() -> None:
             ({noise: 0.0}, "none of a run"),
             ({"delta": 2}, "delta|none of a run"),
             ({"posterior_success": 0.52}, "gives p = 0.5"),
+            ({"delta": 1e-321}, "none of a run"),
+            ({noise: 1e-200}, "none of a run"),
         ):
             if change.keys() <= stated.keys():
                 with pytest.raises(IntegrityError, match=problem):
