@@ -19,6 +19,7 @@ from paczero.cli.training import build_job
 from paczero.config_io import RunSettings, build_settings, recipes
 from paczero.experiments.sweep import plan, read_sweep
 from paczero.release import plots
+from paczero.release.verify import files
 from paczero.training.trainer import PACZeroTrainer
 
 from ..cli.commands.test_train import control_c, interrupt_at
@@ -103,7 +104,8 @@ def opt(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def coarse_figures(monkeypatch):
     """Figures are drawn, in a few pixels."""
-    monkeypatch.setattr(plots, "_DPI", 20)
+    for module in (plots, files):
+        monkeypatch.setattr(module, "_DPI", 20)
 
 
 @pytest.fixture(scope="module")
