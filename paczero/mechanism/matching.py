@@ -1,6 +1,6 @@
 """The settings at which a guess about one unit is right equally often under every mechanism.
 
->>> rows = matched(success=0.55, units=1000, steps=1000)
+>>> rows = matched(success=0.55, units=1000, steps=50)
 >>> [(row.name, row.nats) for row in rows][:2]
 [('zpl', 0.0), ('mi', 0.00500836)]
 

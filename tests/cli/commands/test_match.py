@@ -19,7 +19,7 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_lines_have_at_most_110_columns_and_state_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["match", "--success", "0.55", "--units", "4321", "--sampling", "0.0123456"]) == 0
+    assert main(["match", "--success", "0.55", "--units", "4321", "--steps", "50", "--sampling", "0.0123456"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 110
     flags = {line.split()[0]: line.split()[1:] for line in lines if " --mechanism" in line}
