@@ -145,7 +145,7 @@ def test_no_space_or_no_access_at_any_write(
     """Each run ends in one line and loses nothing; once the fault is gone it ends like an undisturbed run."""
     kinds = events(order, short(settings, "whole"), tmp_path / "log")
     expected, messages = left(tmp_path / "whole"), []
-    for event in range(1 if how == "full" else 2, len(kinds) + 1, 2):  # all of both: benchmarks/faults.py
+    for event in range(1 if how == "full" else 2, len(kinds) + 1, 3):  # all of both: benchmarks/faults.py
         given = short(settings, f"{how}{event}")
         answer = order(given, event=event, how=how, plain=True)
         if answer["status"] == 2:
