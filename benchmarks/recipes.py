@@ -48,7 +48,7 @@ SHAPES = {
     "facebook/opt-1.3b": {"hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32, "ffn_dim": 8192},
     "facebook/opt-6.7b": {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "ffn_dim": 16384},
 }
-HALF = 2  # bytes of float16
+BYTES = {"float16": 2, "float32": 4}
 SAMPLE = 3000  # records whose lengths are taken
 # Views and the like: they touch no element.
 FREE = ("view", "slice", "empty", "detach", "alias", "select", "unsqueeze", "expand", "unbind", "split", "lift")
@@ -61,6 +61,7 @@ class Gpu:
     Attributes:
         name: as its maker calls it.
         operations: a second in float16, dense, at its peak.
+        single: a second in float32, which the differentially private mechanisms need.
         used: share of that, in (0, 1].
         bytes: a second of its memory, at its peak.
         moved: share of that.
@@ -69,6 +70,7 @@ class Gpu:
 
     name: str = "A100 80 GB"
     operations: float = 312e12
+    single: float = 19.5e12
     used: float = 0.4
     bytes: float = 2.0e12
     moved: float = 0.6
@@ -133,9 +135,9 @@ class _Touched(TorchDispatchMode):
 
 
 @cache
-def bytes_a_move(law: str) -> float:
-    """What a move of one float16 weight along a new direction reads and writes."""
-    weights = {"w": torch.zeros(2**18, dtype=torch.float16)}
+def bytes_a_move(law: str, dtype: str = "float16") -> float:
+    """What a move of one weight along a new direction reads and writes."""
+    weights = {"w": torch.zeros(2**18, dtype=getattr(torch, dtype))}
     touched = _Touched()
     with touched:
         torch_kernel(AxpyUpdate(direction_law(law), 0, "direction", 0, [0], [1.0], 1e-3), list(chunks(weights)))
@@ -147,6 +149,7 @@ def estimate(settings: RunSettings, gpu: Gpu, lengths: Lengths) -> Estimate:
     args, model = settings.args, shape(settings.model)
     generates = args.task.kind == "answer"
     tokens = lengths.squad if generates else lengths.sst2
+    width, speed = BYTES[args.dtype], gpu.operations if args.dtype == "float16" else gpu.single
 
     def seconds_of(records: float, *, generating: bool) -> float:
         """One pass over so many records."""
@@ -154,8 +157,8 @@ def estimate(settings: RunSettings, gpu: Gpu, lengths: Lengths) -> Estimate:
         # Causal attention meets half of the positions before, in two products.
         operations = positions * 2 * (model.layered + model.layers * model.width * tokens)
         batches = math.ceil(positions / (args.batch_tokens * (BATCH_FACTOR if generating else 1)))
-        spent = max(operations / (gpu.operations * gpu.used), batches * model.layers * gpu.launch)
-        read = max(HALF * model.parameters / (gpu.bytes * gpu.moved), model.layers * gpu.launch)
+        spent = max(operations / (speed * gpu.used), batches * model.layers * gpu.launch)
+        read = max(width * model.parameters / (gpu.bytes * gpu.moved), model.layers * gpu.launch)
         return spent + (batches * lengths.generated * read if generating else 0)
 
     data, share, passes = settings.data, args.mechanism.sampling_prob or 1.0, 2 * args.directions * args.max_steps
@@ -166,10 +169,10 @@ def estimate(settings: RunSettings, gpu: Gpu, lengths: Lengths) -> Estimate:
     trained = adapter(settings, model)
     if settings.peft is None:
         moves = 4 * args.directions * args.max_steps
-        seconds += moves * model.parameters * bytes_a_move(args.direction_law) / (gpu.bytes * gpu.moved)
-    memory = HALF * model.parameters + 8 * trained + args.batch_tokens * 12 * model.width * HALF
+        seconds += moves * model.parameters * bytes_a_move(args.direction_law, args.dtype) / (gpu.bytes * gpu.moved)
+    memory = width * model.parameters + 8 * trained + args.batch_tokens * 12 * model.width * width
     if generates:
-        memory += BATCH_FACTOR * args.batch_tokens * 2 * model.width * model.layers * HALF
+        memory += BATCH_FACTOR * args.batch_tokens * 2 * model.width * model.layers * width
     return Estimate(passes * share, seconds / 3600, memory)
 
 
@@ -273,9 +276,10 @@ def _hours(hours: float) -> str:
 def assumptions(gpu: Gpu, lengths: Lengths) -> str:
     """What the hours rest on, in words."""
     return (
-        f"Estimated for one {gpu.name}, not measured: {gpu.operations / 1e12:.0f} TFLOP/s of float16 of which "
-        f"{100 * gpu.used:.0f} % are reached, {gpu.bytes / 1e12:.1f} TB/s of memory of which {100 * gpu.moved:.0f} % "
-        f"are, {1e3 * gpu.launch:g} ms at least a layer and pass; {lengths.sst2:g} tokens a prompt of SST-2, "
+        f"Estimated for one {gpu.name}, not measured: {gpu.operations / 1e12:.0f} TFLOP/s of float16 and "
+        f"{gpu.single / 1e12:.1f} of float32 of which {100 * gpu.used:.0f} % are reached, "
+        f"{gpu.bytes / 1e12:.1f} TB/s of memory of which {100 * gpu.moved:.0f} % are, "
+        f"{1e3 * gpu.launch:g} ms at least a layer and pass; {lengths.sst2:g} tokens a prompt of SST-2, "
         f"{lengths.squad:g} of SQuAD, and {lengths.generated:g} generated until the longest answer of a batch has "
         f"ended. In full tuning a move reads and writes {bytes_a_move('gaussian'):,.0f} bytes a weight for the paper's "
         f"Gaussian directions, {bytes_a_move('rademacher'):,.0f} for Rademacher ones."
@@ -304,7 +308,7 @@ def _sections(given: argparse.Namespace) -> Iterator[str]:
     if given.tokenizer is not None:
         tokenizer = AutoTokenizer.from_pretrained(given.tokenizer)
         lengths = replace(lengths, **{task: measured(path, tokenizer, task) for task, path in files.items()})
-    gpu = Gpu(given.gpu, given.tflops * 1e12, given.used, given.bandwidth * 1e12, given.moved)
+    gpu = Gpu(given.gpu, given.tflops * 1e12, given.single * 1e12, given.used, given.bandwidth * 1e12, given.moved)
     yield from (assumptions(gpu, lengths), recipe_table(gpu, lengths), sweep_table(gpu, lengths))
 
 
@@ -312,6 +316,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpu", default=Gpu.name, help="its name")
     parser.add_argument("--tflops", type=float, default=Gpu.operations / 1e12, help="dense float16 peak, TFLOP/s")
+    parser.add_argument("--single", type=float, default=Gpu.single / 1e12, help="float32 peak, TFLOP/s")
     parser.add_argument("--used", type=float, default=Gpu.used, help="share of it that is reached")
     parser.add_argument("--bandwidth", type=float, default=Gpu.bytes / 1e12, help="memory's peak, TB/s")
     parser.add_argument("--moved", type=float, default=Gpu.moved, help="share of it that is reached")

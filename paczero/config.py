@@ -174,6 +174,24 @@ def _chosen(settings: Any, prefix: str = "") -> None:
                 _require(settings, prefix + name, fine, f"one of {', '.join(words)}")
 
 
+def require_float32(what: str, dtype: str, mechanism: str) -> None:
+    """Refuses half precision with a differentially private mechanism.
+
+    Args:
+        what: has this type, for the message.
+        dtype: without `torch.`.
+        mechanism: its name.
+
+    Raises:
+        PACZeroError: half precision was given, in which what one unit adds to a sum is not bounded by the clip.
+    """
+    if spec_of(mechanism).is_dp and dtype in ("float16", "bfloat16"):
+        raise PACZeroError(
+            f"{what}: {dtype!r} was given with mechanism.name {mechanism!r}; expected 'float32', as in half precision "
+            "a unit's derivative depends on which units share its batch, and (ε, δ) would not hold"
+        )
+
+
 def learning_rate_at(schedule: str, learning_rate: float, steps: int, step: int) -> float:
     """η_t of `step` (from 0) of `steps`: what training and replay both follow, so to the last bit the same."""
     if schedule == "linear":
@@ -456,7 +474,8 @@ class PACZeroConfig:
         eval_steps: dev evaluation every so many steps (and after the last).
         seed: the public seed of directions, candidates, drawn records and the initial adapter.
         test_seed: makes secret, coins and noise reproducible for tests; the report is marked VOID.
-        dtype: the type of the model's weights; adapters are always float32.
+        dtype: the type of the model's weights; adapters are always float32. Differentially private mechanisms need
+            `float32`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         batch_tokens: token positions of a micro-batch at most; a CPU gains nothing beyond some hundreds.
         cache_bytes: hidden states below the first trained layer stay in memory up to this size, in a memory-mapped
@@ -524,6 +543,7 @@ class PACZeroConfig:
                 f"none with {self.mechanism.name}: a public part of the pool does not help its privacy; see "
                 "mechanism.sampling_prob",
             )
+        require_float32("dtype", self.dtype, self.mechanism.name)
         spec, name = spec_of(self.mechanism.name), self.mechanism.name
         if spec.one_direction:
             _require(self, "directions", self.directions == 1, f"1 with {name}; `dp-aggzo` takes more")

@@ -187,7 +187,11 @@ def make_trainer(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path) 
         dev: Any = tiny_dev_csv,
         **settings: Any,
     ) -> PACZeroTrainer:
-        more = {name: settings.pop(name) for name in ("callbacks", "secret", "observers") if name in settings}
+        more = {
+            name: settings.pop(name)
+            for name in ("callbacks", "secret", "observers", "processing_class")
+            if name in settings
+        }
         defaults = {"max_steps": 6, "eval_steps": 2, "learning_rate": 0.05, "batch_tokens": 256, "test_seed": 7}
         return PACZeroTrainer(
             model=model if model is not None else str(tiny_model_dir),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from paczero.config import EngineConfig, FormerNameWarning, MechanismConfig, PACZeroConfig, TaskConfig, learning_rate_at
 from paczero.errors import PACZeroError
+from paczero.mechanism.registry import SPECS
 
 BAD: list[tuple[type, dict[str, Any], str]] = [
     *[(MechanismConfig, {"subsets": value}, "mechanism.subsets") for value in (7, 1, 0, -2, 2**16 + 2)],
@@ -64,6 +65,11 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
         "units_per_step",
     ),
     *[
+        (PACZeroConfig, {"mechanism": MechanismConfig(name=name, epsilon=2.0), "dtype": dtype}, "dtype")
+        for name in (spec.name for spec in SPECS.values() if spec.is_dp)
+        for dtype in ("float16", "bfloat16")
+    ],
+    *[
         (TaskConfig, {"template": value}, "task.template")
         for value in ("{text}", "{label} {text}", "{text} {label} {label}", "")
     ],
@@ -108,6 +114,9 @@ def test_what_is_taken() -> None:
     assert PACZeroConfig(mechanism=signs).directions == 1
     with pytest.raises(PACZeroError, match="directions: 2 was given; expected 1 with dp-sign and"):
         PACZeroConfig(mechanism=signs, directions=2)
+    for name in (spec.name for spec in SPECS.values() if not spec.is_dp):
+        mechanism = MechanismConfig(name=name, budget=0.1 if name == "mi" else None)
+        assert PACZeroConfig(mechanism=mechanism, dtype="float16").dtype == "float16"
     assert MechanismConfig(name="mi", budget=0.0).budget == 0.0
     assert PACZeroConfig(mechanism=MechanismConfig(name="mi", budget=5.0), force=True).force
     assert PACZeroConfig(mechanism=MechanismConfig(name="mi", budget=0.69)).mechanism.budget == 0.69

@@ -27,6 +27,7 @@ from paczero.distributed import join
 from paczero.distributed.base import ProcessGroup, RankLostError, WeightsDivergedError, terminable
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.journal import Journal
+from paczero.mechanism.registry import spec_of
 from paczero.report.summary import Summary, summary_path, write_decisions, write_summary
 from paczero.run_directory import RunDirectory
 
@@ -318,9 +319,10 @@ def within_memory(args: PACZeroConfig, run: RunDirectory | None = None) -> Itera
         if not out_of_memory(error):
             raise
         smaller, more = max(1, args.batch_tokens // 2), ""
+        half = "" if spec_of(args.mechanism.name).is_dp else ", --dtype bfloat16"
         if run is not None and run.private.is_dir():
             more = f"go on where there is more: paczero train --resume {shlex.quote(str(run.root))}; or "
         raise PACZeroError(
             f"out of memory with batch_tokens {args.batch_tokens}; {more}begin again with --batch_tokens {smaller} "
-            "(micro-batches are fixed for a run), or keep less in memory: --cache_bytes, --dtype bfloat16"
+            f"(micro-batches are fixed for a run), or keep less in memory: --cache_bytes{half}"
         ) from error

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from paczero.config import PACZeroConfig
+from paczero.config import PACZeroConfig, require_float32
 from paczero.data.encoding import EncodedDataset, context_length, count_shared, prepare, read_dataset
 from paczero.data.metrics import METRIC_OF_KIND
 from paczero.distributed import join
@@ -155,6 +155,8 @@ class PACZeroTrainer:
             engine=self.args.engine,
             keep=self.args.train_layers or (),
         )
+        for dtype in {str(p.dtype).removeprefix("torch.") for p in base.parameters()}:
+            require_float32("model", dtype, self.args.mechanism.name)
         given = {"train": train_dataset, "dev": eval_dataset, "test": None}
         paths = {key: str(value) if isinstance(value, str | Path) else None for key, value in given.items()}
         self._names = {"data": paths, **(names or {})}

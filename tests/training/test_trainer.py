@@ -311,6 +311,19 @@ def test_what_cannot_work_is_refused_before_a_directory_is_made(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_loaded_model_in_half_precision_is_refused_where_the_pool_is_hidden(
+    make_trainer: MakeTrainer, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """The settings know nothing of its type; one such parameter is enough."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_model_dir, dtype=torch.float32)
+    model.model.layers[0].mlp.to(torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    for mechanism in ({"name": "dpzero", "epsilon": 2.0}, {"name": "dp-sign", "epsilon": 2.0}):
+        with pytest.raises(PACZeroError, match=r"model: 'bfloat16' was given with .* expected 'float32'"):
+            make_trainer(tmp_path / "run", model=model, mechanism=mechanism, processing_class=tokenizer)
+    make_trainer(tmp_path / "run", model=model, mechanism={"name": "zpl"}, processing_class=tokenizer)
+
+
 def test_no_pool(tiny_model_dir: Path) -> None:
     with pytest.raises(PACZeroError, match="train_dataset: none was given"):
         PACZeroTrainer(str(tiny_model_dir))

@@ -21,6 +21,7 @@ from paczero.cli.preflight import engine_lines, memory_line, run_lines, seconds,
 from paczero.cli.training import build_job, check_place, within_memory
 from paczero.config_io import RunSettings, build_settings
 from paczero.errors import PACZeroError
+from paczero.mechanism.registry import spec_of
 from paczero.run_directory import RunDirectory
 from paczero.utils.formatting import duration, size
 
@@ -142,6 +143,7 @@ def run_facts(settings: RunSettings) -> tuple[Facts, list[str]]:
     except PACZeroError as error:
         place = f"NOT FREE: {str(error).removeprefix('output_dir: ')}"
         problems.append(str(error))
+    mechanism = trainer.args.mechanism.name
     if room is not None and cost.memory > room:
         problems.append(f"it needs {size(cost.memory)} of memory and {size(room)} are available")
     return [
@@ -152,7 +154,7 @@ def run_facts(settings: RunSettings) -> tuple[Facts, list[str]]:
         ("a step", f"about {step}"),
         ("warm-up", f"about {duration(cost.cache_seconds)} before step 1" if cost.cache_seconds else "none"),
         ("in all", f"about {duration(seconds(trainer, cost))}, evaluations on the dev set included"),
-        ("memory", f"{memory_line(cost)}; {_fits(cost.memory, room)}"),
+        ("memory", f"{memory_line(cost)}; {_fits(cost.memory, room, half=not spec_of(mechanism).is_dp)}"),
         ("output_dir", place),
         *(("note", note) for note in (*trainer.notes, *signal_notes(trainer))),
     ], problems
@@ -170,14 +172,14 @@ def signal_notes(trainer: "PACZeroTrainer") -> list[str]:
     return [] if note is None else [note]
 
 
-def _fits(needed: int, room: float | None) -> str:
+def _fits(needed: int, room: float | None, *, half: bool) -> str:
     if room is None:
         return "how much is available here is not known"
     if needed <= room:
         return f"fits into the {size(room)} available here"
     return (
         f"DOES NOT FIT into the {size(room)} available here: try --engine.offload cpu (beside a GPU) or disk, "
-        "--dtype bfloat16, an adapter or a smaller model"
+        f"{'--dtype bfloat16, ' if half else ''}an adapter or a smaller model"
     )
 
 

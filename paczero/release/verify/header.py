@@ -134,6 +134,8 @@ def _check_together(header: Mapping[str, Any], where: str) -> None:
         raise IntegrityError(f"{where}: {error}") from error
     except (TypeError, AttributeError) as error:
         raise IntegrityError(f"{where}: its settings are none of a run: {' '.join(str(error).split())}") from error
+    if kind.is_dp and not _is_of_version_01(header) and any(dtype != "float32" for _, dtype, _ in header["parameters"]):
+        raise IntegrityError(f"{where}: mechanism {kind.name} trained weights in half precision; expected float32")
     if header["budget"] != expected:
         raise IntegrityError(f"{where}: budget {header['budget']}; mechanism {kind.name} has {expected}")
     for name in ("sigma", "eps0", "posterior_success"):
@@ -183,7 +185,8 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
         restore=header["restore"],
         units_per_step=header["units_per_step"],
         test_seed=header["test_seed"],
-        dtype=header["base"]["dtype"],
+        # Version 0.1 trained the differentially private mechanisms in half precision, too.
+        dtype="float32" if _is_of_version_01(header) else header["base"]["dtype"],
         train_layers=header["train_layers"],
     )
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from paczero.errors import IntegrityError
+from paczero.models.adapters import ADAPTER_LAW
 from paczero.release import statement
 from paczero.release.verify.header import check_header, check_noise
 from paczero.release.verify.release import verify_release
 
 from ...released_runs import VERSION_1, changed, edit_header, get, leaves, put, refused, reseal
+from ...written_runs import header_of_version_01, make_header
 
 
 def header(name: str = "release-mi-full") -> dict[str, Any]:
@@ -45,6 +47,20 @@ def test_a_budget_that_promises_nothing_is_a_runs_too() -> None:
 def test_a_value_that_no_run_has(key: str, value: object) -> None:
     with pytest.raises(IntegrityError, match="transcript"):
         check_header(header() | {key: value}, "transcript")
+
+
+@pytest.mark.parametrize("name", ["dpzero", "dp-aggzo", "dp-sign"])
+def test_half_precision_of_a_run_that_hides_the_pool(name: str) -> None:
+    """Version 0.1 allowed it, and such a release still verifies."""
+    more = {"units_per_step": None, "train_layers": None, "pilots": 8}
+    adapter = {"law": ADAPTER_LAW, "seed": 0, "sha256": "cd" * 32}
+    whole = make_header(name, adapter=adapter, **more)
+    base, trained = whole["base"] | {"dtype": "float16"}, [["a", "bfloat16", [2, 2]]]
+    check_header(whole, "transcript")
+    for part in ({"base": base}, {"parameters": trained}):
+        with pytest.raises(IntegrityError, match=r"expected '?float32"):
+            check_header(whole | part, "transcript")
+    check_header(header_of_version_01(name, adapter=adapter, **more, base=base, parameters=trained), "transcript")
 
 
 # Nothing else in a release depends on these keys; only a signature, or a replay with the base model, can tell.
