@@ -226,7 +226,7 @@ class _FloatSupport(MI):
 
 
 class _PublicSample(DPSign):
-    """Its sample comes from a seed that everybody knows."""
+    """Its sample comes from a public seed."""
 
     def sample(self, step: int) -> UnitIndices | None:
         self._drawn = poisson_sample(RandomStreams(_SEED).stream("sample", step), self._units, self._rate)
