@@ -107,6 +107,24 @@ def save_tiny_model(path: Path, seed: int = 0, layers: int = 3) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def blank_figures() -> None:
+    """Figures are blank, of their real size; `drawn_figures` has them drawn."""
+    from . import blank_figures
+
+    blank_figures.use(blank_figures.png)
+
+
+@pytest.fixture
+def drawn_figures() -> Iterator[None]:
+    """Figures are drawn, for tests that look at them."""
+    from . import blank_figures
+
+    blank_figures.use(blank_figures.drawn)
+    yield
+    blank_figures.use(blank_figures.png)
+
+
 @pytest.fixture(scope="session")
 def make_tiny_model() -> Callable[..., Path]:
     """`save_tiny_model(path, seed=0, layers=3)`, for a test that needs another model."""

@@ -12,7 +12,6 @@ import pytest
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.transcript import Transcript
-from paczero.release import plots
 from paczero.release.publish import complete
 from paczero.release.statement import Development
 from paczero.run_directory import RunDirectory
@@ -170,12 +169,6 @@ def finished(tmp_path: Path, finished_runs: dict[str, Path]) -> Callable[..., Ru
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures become one-pixel stand-ins: for tests that are about words."""
-    monkeypatch.setattr(plots, "png", lambda draw, width, height: b"stand-in")
-
-
-@pytest.fixture
-def build(tmp_path: Path, undrawn: None) -> Callable[..., RunDirectory]:
-    """`build(name, …)` makes a run below the test's own directory, with stand-ins for figures."""
+def build(tmp_path: Path) -> Callable[..., RunDirectory]:
+    """`build(name, …)` makes a run below the test's own directory."""
     return lambda name="zpl", folder="run", **settings: make_run(tmp_path / folder, name, **settings)

@@ -1,8 +1,9 @@
 """`clip: auto`: the clip of a differentially private run, measured on records that are not protected.
 
 The signal of a clipped sum against its noise is E[clip(g)]/c. It falls with c wherever most derivatives g share little
-of their size, so a clip should change many of them. The median of |g| keeps nine tenths of what the smallest clip keeps, and a unit
-with large derivatives still counts for more than one vote. The dev set's records are public, so the clip costs no ε.
+of their size, so a clip should change many of them. The median of |g| keeps nine tenths of what the smallest clip
+keeps, and a unit with large derivatives still counts for more than one vote. The dev set's records are public, so the
+clip costs no ε.
 """
 
 import json

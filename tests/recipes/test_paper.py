@@ -19,8 +19,6 @@ from paczero.cli.training import build_job
 from paczero.config_io import RunSettings, build_settings, recipes
 from paczero.experiments.sweep import plan, read_sweep
 from paczero.mechanism.registry import spec_of
-from paczero.release import plots
-from paczero.release.verify import files
 from paczero.training.trainer import PACZeroTrainer
 
 from ..cli.commands.test_train import control_c, interrupt_at
@@ -100,13 +98,6 @@ def opt(tmp_path_factory):
         return ["--model", str(model), "--device", "cpu", *data, *SMALL]
 
     return arguments
-
-
-@pytest.fixture(autouse=True)
-def coarse_figures(monkeypatch):
-    """Figures are drawn, in a few pixels."""
-    for module in (plots, files):
-        monkeypatch.setattr(module, "_DPI", 20)
 
 
 @pytest.fixture(scope="module")

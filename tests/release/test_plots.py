@@ -12,6 +12,8 @@ from paczero.release.statement import Development
 
 from ..written_runs import development, make_header
 
+pytestmark = pytest.mark.usefixtures("drawn_figures")
+
 
 def size(png: bytes) -> tuple[int, int]:
     assert png.startswith(b"\x89PNG\r\n\x1a\n") and len(png) > 5000

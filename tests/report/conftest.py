@@ -1,3 +1,3 @@
 """Run directories that are written by hand."""
 
-from ..written_runs import build, finished, finished_runs, undrawn  # noqa: F401
+from ..written_runs import build, finished, finished_runs  # noqa: F401

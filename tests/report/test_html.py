@@ -55,7 +55,6 @@ def test_a_finished_run(finished: Build) -> None:
     assert len(sources) == 5 and all(source.startswith("data:image/png;base64,") for source in sources)
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_it_needs_no_network(finished: Build) -> None:
     found = tags(page(finished()))
     assert not {"script", "link", "iframe"} & {tag for tag, _ in found}
@@ -156,7 +155,7 @@ def test_refusals_are_one_line(build: Build, tmp_path: Path) -> None:
         path.write_text(before)
 
 
-def test_what_attacks_reached_stands_beside_the_promise(finished, undrawn):
+def test_what_attacks_reached_stands_beside_the_promise(finished):
     """Of a run that was audited; of one that was not, nothing."""
     run = finished("zpl")
     assert "What attacks have reached" not in write_report(run).read_text(encoding="utf-8")

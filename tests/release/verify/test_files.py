@@ -174,6 +174,7 @@ def test_a_picture_of_any_size(release: Callable[..., Path]) -> None:
 
 
 @pytest.mark.parametrize("directions", [1, 3])
+@pytest.mark.usefixtures("drawn_figures")
 @pytest.mark.parametrize("steps", [1, 24, 100, 5000])
 def test_the_sizes_are_those_that_are_drawn(steps: int, directions: int) -> None:
     header = make_header("mi", steps=steps, directions=directions)

@@ -158,7 +158,7 @@ def test_a_private_run_states_what_its_noise_follows_from(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["zpl", "mi", "none", "dpzero", "skip"])
-def test_card_and_report_say_the_same(finished, undrawn, name):
+def test_card_and_report_say_the_same(finished, name):
     run = finished(name)
     text = (run.release / "README.md").read_text(encoding="utf-8")
     page = write_report(run).read_text(encoding="utf-8")
