@@ -29,6 +29,7 @@ os.environ.update(
 )
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 # Two slow cores are no reason for a failure, and a failure must come back when the tests run again.
@@ -175,9 +176,19 @@ def smollm2_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         source = find_smollm2()
     except PACZeroError as error:
         pytest.skip(str(error))
-    place = tmp_path_factory.mktemp("real")
-    yield convert_gguf(source, place / "SmolLM2-135M-Instruct")
-    shutil.rmtree(place)  # half a gigabyte, which pytest would keep
+    base, worker = tmp_path_factory.getbasetemp(), os.environ.get("PYTEST_XDIST_WORKER")
+    place = (base.parent if worker else base) / "SmolLM2-135M-Instruct"  # one for all workers
+    users, lock = place.with_name("users"), FileLock(f"{place}.lock")
+    with lock:
+        if not place.exists():
+            convert_gguf(source, place)
+        users.mkdir(exist_ok=True)
+        (users / str(worker)).touch()
+    yield place
+    with lock:
+        (users / str(worker)).unlink()
+        if not list(users.iterdir()):
+            shutil.rmtree(place)  # half a gigabyte, which pytest would keep
 
 
 @pytest.fixture(scope="session")
