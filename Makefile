@@ -15,10 +15,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(STAMP)
 	@$(BIN)/paczero demo
 
-# Tests compute with one thread each, so two at once are twice as fast; a file's tests share what they set up. Files go in
-# their order: by number of tests, the few slow ones would come last and hold one core while the others wait.
+# Tests compute with one thread each. One process more than there are cores: some tests wait for others' processes. A
+# file's tests share what they set up. Files go in their order: by number of tests, the few slow ones would come last and
+# hold one core while the others wait.
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count(), 4) + 1)') --dist loadfile \
+		--no-loadscope-reorder
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

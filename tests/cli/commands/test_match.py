@@ -5,6 +5,7 @@ import json
 import pytest
 
 from paczero.cli.main import main
+from paczero.mechanism import matching
 from paczero.mechanism.registry import SPECS
 
 
@@ -18,7 +19,11 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no bound" in rows["none"] and "who is in the pool" in rows["dp-sign"] and "ε₀ 0.04992" in rows["dp-sign"]
 
 
-def test_lines_have_at_most_110_columns_and_state_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_have_at_most_110_columns_and_state_every_setting(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("calibrate", "calibrate_success", "epsilon_of", "success_of"):  # samples take half a minute
+        monkeypatch.setattr(matching, name, lambda *_, **__: 0.123456789012)
     assert main(["match", "--success", "0.55", "--units", "4321", "--steps", "50", "--sampling", "0.0123456"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 110
