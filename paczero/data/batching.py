@@ -3,7 +3,8 @@
 A record is its prompt and what lies behind it: where label words have several tokens, the tree of their inner tokens,
 so that no prompt is computed twice; of an answer of its own, all but the last token. Records lie end to end
 (`packing`), and tokens with which all prompts begin, such as an instruction, are there once a micro-batch (`prefix`).
-Without packing each record is a row, padded on the right, where causal attention never looks.
+Without packing each record is a row, padded on the right, where causal attention never looks. Where no record may
+change what is computed of another one, each has a micro-batch of its own (`isolated`, see `engine.isolation`).
 
 >>> tree = CandidateTree([[7], [8]])
 >>> batches = micro_batches([[1, 2, 3], [1, 5]], tree, batch_tokens=1024)
@@ -24,6 +25,9 @@ from paczero.errors import PACZeroError
 # of 24 positions takes about as long as the difference between batches of 200 and 224.
 BATCH_OVERHEAD = 24
 
+# Isolated records are filled up to multiples of so many positions, so that records of similar length share a shape.
+_WIDTH_STEP = 8
+
 
 @dataclass(frozen=True)
 class MicroBatch:
@@ -38,6 +42,8 @@ class MicroBatch:
         tree: what lies behind each prompt; None where the rows are plain sequences.
         prefix: how many tokens all rows begin with are computed once, for all of them.
         packed: whether rows are laid end to end for the model, so that filling is never computed.
+        filled: which rows are records (B,), the others filling up a block of fixed shape; None where all are.
+        isolated: whether nothing but the record itself may change what is computed of it.
     """
 
     records: np.ndarray
@@ -48,6 +54,8 @@ class MicroBatch:
     prefix: int = 0
     packed: bool = False
     counts: np.ndarray | None = None
+    filled: np.ndarray | None = None
+    isolated: bool = False
 
     @property
     def positions(self) -> int:
@@ -65,6 +73,11 @@ class MicroBatch:
         if self.counts is None:
             return np.ones(self.reads.shape, dtype=bool)
         return np.arange(self.reads.shape[1]) < self.counts[:, None]
+
+    @property
+    def real_rows(self) -> np.ndarray:
+        """Which rows (B,) are no filling."""
+        return np.ones(len(self.records), dtype=bool) if self.filled is None else self.filled
 
     @property
     def starts(self) -> np.ndarray:
@@ -121,6 +134,8 @@ def micro_batches(
     batch_tokens: int,
     packing: bool = True,
     prefix: bool = True,
+    isolated: bool = False,
+    context: int = 2**31,
 ) -> list[MicroBatch]:
     """The one partition of the pool that every step uses.
 
@@ -130,6 +145,8 @@ def micro_batches(
         batch_tokens: token positions of a micro-batch at most, padding included (a longer record is alone in one).
         packing: records end to end; otherwise rows padded to the longest of a micro-batch.
         prefix: with packing, what all prompts begin with is computed once a micro-batch.
+        isolated: each record alone, whatever the other settings say, filled up to a width that follows from its length.
+        context: positions that the model takes at most.
 
     Returns:
         Micro-batches, shortest records first; together they hold every record once.
@@ -141,13 +158,25 @@ def micro_batches(
     if len(ends) and ends.min() == 0:
         raise PACZeroError(f"record {int(ends.argmin()) + 1} has a prompt without a token; give it some text")
     lengths = ends + np.array([len(continuations.behind(record)) for record in range(len(ends))], dtype=np.int64)
+    packing = packing and not isolated
     shared = common_prefix(prompts) if packing and prefix else 0
     order = np.argsort(lengths, kind="stable")
-    if packing:
+    if isolated:
+        bounds = list(range(len(order) + 1))
+    elif packing:
         bounds = _even_partition(lengths[order] - shared, batch_tokens - shared)
     else:
         bounds = _padded_partition(lengths[order], batch_tokens)
-    return [_batch(order[a:b], prompts, continuations, packing, shared) for a, b in itertools.pairwise(bounds)]
+    batches = [_batch(order[a:b], prompts, continuations, packing, shared) for a, b in itertools.pairwise(bounds)]
+    return [_isolated(batch, context) for batch in batches] if isolated else batches
+
+
+def _isolated(batch: MicroBatch, context: int) -> MicroBatch:
+    """The micro-batch of one record, filled up; one with an answer of its own, which seldom shares a shape, is not."""
+    length = int(batch.lengths[0])
+    alone = batch.tree is None and batch.reads.shape[1] > 1
+    width = length if alone else min(-(-length // _WIDTH_STEP) * _WIDTH_STEP, context)
+    return replace(batch, input_ids=np.pad(batch.input_ids, ((0, 0), (0, width - length))), isolated=True)
 
 
 def common_prefix(prompts: Sequence[Sequence[int]]) -> int:

@@ -10,6 +10,7 @@ computed once a call.
 
 import copy
 import hashlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -91,6 +92,7 @@ class Generator:
         group: the processes that share the work; each gets all results.
         engine: the fast paths that may be used.
         progress: called with (records done, total) after every batch of this process.
+        isolated: each record alone, so that what is generated of it is a function of that record.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Generator:
         group: ProcessGroup = SINGLE_PROCESS,
         engine: EngineConfig | None = None,
         progress: Callable[[int, int], None] | None = None,
+        isolated: bool = False,
     ):
         self.model = plain(model)
         self.engine = engine or EngineConfig()
@@ -111,12 +114,13 @@ class Generator:
         self.progress = progress
         self.records = len(prompts)
         self.device = next(self.model.parameters()).device
-        shared = common_prefix(self.prompts) if self.engine.prefix else 0
+        shared = common_prefix(self.prompts) if self.engine.prefix and not isolated else 0
         self.prefix = shared if shared >= SHORT_PREFIX else 0
-        self.batches = _batches([len(prompt) - self.prefix for prompt in self.prompts], BATCH_FACTOR * batch_tokens)
+        limit = 0 if isolated else BATCH_FACTOR * batch_tokens
+        self.batches = _batches([len(prompt) - self.prefix for prompt in self.prompts], limit)
         costs = [len(batch) * max(len(self.prompts[record]) for record in batch) for batch in self.batches]
         self._shard = [self.batches[index] for index in group.shard(costs)]
-        positions = sum(map(len, self.prompts))
+        positions = sys.maxsize if isolated else sum(map(len, self.prompts))
         self._mergeable = find_mergeable(self.model, positions=positions) if self.engine.merge else []
         self._takes = set(signature(type(self.model).forward).parameters)
         # Newer transformers renamed it, and warn about the old name.

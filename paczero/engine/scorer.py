@@ -11,6 +11,7 @@ of the label words.
 import contextlib
 import hashlib
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ from paczero.engine.frozen_modules import (
 )
 from paczero.engine.heads import head_of
 from paczero.engine.hidden_cache import HiddenCache
+from paczero.engine.isolation import Block, blocks, by_record, joined, joined_states, records_a_block
 from paczero.engine.last_layer import Narrowing, find_narrowing, gather, narrowed
 from paczero.engine.lora_merge import Mergeable, find_mergeable, merging
 from paczero.engine.packing import (
@@ -104,6 +106,7 @@ class Scorer:
         self.engine = engine or EngineConfig()
         self.batches, self.completions, self.group = batches, completions, group
         self.records = sum(len(batch.records) for batch in batches)
+        self.isolated = bool(batches) and batches[0].isolated
         self.found = find_layers(model)
         self.device = next(self.model.parameters()).device
         self._head = head_of(self.model, completions)
@@ -115,20 +118,27 @@ class Scorer:
         only_last = self.cache is not None and self.first_layer == len(self.found.layers) - 1
         self._attention: Narrowing | None = None
         self._constant: list[ModuleSlot] = []  # the modules whose output is cached
+        self._unmerged: list[ModuleSlot] = []  # those whose output could be, where memory allows
         if only_last and narrowing is not None and narrowing.attention_frozen:
             self._attention, self._constant = narrowing, [narrowing.cached_attention()]
-        groups = group_batches(batches) if self._attention else [[batch] for batch in batches]
+        merged = self._attention is not None and not self.isolated
+        groups = group_batches(batches) if merged else [[batch] for batch in batches]
         shard = group.shard([sum(batch.positions for batch in members) for members in groups])
+        if self.isolated:  # records that share a block lie behind one another
+            shard = [
+                index for block in blocks(batches, shard, reads_only=False) for index in block if index is not None
+            ]
         self._members = [groups[index] for index in shard]
-        self._passes = [merge_batches(members) if self._attention else members[0] for members in self._members]
+        self._passes = [merge_batches(members) if merged else members[0] for members in self._members]
         if self.cache is not None and self._passes:
             self._fill_cache(self.cache, progress)
             if self._attention:
                 self._cache_skippable(self.cache)
         self._mergeable: list[Mergeable] = []
         if self.engine.merge:
-            constant = {id(slot.module) for slot in self._constant}
+            constant = {id(slot.module) for slot in [*self._constant, *self._unmerged]}
             positions = sum(int(b.starts[-1]) if self._attention else b.positions for b in sample_of or batches)
+            positions = sys.maxsize if self.isolated else positions
             self._mergeable = find_mergeable(self.model, positions=positions, skip=lambda base: id(base) in constant)
 
     # -- results ------------------------------------------------------------------------------------------------------
@@ -148,8 +158,9 @@ class Scorer:
         out = np.zeros((self.records, self.completions.columns))
         done = 0
         for batch, hidden in self._outputs(wanted):
-            out[batch.records] = self._head.scores(hidden, batch).double().cpu().numpy()
-            done += len(batch.records)
+            records = batch.records[batch.real_rows]
+            out[records] = self._head.scores(hidden, batch).double().cpu().numpy()[batch.real_rows]
+            done += len(records)
             if progress is not None:
                 progress(done, self.records)
         return self.group.sum(out)
@@ -158,7 +169,8 @@ class Scorer:
         """Output of the final norm at the last token of each prompt: float32 (R, D)."""
         out = np.zeros((self.records, self.model.config.get_text_config().hidden_size), dtype=np.float32)
         for batch, hidden in self._outputs(None):
-            out[batch.records] = hidden[torch.from_numpy(batch.starts[:-1])].float().cpu().numpy()
+            ends = hidden[torch.from_numpy(batch.starts[:-1])].float().cpu().numpy()
+            out[batch.records[batch.real_rows]] = ends[batch.real_rows]
         return self.group.sum(out)
 
     def partition(self) -> str:
@@ -174,6 +186,8 @@ class Scorer:
         Returns:
             How many times the rows are repeated; 1 where a pass holds one micro-batch.
         """
+        if self.isolated:  # a block takes as long with one record
+            return records_a_block(self.batches[0], reads_only=self._attention is not None)
         if self._attention is None or self.cache is None:
             return 1
         times = max(1, LAST_LAYER_ROWS // int(self.batches[0].starts[-1]))
@@ -192,6 +206,8 @@ class Scorer:
             paths["cache"] = (
                 f"{self.first_layer} of {len(self.found.layers)} layers run once; their output{also} is kept"
             )
+        if self.isolated:
+            paths["isolation"] = "records lie in blocks of fixed shape, where none changes what is computed of another"
         if self.batches and self.batches[0].packed:
             paths["packing"] = "records lie end to end, no padding"
         if self.batches and self.batches[0].prefix:
@@ -224,18 +240,29 @@ class Scorer:
     def _outputs(self, wanted: np.ndarray | None) -> Iterator[tuple[MicroBatch, torch.Tensor]]:
         """For each pass: the records, and the model's output at the read positions of all rows (n, D)."""
         with torch.inference_mode(), merging(self._mergeable), self._cached_modules() as replacements:
-            for index, batch in enumerate(self._passes):
-                rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
-                if rows is not None and len(rows) == 0:
-                    continue
-                states = self.cache.states[index] if self.cache is not None else []
-                chosen = batch
-                if rows is not None and len(rows) < len(batch.records):
-                    chosen = batch.take(rows)
-                    states = [select_rows(state, batch, rows) for state in states]
-                for replacement, state in zip(replacements, states, strict=True):
-                    replacement.output = state.to(self.device)  # states beyond the limit lie in host memory
-                yield chosen, self._run(self._prepared(chosen))
+            for batch, states, _ in self._work(wanted):
+                self._give(replacements, states)
+                yield batch, self._run(self._prepared(batch))
+
+    def _work(self, wanted: np.ndarray | None) -> Iterator[tuple[MicroBatch, list[torch.Tensor], Block]]:
+        """What goes through the model together: records, their cached states, and the indices of both."""
+        kept = self.cache.states if self.cache is not None else [[] for _ in self._passes]
+        if self.isolated:
+            only = self._attention is not None
+            chosen = [i for i, batch in enumerate(self._passes) if wanted is None or wanted[batch.records[0]]]
+            for block in blocks(self._passes, chosen, reads_only=only):
+                yield joined(self._passes, block, reads_only=only), joined_states(kept, block), block
+            return
+        for index, batch in enumerate(self._passes):
+            rows = None if wanted is None else np.flatnonzero(wanted[batch.records])
+            if rows is None or len(rows) == len(batch.records):
+                yield batch, kept[index], (index,)
+            elif len(rows):
+                yield batch.take(rows), [select_rows(state, batch, rows) for state in kept[index]], (index,)
+
+    def _give(self, replacements: list[CachedOutput | CachedInput], states: list[torch.Tensor]) -> None:
+        for replacement, state in zip(replacements, states, strict=True):
+            replacement.output = state.to(self.device)  # states beyond the limit lie in host memory
 
     def _run(self, prepared: ModelInputs) -> torch.Tensor:
         with packed(self.model, prepared.layout):
@@ -281,28 +308,39 @@ class Scorer:
             with packed(self.model, prepared.layout):
                 self._decode(prepared.inputs)
 
-        def compute(index: int) -> list[torch.Tensor]:
+        def computed(batch: MicroBatch) -> list[torch.Tensor]:
             nonlocal done
-            parts, whole = [], self._passes[index]
-            for batch in self._members[index]:
-                prepared = self._prepared(batch)
-                attention = self._attention
-                recording = narrowed(first, attention, prepared.reads) if attention else recorded(first, self._constant)
-                with recording as states:
-                    run(prepared)
-                parts.append([unpadded(state, batch) for state in states] if attention else states)
-                done += 1
-                if progress is not None:
-                    progress(done, total)
+            prepared, attention = self._prepared(batch), self._attention
+            recording = narrowed(first, attention, prepared.reads) if attention else recorded(first, self._constant)
+            with recording as states:
+                run(prepared)
+            done += int(batch.real_rows.sum()) if self.isolated else 1
+            if progress is not None:
+                progress(done, total)
+            return states
+
+        def compute(index: int) -> list[torch.Tensor]:
+            whole, members = self._passes[index], self._members[index]
             if self._attention is None:
-                return parts[0]
+                return computed(whole)
+            parts = [[unpadded(state, batch) for state in computed(batch)] for batch in members]
             rows = (1, -1) if whole.packed else whole.reads.shape
             return [torch.cat(same).view(*rows, same[0].shape[-1]) for same in zip(*parts, strict=True)]
+
+        waiting = blocks(self._passes, range(len(self._passes)), reads_only=False) if self.isolated else iter(())
+        ready: dict[int, list[torch.Tensor]] = {}
+
+        def compute_isolated(index: int) -> list[torch.Tensor]:
+            while index not in ready:
+                block = next(waiting)
+                ready.update(by_record(computed(joined(self._passes, block, reads_only=False)), block))
+            return ready.pop(index)
 
         if self._attention is None:
             self._constant = constant_modules(first, lambda: run(self._prepared(self._passes[0])))
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
-            cache.fill(self._key(), len(self._passes), compute, self.device)
+            get = compute_isolated if self.isolated else compute
+            cache.fill(self._key(), len(self._passes), get, self.device)
 
     @torch.inference_mode()
     def _cache_skippable(self, cache: HiddenCache) -> None:
@@ -313,25 +351,28 @@ class Scorer:
         layer = self.found.layers[-1]
         with self._cached_modules() as replacements:
 
-            def run(index: int) -> None:
-                for replacement, state in zip(replacements, cache.states[index], strict=True):
-                    replacement.output = state.to(self.device)
-                self._decode(self._prepared(self._passes[index]).inputs)
+            def run(batch: MicroBatch, states: list[torch.Tensor]) -> None:
+                self._give(replacements, states)
+                self._decode(self._prepared(batch).inputs)
 
-            slots = skippable_modules(layer, lambda: run(0))
+            batch, states, _ = next(self._work(None))
+            slots = skippable_modules(layer, lambda: run(batch, states))
             with recorded(layer, slots) as found:
-                run(0)
-            first = cache.states[0][0]  # other shapes could not be cut to some of the records
+                run(batch, states)
+            first = states[0]  # other shapes could not be cut to some of the records
             same_shape = [state.shape[:-1] == first.shape[:-1] for state in found[1:]]
             slots = list(itertools.compress(slots, same_shape))
-            width = sum(state.shape[-1] for state in [*cache.states[0], *itertools.compress(found[1:], same_shape)])
+            if self.isolated:  # whether memory allows it depends on all records, and must not change any
+                self._unmerged = slots
+            width = sum(state.shape[-1] for state in [*states, *itertools.compress(found[1:], same_shape)])
             rows = sum(states[0].shape[:-1].numel() for states in cache.states)
             if rows * width * first.element_size() > cache.limit:
                 return
-            for index, states in enumerate(cache.states):
+            for batch, states, block in self._work(None):
                 with recorded(layer, slots) as found:
-                    run(index)
-                cache.states[index] = [*states, *found[1:]]
+                    run(batch, states)
+                for index, more in by_record(found[1:], block).items():
+                    cache.states[index] = [*cache.states[index], *more]
         self._constant += slots
 
     def _key(self) -> dict[str, Any]:
@@ -351,6 +392,7 @@ class Scorer:
             "trained": [name for name, parameter in first.named_parameters() if parameter.requires_grad],
             "model": [type(self.model).__name__, str(self.model.dtype), self.device.type],
             "versions": [torch.__version__, transformers.__version__],
+            **({"isolated": True} if self.isolated else {}),
         }
 
     def _prepared(self, batch: MicroBatch) -> ModelInputs:

@@ -87,6 +87,11 @@ class MechanismSpec:
         return self.noise is not None
 
     @property
+    def isolates_units(self) -> bool:
+        """Whether a unit's derivative must be a function of that unit alone: its sensitivity is that of one unit."""
+        return self.is_dp
+
+    @property
     def noise(self) -> str | None:
         """What its noise is called: `sigma` (more is more private), `eps0` (less is), or None without ε and δ."""
         return next((name for name in ("sigma", "eps0") if name in self.arguments), None)

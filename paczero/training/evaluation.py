@@ -124,6 +124,7 @@ def make_generator(
     *,
     group: ProcessGroup = SINGLE_PROCESS,
     progress: Callable[[int, int], None] | None = None,
+    isolated: bool = False,
 ) -> Generator:
     """Greedy generation behind these records' prompts; its scores are the F1 of each record's answer."""
     task, answers = records.task.config, records.dataset.answers
@@ -142,6 +143,7 @@ def make_generator(
         group=group,
         engine=args.engine,
         progress=progress,
+        isolated=isolated,
     )
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from paczero.config import PACZeroConfig
 from paczero.data.batching import MicroBatch, micro_batches
-from paczero.data.encoding import EncodedDataset
+from paczero.data.encoding import EncodedDataset, context_length
 from paczero.data.metrics import median_threshold
 from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.engine.hidden_cache import HiddenCache
@@ -96,8 +96,14 @@ def check_fit(args: PACZeroConfig, records: EncodedDataset) -> None:
         median_threshold(np.zeros((1, len(records.encoded.candidates))))
 
 
-def make_batches(records: EncodedDataset, args: PACZeroConfig, model: nn.Module) -> list[MicroBatch]:
-    """The fixed micro-batches of one set of records, packed where the model's attention allows it."""
+def make_batches(
+    records: EncodedDataset, args: PACZeroConfig, model: nn.Module, *, isolated: bool = False
+) -> list[MicroBatch]:
+    """The fixed micro-batches of one set of records, packed where the model's attention allows it.
+
+    Args:
+        isolated: each record alone, so that what is computed of it is a function of that record.
+    """
     longest = int(records.encoded.lengths.max()) + len(records.continuations)
     packing = args.engine.packing and can_pack(plain(model), longest)
     return micro_batches(
@@ -106,6 +112,8 @@ def make_batches(records: EncodedDataset, args: PACZeroConfig, model: nn.Module)
         batch_tokens=args.batch_tokens,
         packing=packing,
         prefix=args.engine.prefix,
+        isolated=isolated,
+        context=context_length(plain(model)),
     )
 
 

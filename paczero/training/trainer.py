@@ -174,8 +174,7 @@ class PACZeroTrainer:
             base, peft_config=peft_config, train_layers=self.args.train_layers, seed=self.args.seed
         )
         self._first_layer = first_trained_layer(self.model, list(self._trained))
-        self._batches = make_batches(self.pool, self.args, self.model)
-        self._scorers: dict[str, Scorer] = {}
+        self._scorers: dict[tuple[str, bool], Scorer] = {}
         self._begin()
         self._initial = self.weights.snapshot() if self.weights.elements <= _KEPT_INITIAL else None
         self._moved = False
@@ -214,6 +213,7 @@ class PACZeroTrainer:
         self.weights = make_weights(self._trained, self.args)
         self.threshold = 0.0
         check_fit(self.args, self.pool)
+        self._batches = make_batches(self.pool, self.args, self.model, isolated=self._isolated(self.pool))
         self._rounding = check_update_precision(self.weights, self.args)
         self.header = transcript_header(
             self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.dataset.units
@@ -355,9 +355,9 @@ class PACZeroTrainer:
 
     def scorer(self, records: EncodedDataset, what: str = "records") -> Scorer:
         """The scorer of these records; what lies below the trained layers is computed once and kept."""
-        key = records.dataset.hash()
+        key = (records.dataset.hash(), self._isolated(records))
         if key not in self._scorers:
-            self.group.assert_equal({what: key})
+            self.group.assert_equal({what: key[0]})
             self._scorers[key] = make_scorer(
                 self.model,
                 records,
@@ -498,6 +498,10 @@ class PACZeroTrainer:
             return Path(self.args.cache_dir).expanduser()
         return self.run.cache if self.run.private.is_dir() else None
 
+    def _isolated(self, records: EncodedDataset) -> bool:
+        """Whether a unit's derivative must be a function of that unit alone."""
+        return records is self.pool and spec_of(self.args.mechanism.name).isolates_units
+
     @property
     def _trains_on_f1(self) -> bool:
         return self.args.task.objective == "f1"
@@ -505,7 +509,13 @@ class PACZeroTrainer:
     def _generator(self, records: EncodedDataset, what: str | None = None) -> Generator:
         progress = None if what is None else partial(self.progress, f"answers, {what}")
         return make_generator(
-            self.model, records, self.args, self.processing_class, group=self.group, progress=progress
+            self.model,
+            records,
+            self.args,
+            self.processing_class,
+            group=self.group,
+            progress=progress,
+            isolated=self._isolated(records),
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from paczero import PACZeroConfig, PACZeroTrainer
+from paczero.config import MechanismConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
 from paczero.models.layers import plain
 from paczero.release import statement
 from paczero.release.replay import rebuild
+from paczero.training.factory import make_objective
+
+from ..conftest import tiny_texts
 
 MakeTrainer = Callable[..., PACZeroTrainer]
 FULL = {"peft": None}
@@ -369,3 +374,20 @@ def test_moves_that_round_away(make_trainer: MakeTrainer, tmp_path: Path) -> Non
     with pytest.raises(PACZeroError, match="mu: 1e-05 rounds away"):
         make_trainer(tmp_path / "run", **(coarse | {"mu": 1e-5, "learning_rate": 0.1}))
     make_trainer(tmp_path / "run", learning_rate=1e-4, force=True, **coarse)
+
+
+def test_units_are_isolated_where_the_mechanism_needs_it(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    """The pool's units alone, in every run of the same trainer; a pool that lacks one leaves the others as they are."""
+    dp = MechanismConfig(name="dp-sign", epsilon=2.0, clip=1.0)
+    trainer = make_trainer(tmp_path / "a", mechanism={"name": "zpl"})
+    private = trainer.with_args(replace(trainer.args, mechanism=dp))
+    for _ in range(2):
+        assert [trainer.scorer(records).isolated for records in (trainer.pool, trainer.dev)] == [False, False]
+        assert [private.scorer(records).isolated for records in (private.pool, private.dev)] == [True, False]
+
+    def derivatives(of: PACZeroTrainer) -> np.ndarray:
+        return make_objective(of.scorer(of.pool), of.pool).derivatives(of.weights, 0, 1).values
+
+    rows = [{"text": text, "label": label} for text, label in tiny_texts(48, seed=1)]
+    fewer = make_trainer(tmp_path / "b", mechanism=vars(dp), pool=[*rows[:20], *rows[21:]])
+    np.testing.assert_array_equal(derivatives(fewer), np.delete(derivatives(private), 20, axis=0))

@@ -150,7 +150,7 @@ def test_a_private_run_states_what_its_noise_follows_from(name: str) -> None:
     ):
         assert words in text
     limits = " ".join(wording.limits(header))
-    for words in ("many records", "size of the pool", "unit column", "add their", "development set", "micro-batch"):
+    for words in ("many records", "size of the pool", "unit column", "add their", "development set", "float32"):
         assert words in limits
     assert "not differential privacy" not in limits
     given = make_header(name, mechanism=header["mechanism"] | {"delta": 1e-5})
