@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from paczero.errors import IntegrityError
 from paczero.models.layers import plain_name
 from paczero.optim.parameters import fingerprint_tensors
 from paczero.release.verify.release import verify_release
@@ -106,3 +108,28 @@ def test_a_head_that_promises_terabytes(release: Callable[..., Path], header: ob
     (folder / WEIGHTS).write_bytes(size + head + b"\0\0\0\0")
     reseal(folder)
     refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("config.json", "rms_norm_eps", 0.5),
+        ("config.json", "rope_parameters", {"rope_theta": 1.0, "rope_type": "default"}),
+        ("config.json", "num_key_value_heads", 1),
+        ("generation_config.json", "max_length", 1),
+    ],
+)
+def test_settings_that_are_not_the_base_models(
+    release: Callable[..., Path], tiny_model_dir: Path, name: str, key: str, value: Any
+) -> None:
+    """The tensors are right, and another function is loaded."""
+    folder = release("full")
+    path = folder / "model" / name
+    settings = json.loads(path.read_text()) | {"transformers_version": "4.0.0"}
+    path.write_text(json.dumps(settings))
+    reseal(folder)
+    assert verify_release(folder, with_base=True, model=str(tiny_model_dir)).replayed
+    path.write_text(json.dumps(settings | {key: value}))
+    reseal(folder)
+    with pytest.raises(IntegrityError, match=f"{key} is .*; that of the base model is"):
+        verify_release(folder, with_base=True, model=str(tiny_model_dir))
