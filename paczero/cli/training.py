@@ -45,16 +45,30 @@ class Job:
     Attributes:
         trainer: with its weights at the start.
         test: records that are scored before and after; None without a test set.
-        notes: remarks on the draw of the records, a sentence each.
+        notes: remarks on the draw of the records and on the test set, a sentence each.
     """
 
     trainer: "PACZeroTrainer"
     test: "Dataset | None" = None
     notes: tuple[str, ...] = ()
 
+    def shared(self) -> list[str]:
+        """How many records of dev and test set share a unit or a text with the pool, a sentence a set that has some.
+
+        Raises:
+            PACZeroError: some do, and the mechanism is a differentially private one.
+        """
+        trainer = self.trainer
+        sets = {"dev set": None if trainer.dev is None else trainer.dev.dataset, "test set": self.test}
+        pairs = ((what, records) for what, records in sets.items() if records is not None)
+        found = (trainer.shared(what, records) for what, records in pairs)
+        return [sentence for sentence in found if sentence is not None]
+
     def with_args(self, args: PACZeroConfig) -> "Job":
         """The same records and model under other settings; see `PACZeroTrainer.with_args`."""
-        return replace(self, trainer=self.trainer.with_args(args))
+        made = replace(self, trainer=self.trainer.with_args(args))
+        made.shared()
+        return made
 
 
 def make_job(
@@ -119,12 +133,14 @@ def build_job(settings: RunSettings, *, live: Live, secret: str | Path | None = 
     """
     live.show("reading the records")
     from paczero.data.encoding import read_dataset
+    from paczero.data.overlap import require_apart
     from paczero.data.splits import read_splits
 
     task = settings.args.task
     splits = read_splits(settings.data, task, seed=settings.args.seed)
     pool = read_dataset(splits.train, task, training=True)
     dev, test = (None if rows is None else read_dataset(rows, task) for rows in (splits.dev, splits.test))
+    shared = None if test is None else require_apart(settings.args, "test set", pool, test)
     keep_quiet()
     from paczero.models.adapters import peft_config_from
     from paczero.models.loading import pick_device
@@ -145,7 +161,7 @@ def build_job(settings: RunSettings, *, live: Live, secret: str | Path | None = 
         progress=shown(live),
         names={"model": settings.model, "data": asdict(settings.data), "peft": settings.peft},
     )
-    return Job(trainer, test, splits.notes)
+    return Job(trainer, test, (*splits.notes, *([] if shared is None else [f"{shared}."])))
 
 
 def train_run(
@@ -206,7 +222,7 @@ def _train_and_report(
     def finish() -> None:
         from paczero.report.html import write_report
 
-        write_summary(run, _summarise(trainer, run, test, before, after, seconds))
+        write_summary(run, _summarise(job, run, test, before, after, seconds))
         if test is not None and after is not None:
             write_decisions(run, test.task.table(test.dataset, test.encoded, after, trainer.threshold))
         live.show("writing the report")
@@ -238,7 +254,7 @@ def _train(trainer: "PACZeroTrainer", run: RunDirectory, *, resume: bool) -> flo
 
 
 def _summarise(
-    trainer: "PACZeroTrainer",
+    job: Job,
     run: RunDirectory,
     test: "EncodedDataset | None",
     before: dict[str, Any],
@@ -251,7 +267,7 @@ def _summarise(
     from paczero.data.metrics import METRIC_OF_KIND
     from paczero.report.run_record import RunRecord
 
-    facts = RunRecord.load(run)
+    trainer, facts = job.trainer, RunRecord.load(run)
     if facts.sealed is None:
         raise IntegrityError(facts.problem or f"{run.release}: its statement is missing")
     chosen = facts.sealed["chosen_step"]
@@ -284,6 +300,7 @@ def _summarise(
         chosen_step=chosen,
         threshold=trainer.threshold,
         seconds=round(seconds, 3),
+        shared=job.shared(),
     )
 
 

@@ -87,12 +87,6 @@ def prepare(
     return EncodedDataset(dataset, kind.encode(dataset, tokenizer, context=context), kind)
 
 
-def count_shared(first: EncodedDataset, second: EncodedDataset) -> int:
-    """How many records of the second set have a prompt that the first set has too."""
-    known = {tuple(prompt) for prompt in first.encoded.prompts}
-    return sum(tuple(prompt) in known for prompt in second.encoded.prompts)
-
-
 def context_length(model: "PreTrainedModel") -> int:
     """How many tokens the model takes."""
     return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**31 - 1)

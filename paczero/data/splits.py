@@ -11,6 +11,7 @@ SHA-256), so it is the same on every machine and with every version of any libra
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -86,8 +87,9 @@ def draw_splits(
 ) -> Splits:
     """Draws a run's records; the order of the file stays.
 
-    A dev or test record with the text or the unit of a pool record is passed over while other records are left. Where
-    too few are left, it is taken, and a note says so.
+    All records of a unit go to one side. Sets have the sizes asked for, so that some records of a unit that was drawn
+    may be in no set; a note counts them. A dev or test record with the text of a pool record, or one of another file
+    with its unit, is passed over while other records are left.
 
     Args:
         train, dev, test: what `load_rows` gives.
@@ -104,40 +106,47 @@ def draw_splits(
         PACZeroError: there are too few records for the requested sizes.
     """
     task = task or TaskConfig()
-    spared = sum(count or 0 for rows, count in ((dev, dev_records), (test, test_records)) if rows is None)
+    dev_given, test_given = dev is not None, test is not None
+    spared = [count for rows, count in ((dev, dev_records), (test, test_records)) if rows is None and count]
     pool, rest = _draw_pool(train, seed, task, wanted=train_records, shots=shots, spared=spared)
     notes: list[str] = []
     taken = _keys_of(pool, task)
     if dev_records is not None:
         source, numbers = (train, rest) if dev is None else (dev, range(len(dev)))
         _require_enough("dev", dev_records, source, len(numbers), " beside the pool" if dev is None else "")
-        chosen = _passing_over(source, _order(numbers, seed, "dev"), dev_records, taken, task)
-        rest = sorted(set(rest) - set(chosen)) if dev is None else rest
+        chosen = _passing_over(source, _order(source, numbers, seed, "dev", task), dev_records, taken, task)
+        rest = _others(train, rest, chosen, task) if dev is None else rest
         dev = _drawn(source, chosen, seed)
-        notes += _repeats("dev set", dev, taken, task)
     if test_records is not None:
         taken |= set() if dev is None else _keys_of(dev, task)
         if test is None:
             _require_enough("test", test_records, train, len(rest), " beside pool and dev set")
-            test = _drawn(train, _passing_over(train, _order(rest, seed, "test"), test_records, taken, task), seed)
+            chosen = _passing_over(train, _order(train, rest, seed, "test", task), test_records, taken, task)
+            test, rest = _drawn(train, chosen, seed), _others(train, rest, chosen, task)
         elif len(test) < test_records:
             notes.append(f"Test set: {test.origin} has {len(test):,} records, all of which are scored.")
         elif len(test) > test_records:
-            chosen = _passing_over(test, _order(range(len(test)), seed, "test"), test_records, taken, task)
+            order = _order(test, range(len(test)), seed, "test", task)
+            chosen = _passing_over(test, order, test_records, taken, task)
             test = _drawn(test, chosen, seed)
-        notes += _repeats("test set", test, taken, task)
+    unused = 0 if train_records is None and shots is None else len(rest)
+    drawn = len(pool) + sum(len(rows or ()) for rows, given in ((dev, dev_given), (test, test_given)) if not given)
+    if lost := len(train) - drawn - unused:
+        notes.append(f"{lost:,} records are in no set, since all records of a unit go to one side.")
     return Splits(pool, dev, test, tuple(notes))
 
 
 def _draw_pool(
-    train: Rows, seed: int, task: TaskConfig, *, wanted: int | None, shots: int | None, spared: int
+    train: Rows, seed: int, task: TaskConfig, *, wanted: int | None, shots: int | None, spared: Sequence[int]
 ) -> tuple[Rows, list[int]]:
-    """The pool, and the numbers of the other records: `spared` or more of them where no size was given."""
-    order = _order(range(len(train)), seed, "train")
+    """The pool, and the numbers of the other units' records: enough for sets of the sizes `spared` if it has none."""
+    order = _order(train, range(len(train)), seed, "train", task)
     if shots is not None:
         chosen = _shots(train, order, shots, task)
     elif wanted is None:
-        chosen = order[spared:] if len(order) > spared else order
+        largest = max(Counter(_unit(train, number, task) for number in order).values())
+        first = order[: sum(spared) + (largest - 1) * max(0, len(spared) - 1)]  # the last unit of a set may be cut
+        chosen = _others(train, order, first, task) or order
     elif len(train) >= wanted:
         chosen = order[:wanted]
     else:
@@ -145,8 +154,8 @@ def _draw_pool(
             f"data.train_records: {wanted} was given; {train.origin} has {len(train):,} records; ask for fewer, or "
             "leave it out for all"
         )
-    left = sorted(set(order) - set(chosen))
-    return _drawn(train, chosen, seed) if left else train, left
+    pool = _drawn(train, chosen, seed) if len(chosen) < len(train) else train
+    return pool, _others(train, range(len(train)), chosen, task)
 
 
 def _require_enough(what: str, wanted: int, source: Rows, left: int, beside: str) -> None:
@@ -177,21 +186,29 @@ def _shots(train: Rows, order: Sequence[int], shots: int, task: TaskConfig) -> l
     return [number for numbers in classes.values() for number in numbers[:shots]]
 
 
-def _order(numbers: Iterable[int], seed: int, purpose: str) -> list[int]:
-    """The numbers in the random order of this seed and purpose."""
-    return sorted(numbers, key=lambda number: hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest())
+def _order(rows: Rows, numbers: Iterable[int], seed: int, purpose: str, task: TaskConfig) -> list[int]:
+    """The numbers in the random order of this seed and purpose, those of a unit together, at the place of its first."""
+    order = sorted(numbers, key=lambda number: hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest())
+    places: dict[str | int, int] = {}
+    for place, number in enumerate(order):
+        places.setdefault(_unit(rows, number, task), place)
+    return sorted(order, key=lambda number: places[_unit(rows, number, task)])
+
+
+def _others(rows: Rows, numbers: Iterable[int], chosen: Iterable[int], task: TaskConfig) -> list[int]:
+    """Those of the numbers whose unit has no record among the chosen ones."""
+    units = {_unit(rows, number, task) for number in chosen}
+    return [number for number in numbers if _unit(rows, number, task) not in units]
+
+
+def _unit(rows: Rows, number: int, task: TaskConfig) -> str | int:
+    """The unit's name; a record without one is a unit of its own, by its number."""
+    return (rows[number].get(task.unit_column, "").strip() if task.unit_column is not None else "") or number
 
 
 def _passing_over(rows: Rows, order: Sequence[int], wanted: int, taken: set[Key], task: TaskConfig) -> list[int]:
     """The first records of the order that share no key with `taken`; where they are too few, also the others."""
     return sorted(order, key=lambda number: not taken.isdisjoint(_keys(rows, number, task)))[:wanted]
-
-
-def _repeats(what: str, rows: Rows, taken: set[Key], task: TaskConfig) -> list[str]:
-    shared = sum(not taken.isdisjoint(_keys(rows, number, task)) for number in range(len(rows)))
-    if not shared:
-        return []
-    return [f"{shared} of the {len(rows):,} records of the {what} have the text or the unit of one that was drawn."]
 
 
 def _keys_of(rows: Rows, task: TaskConfig) -> set[Key]:
@@ -205,8 +222,8 @@ def _keys(rows: Rows, number: int, task: TaskConfig) -> list[Key]:
     columns = columns or [column for column in rows.columns if column != task.unit_column]
     text = [row.get(column, "").strip() or repr(rows.nested.get(column, {}).get(number, "")) for column in columns]
     keys: list[Key] = [("text", *text)]
-    if task.unit_column is not None and row.get(task.unit_column, "").strip():
-        keys.append(("unit", row[task.unit_column].strip()))
+    if isinstance(unit := _unit(rows, number, task), str):
+        keys.append(("unit", unit))
     return keys
 
 

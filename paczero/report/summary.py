@@ -47,6 +47,7 @@ class Summary:
         test_after: the same of the served weights.
         dev_before: the metric on the dev set before the first step.
         dev_after: the same of the served weights.
+        shared: how many records of dev and test set share a unit or a text with the pool, a sentence each.
     """
 
     accuracy_before: float | None
@@ -69,6 +70,7 @@ class Summary:
     test_after: dict[str, float] | None = None
     dev_before: float | None = None
     dev_after: float | None = None
+    shared: Sequence[str] = ()
 
 
 def summary_path(run: RunDirectory) -> Path:
@@ -89,7 +91,7 @@ def read_summary(run: RunDirectory) -> Summary:
     """
     try:
         content = json.loads(summary_path(run).read_text(encoding="utf-8"))
-        return Summary(**{field.name: content[field.name] for field in fields(Summary)})
+        return Summary(**{field.name: content[field.name] for field in fields(Summary) if field.name in content})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(f"{summary_path(run)}: is no summary of a run; delete it to have it made again") from error
 
@@ -100,6 +102,7 @@ def closing(summary: Summary, run: RunDirectory) -> str:
     rows = [
         ("test", _test(summary)),
         ("dev", _change(summary.dev_before, summary.dev_after, METRICS[summary.metric])),
+        ("shared", "; ".join(summary.shared)),
         ("unanimous", _unanimity(summary)),
         ("release", f"{run.release} (may be published; nothing else of the run may)"),
         ("report", f"{run.report / 'index.html'}"),

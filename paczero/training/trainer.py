@@ -31,8 +31,10 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from paczero.config import PACZeroConfig, require_float32
-from paczero.data.encoding import EncodedDataset, context_length, count_shared, prepare, read_dataset
+from paczero.data.dataset import Dataset
+from paczero.data.encoding import EncodedDataset, context_length, prepare, read_dataset
 from paczero.data.metrics import METRIC_OF_KIND
+from paczero.data.overlap import require_apart
 from paczero.distributed import join
 from paczero.engine.cost import Cost, estimate
 from paczero.engine.generation import Generator
@@ -147,6 +149,8 @@ class PACZeroTrainer:
         self._check_arguments(train_dataset, eval_dataset, peft_config)
         pool = read_dataset(train_dataset, self.args.task, training=True)
         dev = None if eval_dataset is None else read_dataset(eval_dataset, self.args.task)
+        if dev is not None:
+            require_apart(self.args, "dev set", pool, dev)
         base, self.processing_class = load(
             model,
             dtype=self.args.dtype,
@@ -306,6 +310,8 @@ class PACZeroTrainer:
         for name in ("task", "dtype", "device", "train_layers", "batch_tokens", "seed"):
             if getattr(args, name) != getattr(self.args, name):
                 raise PACZeroError(f"{name}: differs from the trainer's; expected the same. Make a new trainer")
+        if self.dev is not None:
+            require_apart(args, "dev set", self.pool.dataset, self.dev.dataset)
         if self._initial is None:
             raise PACZeroError("with_args: too many weights train to keep their beginning; make a new trainer")
         self.weights.load(self._initial)
@@ -332,11 +338,17 @@ class PACZeroTrainer:
         notes = self.pool.notes
         if self.dev is not None:
             notes = [*notes, *(f"Dev set: {note}" for note in self.dev.notes)]
-            if shared := count_shared(self.pool, self.dev):
-                notes.append(
-                    f"{shared} dev records are in the pool too; the dev set must be disjoint to mean anything."
-                )
+            if (shared := self.shared("dev set", self.dev.dataset)) is not None:
+                notes.append(f"{shared}; it must be disjoint to mean anything.")
         return [*notes, *self._rounding]
+
+    def shared(self, what: str, records: Dataset) -> str | None:
+        """How many of the records share a unit or a text with the pool, as a sentence; None for none.
+
+        Raises:
+            PACZeroError: some do, and the mechanism is a differentially private one.
+        """
+        return require_apart(self.args, what, self.pool.dataset, records)
 
     def dev_derivatives(self, dev: EncodedDataset) -> np.ndarray:
         """Derivatives of the dev set's units along 8 public directions, float64 (n, 8)."""

@@ -210,3 +210,29 @@ def test_a_run_of_conversations(make_tiny_model, tmp_path: Path, capsys) -> None
     assert f"loss         {summary['test_after']['loss']:.4f} nats a token" in said and "perplexity" in said
     assert main(["predict", release, "--input", str(path), "--output", str(tmp_path / "out.csv")]) == 2
     assert "task.kind: 'chat' was given" in capsys.readouterr().err
+
+
+def test_shared_records_are_counted_at_the_start_and_in_the_summary(paczero, arguments, tmp_path, tiny_pool_csv):
+    """Every second record of the test set, and all of the dev set, stand in the pool."""
+    rows = tiny_pool_csv.read_text().splitlines()
+    test = tmp_path / "test.csv"
+    test.write_text("\n".join([*rows[:4], "a new text of this kind,0", "another one,1"]) + "\n")
+    shared = ["--data.dev", tiny_pool_csv, "--data.test", test]
+    code, out, err = paczero(*arguments(tmp_path / "run", *shared))
+    assert code == 0, err
+    said = [
+        "dev set: 48 of 48 records share a text with the pool (the first is record 1)",
+        "test set: 3 of 5 records share a text with the pool (the first is record 1)",
+    ]
+    for sentence in said:
+        assert sentence in " ".join(err.split())
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["shared"] == said
+    assert "; ".join(said) in out
+
+
+@pytest.mark.parametrize("which", ["dev", "test"])
+def test_shared_records_are_refused_where_the_pool_is_protected(refusal, arguments, tmp_path, tiny_pool_csv, which):
+    private = ["--mechanism.name", "dp-sign", "--mechanism.epsilon", "2"]
+    line = refusal(*arguments(tmp_path / "run", f"--data.{which}", tiny_pool_csv, *private))
+    assert line.startswith(f"{which} set: 48 of 48 records share a text with the pool") and "drop these records" in line
+    assert not (tmp_path / "run").exists()

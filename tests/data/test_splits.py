@@ -69,16 +69,63 @@ def test_repeats_are_taken_only_where_others_are_lacking(seed: int, train: int, 
     repeated = sum(text in pool for text in texts(splits.dev))
     fresh = sum(f"film {n % kinds}" not in pool for n in range(24))
     assert repeated == max(0, dev - fresh)
-    assert len(splits.notes) == (repeated > 0)
-    if repeated:
-        assert splits.notes[0].startswith(f"{repeated} of the {dev} records of the dev set have the text")
 
 
-def test_no_unit_is_in_two_sets() -> None:
-    rows = load_rows([{"text": f"film {n}", "label": "1", "who": f"p{n // 4}"} for n in range(200)])
-    splits = draw_splits(rows, seed=0, train_records=20, dev_records=20, task=TaskConfig(unit_column="who"))
-    who = [{row["who"] for row in part or []} for part in (splits.train, splits.dev)]
-    assert not who[0] & who[1]
+PATIENTS = TaskConfig(unit_column="who")
+
+
+def notes_of_patients(sizes: list[int]) -> Rows:
+    """Patient n has `sizes[n]` notes; those of all patients are mixed in the file."""
+    visits = [(visit, who) for who, size in enumerate(sizes) for visit in range(size)]
+    return load_rows([{"text": f"note {v} of {w}", "label": str(w % 2), "who": f"p{w}"} for v, w in sorted(visits)])
+
+
+def patients(rows: Rows | None) -> set[str]:
+    return {row["who"] for row in rows or []}
+
+
+SIZES = st.lists(st.integers(1, 6), min_size=12, max_size=30)
+
+
+@given(SIZES, st.integers(0, 3), st.integers(1, 8), st.integers(0, 8), st.sampled_from([None, 9]))
+def test_no_unit_is_in_two_sets(sizes: list[int], seed: int, dev: int, test: int, train: int | None) -> None:
+    """Whatever is drawn from one file, all records of a patient lie on one side."""
+    asked = {"seed": seed, "train_records": train, "dev_records": dev, "test_records": test or None}
+    rows = notes_of_patients(sizes)
+    try:
+        splits = draw_splits(rows, **asked, task=PATIENTS)
+    except PACZeroError as error:
+        assert " beside " in str(error), "only where the units do not suffice"
+        assert len(rows) < (train or 1) + dev + test + 3 * max(sizes)
+        return
+    parts = [splits.train, splits.dev, splits.test]
+    assert [len(part or []) for part in parts[1:]] == [dev, test]
+    assert train is None or len(splits.train) == train
+    sides = [patients(part) for part in parts]
+    assert sum(map(len, sides)) == len(set().union(*sides))
+
+
+def test_a_pool_that_is_what_remains_shares_no_patient_with_the_dev_set() -> None:
+    """4,000 notes of 1,500 patients and 500 of them for the dev set: 448 were of the pool's patients."""
+    splits = draw_splits(notes_of_patients([3] * 1000 + [2] * 500), seed=0, dev_records=500, task=PATIENTS)
+    assert len(splits.dev or []) == 500 and len(splits.train) >= 3497
+    assert not patients(splits.train) & patients(splits.dev)
+
+
+def test_shots_take_no_part_of_a_patient_whose_rest_is_dev() -> None:
+    splits = draw_splits(notes_of_patients([4] * 40), seed=0, shots=16, dev_records=40, task=PATIENTS)
+    assert len(splits.train) == 32 and not patients(splits.train) & patients(splits.dev)
+
+
+def test_records_left_out_by_the_units_are_counted() -> None:
+    splits = draw_splits(notes_of_patients([4] * 20), seed=0, train_records=30, dev_records=6, task=PATIENTS)
+    assert splits.notes == ("4 records are in no set, since all records of a unit go to one side.",)
+
+
+def test_too_few_units_are_left() -> None:
+    rows = notes_of_patients([20] * 4)
+    with pytest.raises(PACZeroError, match=r"dev_records: 10 was given; data \(a list\) has 0 beside the pool"):
+        draw_splits(rows, seed=0, train_records=61, dev_records=10, task=PATIENTS)
 
 
 def test_the_test_set_passes_over_pool_and_dev_set_too() -> None:

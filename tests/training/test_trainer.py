@@ -284,7 +284,18 @@ def test_the_secret_of_an_earlier_run(make_trainer: MakeTrainer, tmp_path: Path)
 
 def test_shared_records_are_noted(make_trainer: MakeTrainer, tmp_path: Path, tiny_pool_csv: Path) -> None:
     trainer = make_trainer(tmp_path / "run", dev=tiny_pool_csv)
-    assert any("48 dev records are in the pool too" in note for note in trainer.notes)
+    assert any(note.startswith("dev set: 48 of 48 records share a text") for note in trainer.notes)
+
+
+def test_shared_records_are_refused_where_the_pool_is_protected(
+    make_trainer: MakeTrainer, tmp_path: Path, tiny_pool_csv: Path
+) -> None:
+    private = {"name": "dp-sign", "epsilon": 2.0}
+    with pytest.raises(PACZeroError, match="dev set: 48 of 48 records share a text with the pool"):
+        make_trainer(tmp_path / "run", dev=tiny_pool_csv, mechanism=private)
+    trainer = make_trainer(tmp_path / "other", dev=tiny_pool_csv)
+    with pytest.raises(PACZeroError, match="dev set: 48 of 48 records share a text with the pool"):
+        trainer.with_args(replace(trainer.args, mechanism=MechanismConfig(**private)))
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

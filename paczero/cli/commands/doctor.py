@@ -129,7 +129,8 @@ def run_facts(settings: RunSettings) -> tuple[Facts, list[str]]:
 
     room = _room(pick_device(settings.args.device))  # before the model takes its part of it
     with Live() as live, within_memory(settings.args):
-        trainer = build_job(settings, live=live).trainer
+        job = build_job(settings, live=live)
+        trainer = job.trainer
         live.show("timing a micro-batch")
         cost = trainer.estimate()
     pilots = cost.passes - 2 * trainer.args.directions * trainer.args.max_steps
@@ -156,7 +157,7 @@ def run_facts(settings: RunSettings) -> tuple[Facts, list[str]]:
         ("in all", f"about {duration(seconds(trainer, cost))}, evaluations on the dev set included"),
         ("memory", f"{memory_line(cost)}; {_fits(cost.memory, room, half=not spec_of(mechanism).is_dp)}"),
         ("output_dir", place),
-        *(("note", note) for note in (*trainer.notes, *signal_notes(trainer))),
+        *(("note", note) for note in (*job.notes, *trainer.notes, *signal_notes(trainer))),
     ], problems
 
 
