@@ -225,6 +225,8 @@ class MechanismConfig:
         delta: δ of the whole run; 1e-6 where left out, or 1/N² where that is less.
         sampling_prob: `dp-sign`, `dpzero`, `dp-aggzo`: each step uses a secret sample of the pool, each unit with this
             probability; the whole pool where left out. `dp-sign` has one direction a step then.
+        individual: `dp-sign`: each unit spends what its own derivatives cost, and contributes nothing once its share of
+            ε is spent; ε₀ is then as large as derivatives on the dev set allow. Not with `sampling_prob`.
     """
 
     name: Literal["zpl", "mi", "none", "dpzero", "dp-aggzo", "dp-sign", "full-sign", "half-sign", "coin", "skip"] = (
@@ -240,6 +242,7 @@ class MechanismConfig:
     epsilon: float | None = None
     delta: float | None = None
     sampling_prob: float | None = None
+    individual: bool = False
 
     def __post_init__(self) -> None:
         _chosen(self, "mechanism.")
@@ -297,6 +300,7 @@ class MechanismConfig:
             ("epsilon", self.epsilon, spec.is_dp),
             ("delta", self.delta, spec.is_dp),
             ("sampling_prob", self.sampling_prob, spec.sampled),
+            ("individual", self.individual or None, spec.individual),
         ):
             if value is not None and not meant:
                 raise PACZeroError(
@@ -312,6 +316,9 @@ class MechanismConfig:
         if self.sampling_prob is not None:
             fine = 0 < self.sampling_prob <= 1
             _require(self, "mechanism.sampling_prob", fine, "a probability above 0, 1 at most")
+            fine, rate = not self.individual or self.sampling_prob == 1, self.sampling_prob
+            expected = f"false with mechanism.sampling_prob {rate:g}: accounts of units take the whole pool each step"
+            _require(self, "mechanism.individual", fine, expected)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,10 @@ class RunDirectory:
         return self.private / "journal.jsonl"
 
     @property
+    def spent(self) -> Path:
+        return self.private / "spent.npz"
+
+    @property
     def staged_transcript(self) -> Path:
         return self.private / "transcript.jsonl"
 

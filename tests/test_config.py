@@ -53,6 +53,17 @@ BAD: list[tuple[type, dict[str, Any], str]] = [
     ],
     (MechanismConfig, {"name": "dpzero", "epsilon": 2.0, "budget": 0.1}, "mechanism.budget"),
     *[
+        (MechanismConfig, {"name": spec.name, "individual": True} | more, "mechanism.individual")
+        for spec in SPECS.values()
+        if spec.name != "dp-sign"
+        for more in [{"epsilon": 2.0} if spec.is_dp else {}]
+    ],
+    (
+        MechanismConfig,
+        {"name": "dp-sign", "epsilon": 2.0, "individual": True, "sampling_prob": 0.5},
+        "mechanism.individual",
+    ),
+    *[
         (MechanismConfig, {"name": name, key: 0.1}, f"mechanism.{key}")
         for name in ("zpl", "none", "coin")
         for key in ("epsilon", "delta", "sampling_prob")
@@ -112,6 +123,7 @@ def test_what_is_taken() -> None:
     assert PACZeroConfig(mechanism=private, directions=64).mechanism.delta is None
     signs = MechanismConfig(name="dp-sign", epsilon=2.0, sampling_prob=0.1)
     assert PACZeroConfig(mechanism=signs).directions == 1
+    assert MechanismConfig(name="dp-sign", epsilon=2.0, individual=True, sampling_prob=1.0).individual
     with pytest.raises(PACZeroError, match="directions: 2 was given; expected 1 with dp-sign and"):
         PACZeroConfig(mechanism=signs, directions=2)
     for name in (spec.name for spec in SPECS.values() if not spec.is_dp):

@@ -119,7 +119,7 @@ def label_of(mechanism: MechanismConfig) -> str:
     if spec.has_budget:
         parts.append(f"{mechanism.budget:g} nats")
     if mechanism.epsilon is not None:
-        parts.append(f"ε = {mechanism.epsilon:g}")
+        parts.append(f"ε = {mechanism.epsilon:g}" + (", individual" if mechanism.individual else ""))
     return ", ".join(parts)
 
 

@@ -32,7 +32,6 @@ from paczero.audit.arrays import Bools, Floats
 from paczero.audit.simulation import Simulation, Trial
 from paczero.mechanism.channels import GaussianChannel
 from paczero.mechanism.registry import spec_of
-from paczero.training.factory import mechanism_header
 
 ERROR = 0.001  # probability that an honest mechanism fails one of its channel tests, at most
 
@@ -88,7 +87,7 @@ def channel_tests(trials: Sequence[Trial], simulation: Simulation, *, look: int 
             found += [_kept(contested), _first(trials, contested), _majority(contested, coin=not spec.has_budget)]
         found.append(_charges(trials, simulation))
     elif spec.is_dp:
-        stated = mechanism_header(simulation.args, simulation.units)
+        stated = simulation.stated(simulation.units)
         found += _residuals(trials, simulation, stated) if spec.real else [_logistic(trials, stated["eps0"])]
         if stated["sampling"] < 1:
             found += _samples(trials, stated["sampling"])

@@ -30,7 +30,7 @@ from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
 from paczero.data.encoding import context_length, prepare
 from paczero.mechanism.base import Mechanism
 from paczero.mechanism.journal import Journal
-from paczero.mechanism.registry import spec_of
+from paczero.mechanism.registry import FOLLOWING, spec_of
 from paczero.mechanism.secret import create_secret, open_secret
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
@@ -38,7 +38,7 @@ from paczero.models.adapters import attach, peft_config_from
 from paczero.models.layers import first_trained_layer
 from paczero.optim.derivatives import Derivatives
 from paczero.training.candidates import pilot_derivatives
-from paczero.training.clip import median_clip
+from paczero.training.clip import measured_log_odds, median_clip
 from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights, mechanism_header
 from paczero.training.loop import Loop, Schedule
 from paczero.training.state import RunState
@@ -63,8 +63,8 @@ def settings_of(header: Mapping[str, Any], steps: int = STEPS) -> PACZeroConfig:
         header: the transcript's. K is at most 4 and the pilots are 16; no bound depends on them.
         steps: T.
     """
-    # Noise and p follow from ε, δ, T and K, which differ here.
-    stated = {k: v for k, v in header["mechanism"].items() if k not in ("sigma", "eps0", "posterior_success")}
+    # Noise, shares and p follow from ε, δ, T and K, which differ here.
+    stated = {k: v for k, v in header["mechanism"].items() if k not in FOLLOWING}
     if (sampling := stated.pop("sampling", 1.0)) != 1.0:
         stated["sampling_prob"] = sampling
     spec = spec_of(stated["name"])
@@ -170,11 +170,20 @@ class Simulation:
         self._objective = make_objective(self._scorer, self._records)
         self._weights = make_weights(self._trained, self.args)
         self._start = self._weights.snapshot()
+        if spec_of(args.mechanism.name).is_dp:
+            self._measured = self._objective.derivatives(self._weights, 0, args.directions).values
         if args.mechanism.clip == "auto":
-            measured = self._objective.derivatives(self._weights, 0, args.directions).values
-            clip = median_clip(args, measured)
+            clip = median_clip(args, self._measured)
             self.args = replace(self.args, mechanism=replace(args.mechanism, clip=clip))
         self.membership = self.candidates(np.ones(units, dtype=bool))
+
+    def stated(self, count: int) -> dict[str, Any]:
+        """What a header states of the mechanism for a pool of so many units; a share is spent about as a run does."""
+        found = mechanism_header(self.args, count)
+        if self.args.mechanism.individual:
+            bits = self.args.max_steps * self.args.directions
+            found["eps0"] = measured_log_odds(self._measured, clip=found["clip"], rho=found["rho"], count=bits)
+        return found
 
     @cached_property
     def _known(self) -> dict[str, npt.NDArray[Any]]:
@@ -211,13 +220,13 @@ class Simulation:
         objective = _Pool(self._objective, in_pool)
         header = {
             "format": FORMAT,
-            "mechanism": mechanism_header(self.args, count),
+            "mechanism": self.stated(count),
             "directions": self.args.directions,
             "steps": self.args.max_steps,
         }
         journal = Journal.create(path / "journal.jsonl", {})
         transcript = Transcript.create(path / "transcript.jsonl", header)
-        stated = mechanism_header(self.args, count)
+        stated = self.stated(count)
         state = RunState(self._build(self.args, stated, membership, secret, units=count), journal, transcript)
         Loop(objective, self._weights, state, schedule=Schedule.of(self.args)).run()  # type: ignore[arg-type]
         return self._trial(journal.entries, transcript.y, objective, membership, in_pool, secret)
@@ -257,6 +266,10 @@ class Simulation:
             shares = shares / np.maximum(np.sqrt(np.square(shares).sum(axis=1, keepdims=True)), 1.0)
         else:
             shares = np.clip(shares, -1.0, 1.0)
+        if self.args.mechanism.individual:  # a unit contributes until it has spent its share
+            stated = self.stated(self.units)
+            spent = np.cumsum(np.square(shares).reshape(-1, self.units), axis=0) * stated["eps0"] ** 2 / 8
+            shares = np.where(spent.reshape(shares.shape) <= stated["rho"], shares, 0.0)
         return np.asarray((shares * np.stack(objective.sampled)[:, None, :]).sum(axis=2))
 
 

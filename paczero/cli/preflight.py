@@ -157,6 +157,8 @@ def _mechanism(header: Mapping[str, Any]) -> str:
     if spec.is_dp:
         noise = f"ε₀ = {mechanism['eps0']:g} a clip" if "eps0" in mechanism else f"σ = {mechanism['sigma']:g} clips"
         sample = "" if mechanism["sampling"] == 1 else f", secret samples at rate {mechanism['sampling']:g}"
+        if "rho" in mechanism:
+            noise = f"ρ = {mechanism['rho']:g} a unit, ε₀ from the dev set"
         return f"{mechanism_line(header)}, {noise}{sample}"
     if spec.hides != "half":
         return mechanism_line(header)

@@ -132,6 +132,18 @@ class Mechanism(Protocol):
         """
         ...
 
+    @property
+    def unit_spent(self) -> UnitIndices | None:
+        """What each unit (N,) has spent so far, which no release tells; None where the journal alone is enough.
+
+        The caller keeps it in private, on disk before the release is, and hands it back on resume.
+        """
+        ...
+
+    def restore_spent(self, spent: UnitIndices) -> None:
+        """Takes what the units had spent after the last written release."""
+        ...
+
 
 class StepCounter:
     """Counts the steps of K directions each.
@@ -157,6 +169,15 @@ class StepCounter:
     def sample(self, step: int) -> UnitIndices | None:
         """The whole pool (None); see `Mechanism.sample`."""
         return None
+
+    @property
+    def unit_spent(self) -> UnitIndices | None:
+        """None: the journal is enough; see `Mechanism.unit_spent`."""
+        return None
+
+    def restore_spent(self, spent: UnitIndices) -> None:
+        """Refuses it: there are no accounts of units."""
+        raise PACZeroError(f"spent: accounts of {len(spent)} units were given; expected none with this mechanism")
 
     def _checked(self, derivatives: Floats) -> Floats:
         values = np.asarray(derivatives, dtype=np.float64)

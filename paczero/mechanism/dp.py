@@ -14,7 +14,8 @@ Adjacency: one unit's derivatives become 0 (zero-out), and N is public. So one u
 `DPSign` releases y = +1 with probability 1/(1 + e^(−ε₀S)) for each direction, with S = Σ clip(g)/c. One unit moves the
 log-odds of y by ε₀ at most, so each bit is ε₀-DP by itself (the exponential mechanism on {−1, +1}). S is an exact
 integer in units of 2^−40, and the draw is an exact Bernoulli variable: no probability is ever a float. Where steps use
-a Poisson sample of the pool, each bit draws its own, and K is 1.
+a Poisson sample of the pool, each bit draws its own, and K is 1. With individual accounting (`individual`) a unit
+contributes until it has spent its share.
 
 `AggZO` releases the mean of K-vectors, each clipped in L2, under Gaussian noise: one Gaussian release a step, with σ in
 units of c. Where steps use a Poisson sample of the pool, the sum is divided by the public expected size of the sample,
@@ -34,6 +35,7 @@ import numpy.typing as npt
 
 from paczero.errors import PACZeroError
 from paczero.mechanism.base import Floats, StatelessMechanism, UnitIndices
+from paczero.mechanism.individual import Account
 from paczero.mechanism.randomness import RandomStreams, discrete_gaussian, logistic_sign, poisson_sample
 from paczero.mechanism.signs import LARGEST_POOL, SCALE, quantise
 
@@ -105,6 +107,7 @@ class DPSign(_Sampled):
         eps0: ε₀ >= 0, log-odds per clip; 0 releases fair coins.
         units, rng, sampling_prob: as for `AggZO`.
         directions: K >= 1; 1 where steps use a sample.
+        rho: the share that each unit may spend, with individual accounting; without, each unit contributes always.
 
     Raises:
         PACZeroError: a value out of range.
@@ -122,6 +125,7 @@ class DPSign(_Sampled):
         rng: RandomStreams,
         sampling_prob: float = 1.0,
         directions: int = 1,
+        rho: float | None = None,
     ) -> None:
         super().__init__(
             clip=clip, noise=eps0, units=units, rng=rng, sampling_prob=sampling_prob, directions=directions
@@ -131,11 +135,28 @@ class DPSign(_Sampled):
                 f"directions: {directions} was given with sampling_prob {sampling_prob!r}; expected 1: each bit of "
                 "dp-sign has a sample of its own, so take more steps instead"
             )
+        if sampling_prob < 1 and rho is not None:
+            raise PACZeroError(f"rho: {rho!r} was given with sampling_prob {sampling_prob!r}; expected no samples")
         self._per_unit = Fraction(self.noise) / int(SCALE)  # log-odds per unit of the integer sum
+        self._account = None if rho is None else Account(rho, eps0=self.noise, units=units)
+
+    @property
+    def unit_spent(self) -> UnitIndices | None:
+        """What each unit has spent; see `Mechanism.unit_spent`."""
+        return None if self._account is None else self._account.spent
+
+    def restore_spent(self, spent: UnitIndices) -> None:
+        """Takes it again; see `Mechanism.restore_spent`."""
+        if self._account is None:
+            raise PACZeroError("spent: accounts of units were given; expected none without individual accounting")
+        self._account.restore(spent)
 
     def _values(self, step: int, derivatives: Floats) -> tuple[int, ...]:
         stream = self._rng.stream("dp-sign", step)
-        sums = quantise(derivatives, clip=self._clip)[0].sum(axis=0).tolist() if len(derivatives) else [0]
+        shares = quantise(derivatives, clip=self._clip)[0] if len(derivatives) else np.zeros((1, 1), dtype=np.int64)
+        if self._account is not None:
+            shares = self._account.admitted(shares)
+        sums = shares.sum(axis=0).tolist()
         rise, run = self._per_unit.as_integer_ratio()
         return tuple(logistic_sign(stream, total * rise, run) for total in sums)
 

@@ -34,15 +34,17 @@ class Journal:
         path: the file.
         header: what the run is, as given to `create`.
         entries: one dictionary a step, in order, each with its number `t`.
+        chain: of the last line.
+        previous_chain: of the line before; empty where there is none.
     """
 
     def __init__(
-        self, path: Path, header: dict[str, Any], entries: list[dict[str, Any]], chain: str, size: int
+        self, path: Path, header: dict[str, Any], entries: list[dict[str, Any]], chains: tuple[str, str], size: int
     ) -> None:
         self.path = path
         self.header = header
         self.entries = entries
-        self._chain = chain
+        self.previous_chain, self.chain = chains
         self._size = size
 
     @classmethod
@@ -55,7 +57,7 @@ class Journal:
         line, chain = _linked({"format": FORMAT, "header": dict(header)}, "")
         create_whole(Path(path), line + b"\n", mode=0o600)
         # Read back as JSON, so that a header compares alike whether it was just written or read.
-        return cls(Path(path), parse_line(line, str(path))["header"], [], chain, len(line) + 1)
+        return cls(Path(path), parse_line(line, str(path))["header"], [], ("", chain), len(line) + 1)
 
     @classmethod
     def open(cls, path: Path | str, header: Mapping[str, Any] | None = None) -> "Journal":
@@ -80,16 +82,16 @@ class Journal:
             )
         if set(first) != {"format", "header"} or first["format"] != FORMAT or not isinstance(first["header"], dict):
             raise IntegrityError(f"journal {str(path)!r}: not a {FORMAT} file; restore it")
-        entries = []
+        entries, previous = [], ""
         for step, line in enumerate(lines[1:]):
             where = f"journal {str(path)!r} line {step + 2}"
-            entry, chain = _unlinked(line, chain, where)
+            previous, (entry, chain) = chain, _unlinked(line, chain, where)
             _check_step(entry, step, where)
             entries.append(entry)
         size = sum(len(line) + 1 for line in lines)
         if tail:
             cut(path, size)
-        journal = cls(path, first["header"], entries, chain, size)
+        journal = cls(path, first["header"], entries, (previous, chain), size)
         if header is not None:
             journal.check(header)
         return journal
@@ -107,9 +109,9 @@ class Journal:
         """
         step = len(self.entries)
         _check_step(entry, step, f"journal {str(self.path)!r} step {step}")
-        line, chain = _linked(dict(entry), self._chain)
+        line, chain = _linked(dict(entry), self.chain)
         self._size = append_line(self.path, line, size=self._size)
-        self._chain = chain
+        self.previous_chain, self.chain = self.chain, chain
         self.entries.append(dict(entry))
 
 

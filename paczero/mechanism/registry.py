@@ -102,6 +102,11 @@ class MechanismSpec:
         return "sampling_prob" in self.arguments
 
     @property
+    def individual(self) -> bool:
+        """Whether each unit may have an account of its own."""
+        return "rho" in self.arguments
+
+    @property
     def needs_clip(self) -> bool:
         """Whether it needs a bound on each unit's derivative."""
         return "clip" in self.arguments and self.arguments["clip"].default is inspect.Parameter.empty
@@ -148,6 +153,9 @@ SPECS = {
 }
 DEFAULT = ZPL.name  # what a run uses where none is named, and what the cost of privacy is reported of
 REFERENCE = Mean.name  # MeZO: what utility is compared with
+
+# What a header states of a differentially private mechanism beside settings: it follows from them and from the dev set.
+FOLLOWING = ("sigma", "eps0", "rho", "posterior_success")
 
 
 def spec_of(name: str) -> MechanismSpec:

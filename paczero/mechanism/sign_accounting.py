@@ -51,6 +51,17 @@ _MOST_DEVIATION = 20.0  # of ln Λ; above, all bits together tell nearly all
 _UP = 1 + 1e-6  # covers what floats lose in all steps of the program
 
 
+def concentrated_delta(rho: float, epsilon: float) -> float:
+    """δ at ε >= 0, at most, of ρ-zero-concentrated differential privacy."""
+
+    def log_delta(log_excess: float) -> float:
+        excess = math.exp(log_excess)  # of the order above 1
+        return excess * ((1 + excess) * rho - epsilon) - log_excess - (1 + excess) * math.log1p(1 / excess)
+
+    best = minimize_scalar(log_delta, bounds=(-20, 20), method="bounded").fun  # each order gives a bound
+    return math.exp(min(best, 0.0))
+
+
 @dataclass(frozen=True)
 class Bits:
     """A number of bits in a row, each of which one unit can move by ε₀ in log-odds.
@@ -90,14 +101,7 @@ class Bits:
 
     def renyi_delta(self, epsilon: float) -> float:
         """δ at ε >= 0, at most, by the closed form. It takes the rate as 1, which makes it larger only."""
-        rho = self.count * self.eps0**2 / 8
-
-        def log_delta(log_excess: float) -> float:
-            excess = math.exp(log_excess)  # of the order above 1
-            return excess * ((1 + excess) * rho - epsilon) - log_excess - (1 + excess) * math.log1p(1 / excess)
-
-        best = minimize_scalar(log_delta, bounds=(-20, 20), method="bounded").fun  # each order gives a bound
-        return math.exp(min(best, 0.0))
+        return concentrated_delta(self.count * self.eps0**2 / 8, epsilon)
 
     def epsilon(self, delta: float) -> float:
         """ε at δ in (0, 1), at most; 0 where δ alone allows all that the bits reveal."""

@@ -109,6 +109,7 @@ def settings(header: Mapping[str, Any], version: int = wording.NEWEST) -> list[t
         rows[4:7] = [
             ("ε, δ", f"{mechanism['epsilon']:g}, {delta_in_words(header)}; {_ADJACENCY[version > 1]}"),
             noise(header),
+            *([("Share ρ of a unit", f"{mechanism['rho']:g}; none contributes more")] if "rho" in mechanism else []),
             ("Sampling", "the whole pool" if sampling == 1 else f"Poisson, rate {sampling:g}"),
         ]
     return rows

@@ -1,14 +1,18 @@
-"""`clip: auto`: the clip of a differentially private run, measured on records that are not protected.
+"""The clip of a differentially private run (`clip: auto`) and, with individual accounting, its ε₀: measured on records
+that are not protected.
 
 The signal of a clipped sum against its noise is E[clip(g)]/c. It falls with c wherever most derivatives g share little
 of their size, so a clip should change many of them. The median of |g| keeps nine tenths of what the smallest clip
 keeps, and a unit with large derivatives still counts for more than one vote. The dev set's records are public, so the
 clip costs no ε.
+
+With individual accounting a unit spends the square of its clipped derivatives. ε₀ is such that a unit whose derivatives
+have the mean square of the dev set's spends its share with the last bit. A unit that spends faster stops earlier.
 """
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ from torch import nn
 
 from paczero.config import PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.individual import Share
 from paczero.mechanism.registry import spec_of
 from paczero.optim.derivatives import Objective
 from paczero.training.factory import make_weights
@@ -25,10 +30,13 @@ DIRECTIONS = 8
 _ENOUGH = 0.5  # of the sum's signal
 
 
-def clip_of_run(transcript: Path) -> float | None:
-    """The clip of a run that goes on, from its staged transcript; None for a run without one.
+def measured_of_run(transcript: Path, names: Sequence[str]) -> dict[str, float] | None:
+    """What a run that goes on has measured, from its staged transcript; None for a run without one.
 
     The journal has the hash of the transcript's header, so a changed clip is refused when the journal is opened.
+
+    Args:
+        names: of values in the header's `mechanism`.
 
     Raises:
         IntegrityError: the file cannot be read.
@@ -37,9 +45,11 @@ def clip_of_run(transcript: Path) -> float | None:
         return None
     try:
         with open(transcript, encoding="utf-8") as lines:
-            return float(json.loads(lines.readline())["mechanism"]["clip"])
+            stated = json.loads(lines.readline())["mechanism"]
+            return {name: float(stated[name]) for name in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{transcript}: its first line names no clip ({error}); restore the file") from error
+        what = " and ".join(names)
+        raise IntegrityError(f"{transcript}: its first line names no {what} ({error}); restore the file") from error
 
 
 def dev_derivatives(
@@ -83,6 +93,24 @@ def median_clip(args: PACZeroConfig, derivatives: np.ndarray) -> float:
             "mechanism.clip as a number"
         )
     return float(f"{median:.2g}")
+
+
+def measured_log_odds(derivatives: np.ndarray, *, clip: float, rho: float, count: int) -> float:
+    """ε₀ of a run with individual accounting, for a unit whose derivatives are those of the dev set.
+
+    Args:
+        derivatives: (n, P) from `dev_derivatives`.
+        clip: c.
+        rho: the share of a unit.
+        count: T·K.
+
+    Raises:
+        PACZeroError: all derivatives are 0.
+    """
+    square = float(np.square(np.clip(np.nan_to_num(derivatives), -clip, clip) / clip).mean())
+    if square == 0:
+        raise PACZeroError("mechanism.individual: derivatives of 0 were found on the dev set; expected some above it")
+    return Share(rho).log_odds(count, square)
 
 
 def sign_efficiency(derivatives: np.ndarray, clip: float, eps0: float, units: int) -> float:

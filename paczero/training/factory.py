@@ -18,6 +18,7 @@ from paczero.engine.scorer import Scorer
 from paczero.errors import PACZeroError
 from paczero.mechanism.accounting import calibrate, default_delta, success_of
 from paczero.mechanism.base import Mechanism
+from paczero.mechanism.individual import Share
 from paczero.mechanism.randomness import Coins, RandomStreams
 from paczero.mechanism.registry import spec_of
 from paczero.models.layers import plain
@@ -31,7 +32,8 @@ def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
 
     Of a differentially private one also ε, δ, the sampling rate, the noise (ε₀, or σ in units of the clip), and p, how
     often a guess about membership is right at most. Noise and p are functions of the others, T and K. The clip is
-    `auto` until the run has measured it.
+    `auto` until the run has measured it. With individual accounting, p follows from ρ, the share of each unit, and ρ
+    from ε and δ; ε₀ is that of derivatives as large as the clip until the run has measured them.
     """
     chosen, spec = args.mechanism, spec_of(args.mechanism.name)
     header: dict[str, Any] = {"name": chosen.name, "clip": chosen.clip}
@@ -40,10 +42,14 @@ def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
     if spec.noise is not None and chosen.epsilon is not None:
         delta = default_delta(units) if chosen.delta is None else chosen.delta
         rate = 1.0 if chosen.sampling_prob is None else chosen.sampling_prob
+        header |= {"epsilon": chosen.epsilon, "delta": delta, "sampling": rate}
+        if chosen.individual:
+            share = Share.of(chosen.epsilon, delta=delta)
+            header[spec.noise] = share.log_odds(args.max_steps * args.directions)
+            return header | {"individual": True, "rho": share.rho, "posterior_success": share.success}
         run = {"steps": args.max_steps, "directions": args.directions, "sampling_prob": rate}
         noise = calibrate(chosen.name, chosen.epsilon, delta=delta, **run)
-        header |= {"epsilon": chosen.epsilon, "delta": delta, "sampling": rate, spec.noise: noise}
-        header["posterior_success"] = success_of(chosen.name, noise, **run)
+        header |= {spec.noise: noise, "posterior_success": success_of(chosen.name, noise, **run)}
     return header
 
 
@@ -76,6 +82,7 @@ def make_mechanism(
         sigma=stated.get("sigma"),
         eps0=stated.get("eps0"),
         sampling_prob=stated.get("sampling"),
+        rho=stated.get("rho"),
     )
 
 

@@ -22,6 +22,7 @@ from paczero.mechanism.base import Mechanism, Release
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import create_secret, reuse_secret
+from paczero.mechanism.spent import SpentFile
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.models.adapters import ADAPTER_LAW
 from paczero.optim.derivatives import Derivatives
@@ -89,6 +90,7 @@ class RunState:
     mechanism: Mechanism
     journal: Journal
     transcript: Transcript
+    spent: SpentFile | None = None
 
     @classmethod
     def open(
@@ -119,8 +121,11 @@ class RunState:
             journal = Journal.create(run.journal, expected)
         else:
             journal.check(expected)
+        spent = None if mechanism.unit_spent is None else SpentFile(run.spent, journal)
+        if spent is not None and (kept := spent.read()) is not None:
+            mechanism.restore_spent(kept)
         transcript = Transcript.resume(run.staged_transcript, header, [entry["y"] for entry in journal.entries])
-        return cls(mechanism, journal, transcript)
+        return cls(mechanism, journal, transcript, spent)
 
     def release(self, step: int, measured: Derivatives | None) -> Release:
         """Makes the release of a step and writes it to disk; takes it from the journal where nothing was measured."""
@@ -128,9 +133,13 @@ class RunState:
             release = Release.from_journal(self.journal.entries[step])
             self.mechanism.restore(release)
             return release
+        before = self.mechanism.unit_spent
         release = self.mechanism.release(
             step, measured.values, nonfinite=measured.nonfinite, unit_indices=measured.unit_indices
         )
+        after = self.mechanism.unit_spent
+        if self.spent is not None and before is not None and after is not None:
+            self.spent.write(before, after)
         self.journal.append(release.to_journal())
         self.transcript.append(step, release.y)
         return release

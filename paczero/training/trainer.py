@@ -54,7 +54,7 @@ from paczero.release.statement import Development
 from paczero.run_directory import RunDirectory
 from paczero.training.callbacks import RunCallbacks, check_callbacks, check_trackers
 from paczero.training.candidates import BuildProgress, find_candidates
-from paczero.training.clip import clip_of_run, dev_derivatives, median_clip, sign_note
+from paczero.training.clip import dev_derivatives, measured_log_odds, measured_of_run, median_clip, sign_note
 from paczero.training.evaluation import Evaluator, evaluate_once, make_generator
 from paczero.training.factory import check_fit, make_batches, make_objective, make_scorer, make_weights
 from paczero.training.loop import DevResult, Loop, Observer, Outcome, Schedule
@@ -201,6 +201,11 @@ class PACZeroTrainer:
             raise PACZeroError(
                 "mechanism.clip: auto was given without a dev set, whose records are not protected; give a dev set "
                 "(data.dev or data.dev_records), or the clip as a number"
+            )
+        if eval_dataset is None and args.mechanism.individual:
+            raise PACZeroError(
+                "mechanism.individual: true was given without a dev set, whose records are not protected and say what "
+                "a unit spends; give a dev set (data.dev or data.dev_records), or leave it out"
             )
         if self._secret is not None and self.group.is_main and not Path(self._secret).is_file():
             raise PACZeroError(
@@ -355,10 +360,22 @@ class PACZeroTrainer:
         source = self._generator(dev) if self._trains_on_f1 else self.scorer(dev, "dev set")
         return dev_derivatives(self.args, make_objective(source, dev), self._trained, self.progress)
 
-    def sign_note(self, measured: np.ndarray, clip: float) -> str | None:
+    def measured_settings(self, measured: np.ndarray) -> dict[str, float]:
+        """What the dev set's derivatives decide of the mechanism: the clip, ε₀, or nothing."""
+        chosen, found = self.args.mechanism, dict[str, float]()
+        if chosen.clip == "auto":
+            found["clip"] = median_clip(self.args, measured)
+        if chosen.individual:
+            stated, count = self.header["mechanism"] | found, self.args.max_steps * self.args.directions
+            found["eps0"] = measured_log_odds(measured, clip=stated["clip"], rho=stated["rho"], count=count)
+        return found
+
+    def sign_note(self, measured: np.ndarray) -> str | None:
         """A remark on how much of the sum's signal a bit of `dp-sign` carries, where it is less than half."""
-        stated, units = self.header["mechanism"], self.pool.dataset.units
-        return sign_note(measured, clip, stated["eps0"], units, self.args.max_steps) if "eps0" in stated else None
+        stated, units = self.header["mechanism"] | self.measured_settings(measured), self.pool.dataset.units
+        if "eps0" not in stated:
+            return None
+        return sign_note(measured, stated["clip"], stated["eps0"], units, self.args.max_steps)
 
     def evaluator(self, records: EncodedDataset, what: str = "records") -> Evaluator:
         """What judges these records with the weights as they stand."""
@@ -456,16 +473,18 @@ class PACZeroTrainer:
         return loop.run(), state
 
     def _settle_clip(self) -> None:
-        """Puts the clip in the place of `auto` in the headers: that of the run that goes on, or one measured now."""
-        if self.args.mechanism.clip != "auto" or self.dev is None:
+        """Puts what the dev set decides in the headers: as the run that goes on has it, or measured now."""
+        chosen = self.args.mechanism
+        names = [name for name, on in (("clip", chosen.clip == "auto"), ("eps0", chosen.individual)) if on]
+        if not names or self.dev is None:
             return
-        clip = self.group.broadcast_from_main(partial(clip_of_run, self.run.staged_transcript))
-        if clip is None:
+        found = self.group.broadcast_from_main(partial(measured_of_run, self.run.staged_transcript, names))
+        if found is None:
             measured = self.dev_derivatives(self.dev)
-            clip = median_clip(self.args, measured)
-            if note := self.sign_note(measured, clip):
+            found = self.measured_settings(measured)
+            if note := self.sign_note(measured):
                 self.group.on_main(lambda: _LOG.warning("dp-sign: %s", note))
-        self.header = {**self.header, "mechanism": {**self.header["mechanism"], "clip": clip}}
+        self.header = {**self.header, "mechanism": {**self.header["mechanism"], **found}}
         self._journal_header = journal_header(self.args, self.header, self.pool.dataset, self.dev.dataset)
 
     def _restart(self) -> None:

@@ -35,6 +35,7 @@ HONEST = [
     {"name": "zpl"}, {"name": "skip"}, {"name": "mi", "budget": 0.4}, {"name": "mi", "budget": 1e-3},
     {"name": "mi", "budget": 0.4, "channel": "gaussian"}, {"name": "mi", "budget": 0.4, "directions": 2},
     {"name": "dp-sign", "epsilon": 2.0}, {"name": "dp-sign", "epsilon": 2.0, "sampling_prob": 0.4},
+    {"name": "dp-sign", "epsilon": 2.0, "individual": True, "directions": 2},
     {"name": "dpzero", "epsilon": 2.0, "sampling_prob": 0.4}, {"name": "dp-aggzo", "epsilon": 2.0, "directions": 3},
 ]  # fmt: skip
 

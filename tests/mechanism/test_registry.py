@@ -34,14 +34,14 @@ EXPECTED = {
     "none": ("nothing", "real"),
     "dpzero": ("pool", "real is_dp sampled needs_clip one_direction"),
     "dp-aggzo": ("pool", "real is_dp sampled needs_clip"),
-    "dp-sign": ("pool", "is_dp sampled needs_clip per_direction"),
+    "dp-sign": ("pool", "is_dp sampled individual needs_clip per_direction"),
     "full-sign": ("nothing", "needs_clip"),
     "half-sign": ("nothing", "candidates reads_secret needs_clip"),
     "coin": ("all", ""),
     "skip": ("half", "candidates zero needs_clip"),
 }
 PROPERTIES = (
-    *("candidates", "reads_secret", "has_budget", "is_dp", "sampled", "needs_clip", "one_direction"),
+    *("candidates", "reads_secret", "has_budget", "is_dp", "sampled", "individual", "needs_clip", "one_direction"),
     *("real", "zero", "per_direction"),
 )
 

@@ -14,7 +14,14 @@ import pytest
 from paczero.config import MechanismConfig
 from paczero.config_io import read_settings
 from paczero.errors import IntegrityError, PACZeroError
-from paczero.training.clip import DIRECTIONS, clip_of_run, median_clip, sign_efficiency, sign_note
+from paczero.training.clip import (
+    DIRECTIONS,
+    measured_log_odds,
+    measured_of_run,
+    median_clip,
+    sign_efficiency,
+    sign_note,
+)
 
 MakeTrainer = Callable[..., Any]
 SIGN = {"name": "dp-sign", "epsilon": 2.0, "clip": "auto"}
@@ -116,11 +123,23 @@ def test_a_run_that_goes_on_does_not_measure_again(
 
 def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "transcript.jsonl"
-    assert clip_of_run(path) is None
+    assert measured_of_run(path, ["clip"]) is None
     for text in ("", "{}", "x", '{"mechanism": {"clip": "auto"}}'):
         path.write_text(text)
         with pytest.raises(IntegrityError, match="its first line names no clip"):
-            clip_of_run(path)
+            measured_of_run(path, ["clip"])
+    path.write_text('{"mechanism": {"clip": 2, "eps0": 0.1}}\n')
+    assert measured_of_run(path, ["clip", "eps0"]) == {"clip": 2.0, "eps0": 0.1}
+
+
+def test_log_odds_are_those_of_a_unit_with_the_dev_set_s_mean_square() -> None:
+    columns = np.random.default_rng(0).standard_normal((400, DIRECTIONS))
+    for clip in (0.5, 3.0):
+        square = np.square(np.clip(columns, -clip, clip) / clip).mean()
+        found = measured_log_odds(columns, clip=clip, rho=0.1, count=500)
+        assert 500 * found**2 * square / 8 == pytest.approx(0.1, rel=1e-4)
+    with pytest.raises(PACZeroError, match=r"mechanism\.individual: derivatives of 0 were found"):
+        measured_log_odds(columns * 0, clip=1.0, rho=0.1, count=500)
 
 
 def test_without_a_dev_set_it_is_refused_before_anything_is_read(make_trainer: MakeTrainer, tmp_path: Path) -> None:

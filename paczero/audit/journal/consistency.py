@@ -3,6 +3,7 @@
 Each check passes its findings to `note`. `notes` lists the figures that cannot be checked.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from reprlib import repr as shown  # short, whatever a file holds
@@ -104,11 +105,12 @@ def check_settings(path: Path, setting: Setting, note: Note) -> None:
         "test_seed": setting.header.get("test_seed"),
         **{f"mechanism.{key}": setting.header.get(key) for key in ("subsets", "family")},
         **{f"mechanism.{key}": setting.mechanism[key] for key in _SETTINGS if key in setting.mechanism},
+        "mechanism.individual": setting.mechanism.get("individual", False),
         **({"mechanism.budget": setting.budget} if setting.name == "mi" else {}),
     }
     for key, value in expected.items():
         found = written.get(key)
-        left_out = found is None and key in ("directions", "mechanism.sampling")
+        left_out = found is None and key in ("directions", "mechanism.sampling", "mechanism.individual")
         if found != value and not left_out:
             text = f"config.yaml has {key}: {shown(found)}"
             note(None, None, "settings", text, f"{value!r}, as in the transcript's header")
@@ -211,7 +213,9 @@ def check_noise(setting: Setting, note: Note, notes: list[str]) -> float | None:
     rate, epsilon, delta = stated["sampling"], stated["epsilon"], stated["delta"]
     count = setting.steps * (setting.directions if setting.name == "dp-sign" else 1)
     if "eps0" in stated and count <= _MOST_SIGNS:
-        found = [sign_delta(value, stated["eps0"], count, rate) for value in (epsilon, 0.0)]
+        # A unit with an account spends its share ρ at most; here evenly, on all bits.
+        most = math.sqrt(8 * stated["rho"] / count) if "rho" in stated else math.inf
+        found = [sign_delta(value, min(stated["eps0"], most), count, rate) for value in (epsilon, 0.0)]
     elif "sigma" in stated and rate == 1.0:
         mean = mp.sqrt(count) / mp.mpf(stated["sigma"])
         found = [gaussian_delta(mp.mpf(value), mean) for value in (epsilon, 0.0)]

@@ -127,6 +127,8 @@ def _check_mechanism(header: dict[str, Any], where: str) -> None:
     mechanism = header["mechanism"]
     noise = "eps0" if "eps0" in mechanism else "sigma"
     needed = ("epsilon", "delta", "sampling", noise) if mechanism.get("name") in PRIVATE else ()
+    if mechanism.get("individual", True) is not True or ("individual" in mechanism) != ("rho" in mechanism):
+        raise IntegrityError(f"{where}: mechanism.individual and rho; expected true with a share, or neither")
     for key, least, most in (
         ("clip", 1e-300, 1e300),
         ("epsilon", 1e-12, 1e6),
@@ -134,6 +136,7 @@ def _check_mechanism(header: dict[str, Any], where: str) -> None:
         ("sampling", 1e-12, 1.0),
         ("sigma", 1e-6, 1e12),
         ("eps0", 1e-12, 1e3),
+        ("rho", 1e-12, 1e12),
         ("posterior_success", 0.5, 1.0),
     ):
         value = mechanism.get(key)

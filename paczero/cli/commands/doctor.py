@@ -165,11 +165,7 @@ def signal_notes(trainer: "PACZeroTrainer") -> list[str]:
     """How much of the pool's signal a bit of `dp-sign` carries, where the dev set shows that it is little."""
     if trainer.dev is None or "eps0" not in trainer.header["mechanism"]:
         return []
-    from paczero.training.clip import median_clip
-
-    measured, given = trainer.dev_derivatives(trainer.dev), trainer.args.mechanism.clip
-    clip = given if isinstance(given, float) else median_clip(trainer.args, measured)
-    note = trainer.sign_note(measured, clip)
+    note = trainer.sign_note(trainer.dev_derivatives(trainer.dev))
     return [] if note is None else [note]
 
 

@@ -12,13 +12,19 @@ from paczero.config import MINIMUM_UNITS, MechanismConfig, PACZeroConfig
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.accounting import epsilon_of, success_of
 from paczero.mechanism.gaussian_accounting import Gaussians, MissingLibrary
-from paczero.mechanism.registry import spec_of
+from paczero.mechanism.individual import Share
+from paczero.mechanism.registry import FOLLOWING, spec_of
 from paczero.mechanism.transcript import FORMAT
 from paczero.models.adapters import ADAPTER_LAW
 
 _FLOATS = ("float32", "float16", "bfloat16")
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu", "npu", "hpu", "mlu", "musa", "sdaa", "neuron")
+
+_KINDS: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(("name", "channel", "allocation"), (str, "a word")),
+    "individual": (bool, "true, or no such key"),
+}
 
 _ROUNDING = 1e-12
 _ACCOUNTANTS = 1 + 1e-3  # versions of the library round to different grids
@@ -128,6 +134,7 @@ def _check_together(header: Mapping[str, Any], where: str) -> None:
         if kind.noise is not None:
             keys |= {"epsilon", "delta", "sampling"}
             keys |= {"sigma"} if _is_of_version_01(header) else {kind.noise, "posterior_success"}
+            keys |= {"individual", "rho"} if args.mechanism.individual else set()
         _check_keys(header["mechanism"], dict.fromkeys(keys), f"{where}: mechanism")
         expected = kind.budget(args.mechanism.budget)
     except PACZeroError as error:
@@ -138,7 +145,7 @@ def _check_together(header: Mapping[str, Any], where: str) -> None:
         raise IntegrityError(f"{where}: mechanism {kind.name} trained weights in half precision; expected float32")
     if header["budget"] != expected:
         raise IntegrityError(f"{where}: budget {header['budget']}; mechanism {kind.name} has {expected}")
-    for name in ("sigma", "eps0", "posterior_success"):
+    for name in FOLLOWING:
         value = header["mechanism"].get(name, 1.0)
         least = 0.5 if name == "posterior_success" else 0.0
         if type(value) is not float or not (math.isfinite(value) and value > 0 and value >= least):
@@ -156,12 +163,13 @@ def _settings(header: Mapping[str, Any]) -> PACZeroConfig:
     Raises:
         PACZeroError: no run can have them.
     """
-    stated = {name: v for name, v in header["mechanism"].items() if name not in ("sigma", "eps0", "posterior_success")}
+    stated = {name: v for name, v in header["mechanism"].items() if name not in FOLLOWING}
     spec = spec_of(stated.get("name", ""))
     for name, value in stated.items():
-        wanted = str if name in ("name", "channel", "allocation") else float
-        if type(value) is not wanted and not (name == "clip" and value is None):
-            raise PACZeroError(f"mechanism.{name} {shown(value)}; expected {'a word' if wanted is str else 'a number'}")
+        wanted, words = _KINDS.get(name, (float, "a number"))
+        fine = type(value) is wanted or (name == "clip" and value is None)
+        if not fine or value is False:
+            raise PACZeroError(f"mechanism.{name} {shown(value)}; expected {words}")
     if "sampling" in stated:
         stated["sampling_prob"] = stated.pop("sampling")
     mechanism = MechanismConfig(
@@ -210,6 +218,9 @@ def check_noise(header: Mapping[str, Any]) -> str | None:
         if _is_of_version_01(header):
             count = header["steps"] * (directions if spec.per_direction else 1)
             found, p = Gaussians(stated["sigma"], count, stated["sampling"]).epsilon(stated["delta"]), 0.0
+        elif "rho" in stated:
+            share = Share(stated["rho"])
+            found, p = share.epsilon(stated["delta"]), share.success
         else:
             run = {"steps": header["steps"], "directions": directions, "sampling_prob": stated["sampling"]}
             found = epsilon_of(spec.name, stated[spec.noise], delta=stated["delta"], **run)
@@ -218,7 +229,8 @@ def check_noise(header: Mapping[str, Any]) -> str | None:
         return f"not accounted again ({error})"
     except PACZeroError as error:
         raise IntegrityError(f"transcript: its noise is none of a run: {error}") from error
-    noise = f"σ = {stated['sigma']:g}" if "sigma" in stated else f"ε₀ = {stated['eps0']:g}"
+    symbol, key = next((s, k) for s, k in (("ρ", "rho"), ("σ", "sigma"), ("ε₀", "eps0")) if k in stated)
+    noise = f"{symbol} = {stated[key]:g}"
     for what, value, most, blind in (
         ("ε", found, stated["epsilon"], 0.0),
         ("p", p, stated.get("posterior_success", 1.0), 0.5),

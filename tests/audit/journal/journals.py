@@ -98,7 +98,7 @@ def make_run(
         steps=steps,
         directions=directions,
         sampling_prob=chosen.get("sampling"),
-        **{key: chosen.get(key) for key in ("channel", "allocation", "sigma", "eps0")},
+        **{key: chosen.get(key) for key in ("channel", "allocation", "sigma", "eps0", "rho")},
     )
     alter(mechanism)
     _train(mechanism, journal, transcript, steps if until is None else until, seed=seed, drift=drift, units=units)

@@ -80,7 +80,12 @@ def test_settings_that_differ_from_the_run_are_found(run):
 
 
 @pytest.mark.parametrize(
-    ("name", "directions", "law"), [("dpzero", 1, DP | {"sigma": 5.0}), ("dp-sign", 2, SIGNS | {"eps0": 0.4})]
+    ("name", "directions", "law"),
+    [
+        ("dpzero", 1, DP | {"sigma": 5.0}),
+        ("dp-sign", 2, SIGNS | {"eps0": 0.4}),
+        ("dp-sign", 2, SIGNS | {"eps0": 1.5, "individual": True, "rho": 1.0}),
+    ],
 )
 def test_too_little_noise_for_the_stated_epsilon_and_p_is_found(name, directions, law, tmp_path):
     audit = recompute(make_run(tmp_path / "run", name, settings=law, directions=directions))

@@ -35,6 +35,7 @@ HONEST = [
     ("dp-aggzo", DP | {"sampling": 0.5}, {"directions": 3}),
     ("dp-sign", SIGNS, {"directions": 2}),
     ("dp-sign", SIGNS | {"sampling": 0.5}, {}),
+    ("dp-sign", SIGNS | {"eps0": 1.5, "individual": True, "rho": 0.1}, {"directions": 2}),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,31 @@ def test_half_precision_of_a_run_that_hides_the_pool(name: str) -> None:
     check_header(header_of_version_01(name, adapter=adapter, **more, base=base, parameters=trained), "transcript")
 
 
+def test_individual_accounting_is_stated_with_its_share() -> None:
+    more: dict[str, Any] = {"units_per_step": None, "train_layers": None, "pilots": 8}
+    more["adapter"] = {"law": ADAPTER_LAW, "seed": 0, "sha256": "cd" * 32}
+    whole, other = make_header("dp-sign", **more), make_header("dpzero", **more)
+    stated = whole["mechanism"] | {"individual": True, "rho": 0.08}
+    check_header(whole | {"mechanism": stated}, "transcript")
+    for change in (
+        {"individual": False},
+        {"individual": 1},
+        {"individual": None},
+        {"rho": None},
+        {"rho": 0.0},
+        {"rho": math.inf},
+        {"rho": True},
+        {"sampling": 0.5},
+    ):
+        with pytest.raises(IntegrityError, match="transcript: "):
+            check_header(whole | {"mechanism": stated | change}, "transcript")
+    for key in ("individual", "rho", "eps0"):
+        with pytest.raises(IntegrityError, match="key '"):
+            check_header(whole | {"mechanism": {k: v for k, v in stated.items() if k != key}}, "transcript")
+    with pytest.raises(IntegrityError, match="transcript: "):
+        check_header(other | {"mechanism": other["mechanism"] | {"individual": True, "rho": 0.1}}, "transcript")
+
+
 # Nothing else in a release depends on these keys; only a signature, or a replay with the base model, can tell.
 SPOKEN_OF_ONCE = {("device_kind",)}
 
@@ -102,10 +128,14 @@ def test_too_little_noise_is_found() -> None:
         (common | {"name": "dp-sign", "sigma": 20.0}, "σ = 20 gives ε = 0.5613 of the stated 1,"),  # of version 0.1
         (common | {"name": "dpzero", "sigma": 20.0, "posterior_success": 0.54}, "σ = 20 gives ε = 0.5613 of"),
         (common | {"name": "dp-sign", "eps0": 0.1, "posterior_success": 0.54}, "ε₀ = 0.1 gives ε = 0.5584"),
+        (
+            common | {"name": "dp-sign", "eps0": 9.0, "rho": 0.01, "posterior_success": 0.54, "individual": True},
+            "ρ = 0.01 gives ε = 0.5457 of the stated 1,",
+        ),
     ):
         header = {"mechanism": stated} | run
         assert str(check_noise(header)).startswith(said)
-        noise = "eps0" if "eps0" in stated else "sigma"
+        noise = next(name for name in ("rho", "eps0", "sigma") if name in stated)
         for change, problem in (
             ({noise: 5.0}, " = 5 gives ε = "),
             ({noise: 0.0}, "none of a run"),

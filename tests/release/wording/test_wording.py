@@ -157,6 +157,16 @@ def test_a_private_run_states_what_its_noise_follows_from(name: str) -> None:
     assert "δ = 1e-05:" in wording.promise(given)
 
 
+def test_individual_accounting_is_stated_and_changes_nothing_else() -> None:
+    header = make_header("dp-sign")
+    plain = wording.promise(header)
+    text = wording.promise(header | {"mechanism": header["mechanism"] | {"individual": True, "rho": 0.0712}})
+    for words in ("ρ = 0.0712 in all contributes nothing from then on", "which of them stopped is not released"):
+        assert words in text and words not in plain
+    start, end = plain.split("(c = 25).")
+    assert text.startswith(start) and text.endswith(end), "ε bounds the loss of each unit as before"
+
+
 @pytest.mark.parametrize("name", ["zpl", "mi", "none", "dpzero", "skip"])
 def test_card_and_report_say_the_same(finished, name):
     run = finished(name)
