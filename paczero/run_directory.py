@@ -50,6 +50,11 @@ class RunDirectory:
         return self.private / "secret.json"
 
     @property
+    def reused(self) -> Path:
+        """Says which later run uses the secret of this one again."""
+        return self.private / "reused.json"
+
+    @property
     def journal(self) -> Path:
         return self.private / "journal.jsonl"
 

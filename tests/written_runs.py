@@ -54,6 +54,8 @@ def make_header(name: str = "zpl", **changes: Any) -> dict[str, Any]:
         "units": 600,
         "test_seed": None,
         "threshold": "median",
+        "secret_id": "1f" * 16,
+        "prior_budgets": [],
     }
     return header | changes
 
@@ -63,6 +65,7 @@ def header_of_version_01(name: str, **changes: Any) -> dict[str, Any]:
     header = make_header(name, **changes)
     dropped = ("eps0", "posterior_success")
     mechanism = {key: value for key, value in header["mechanism"].items() if key not in dropped}
+    header = {key: value for key, value in header.items() if key not in ("secret_id", "prior_budgets")}
     return header | {"mechanism": mechanism | ({"sigma": 4.62428} if name == "dp-sign" else {})}
 
 

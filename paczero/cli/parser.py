@@ -286,7 +286,7 @@ def parser_for_train() -> SettingsParser:
     parser = settings_parser("train", _TRAIN)
     group = parser.add_argument_group("The run itself (flags only)")
     group.add_argument("--resume", metavar="RUN", help="go on with an interrupted run, under its own settings")
-    group.add_argument("--secret", metavar="FILE", help="use the secret of another run; the budgets of both add up")
+    group.add_argument("--secret", metavar="FILE", help="RUN/private/secret.json: use its secret again; budgets add up")
     group.add_argument("--print_settings", action="store_true", help="print all settings as YAML and stop")
     return parser
 

@@ -32,7 +32,8 @@ def preflight(
     trainer: "PACZeroTrainer", settings: RunSettings, notes: Sequence[str] = (), stream: TextIO | None = None
 ) -> None:
     """Prints it to standard error (or `stream`), with `notes` on the draw of the records; warnings after it."""
-    from paczero.release.guarantee import verdict
+    from paczero.mechanism.registry import spec_of
+    from paczero.release.guarantee import total_nats, verdict
 
     cost = trainer.estimate()
     rows = [
@@ -46,8 +47,9 @@ def preflight(
     kind = verdict(trainer.header)
     if kind == "void":
         warn("test_seed is set: secret, coins and noise can be computed by anyone; the report is marked VOID")
-    elif kind == "nothing" and trainer.args.mechanism.budget is not None:
-        warn(f"a budget of {trainer.args.mechanism.budget:g} nats (ln 2 = 0.693 or more) promises nothing")
+    elif kind == "nothing" and spec_of(trainer.header["mechanism"]["name"]).hides == "half":
+        runs = " on one secret" if trainer.header["prior_budgets"] else ""
+        warn(f"a budget of {total_nats(trainer.header):g} nats{runs} (ln 2 = 0.693 or more) promises nothing")
 
 
 def run_lines(trainer: "PACZeroTrainer", settings: RunSettings, cost: "Cost") -> list[tuple[str, str]]:
@@ -72,6 +74,7 @@ def promise_line(header: Mapping[str, Any]) -> str:
     if kind == "nothing":
         fault = spec_of(header["mechanism"]["name"]).hides == "nothing"
         why = "trains on the pool as it is" if fault else "has too large a budget"
+        why += ", with those of earlier runs on its secret" if header.get("prior_budgets") else ""
         return f"none: this run {why}, so take it that the release tells everything about the pool"
     p = rounded_up(success(header))
     if spec_of(header["mechanism"]["name"]).hides == "all":
@@ -82,7 +85,9 @@ def promise_line(header: Mapping[str, Any]) -> str:
             f"{delta_in_words(header)}: an attacker who sees the release is right about a unit being in the pool with "
             f"probability {p} at most (a coin: 0.5)"
         )
-    average = ", on average over releases" if spec_of(header["mechanism"]["name"]).has_budget else ""
+    prior = header.get("prior_budgets", [])
+    average = ", on average over releases" if spec_of(header["mechanism"]["name"]).has_budget or any(prior) else ""
+    average += f", earlier runs on this secret included ({' + '.join(map('{:g}'.format, prior))} nats)" if prior else ""
     return (
         f"an attacker who sees the release and knows the pool is right about a unit's half with probability {p} at "
         f"most (a coin: 0.5){average}; it does not hide who is in the pool"

@@ -198,17 +198,13 @@ def train_run(
         if job is None:
             job = make_job(settings, live=live, resume=resume, secret=secret, model=model)
         job.trainer.observers, job.trainer.progress = [line], shown(live)
-        _train_and_report(job, settings, run, live=live, resume=resume, secret=secret)
+        _train_and_report(job, settings, run, live=live, resume=resume)
 
 
-def _train_and_report(
-    job: Job, settings: RunSettings, run: RunDirectory, *, live: Live, resume: bool, secret: str | Path | None
-) -> None:
+def _train_and_report(job: Job, settings: RunSettings, run: RunDirectory, *, live: Live, resume: bool) -> None:
     trainer, group = job.trainer, job.trainer.group
     live.close()
     group.on_main(lambda: preflight(trainer, settings, job.notes))
-    if secret is not None and group.is_main:
-        warn(f"the secret of {str(secret)!r} is used again: what this run leaks adds to what that one leaked")
     from paczero.inference.evaluation import find_with_trainer, untuned_metrics
 
     test = None if job.test is None else trainer.prepare(job.test)

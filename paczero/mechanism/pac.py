@@ -57,6 +57,7 @@ class SignMechanism(StepCounter, ABC):
         clip: c > 0.
         coins: where contested releases draw from; word k of a step serves direction k.
         directions: K >= 1.
+        start: what releases of earlier runs with the same secret tell about it; uniform where left out.
 
     Attributes:
         name: as in a transcript's header.
@@ -69,7 +70,15 @@ class SignMechanism(StepCounter, ABC):
     _contested_values: tuple[int, ...] = (1, -1)
     _real_output = False  # whether what is drawn is a real number, of which the release is the sign
 
-    def __init__(self, membership: npt.NDArray[np.bool_], *, clip: float, coins: Coins, directions: int = 1) -> None:
+    def __init__(
+        self,
+        membership: npt.NDArray[np.bool_],
+        *,
+        clip: float,
+        coins: Coins,
+        directions: int = 1,
+        start: Posterior | None = None,
+    ) -> None:
         members = np.asarray(membership)
         if members.ndim != 2 or members.dtype != np.bool_ or not members.size or members.shape[1] % 2:
             raise PACZeroError(
@@ -79,7 +88,14 @@ class SignMechanism(StepCounter, ABC):
         self._membership = members
         self._clip = clip
         self._coins = coins
-        self._posterior = Posterior.uniform(members.shape[1])
+        self._posterior = start or Posterior.uniform(members.shape[1])
+        if self._posterior.log_weights.size != members.shape[1]:
+            raise PACZeroError(f"start: of {self._posterior.log_weights.size} candidates; expected {members.shape[1]}")
+
+    @property
+    def posterior(self) -> Posterior:
+        """What an observer of all releases so far, those of earlier runs too, concludes about the secret."""
+        return self._posterior
 
     def release(
         self, step: int, derivatives: Floats, *, nonfinite: int = 0, unit_indices: UnitIndices | None = None
@@ -200,7 +216,7 @@ class HalfSign(SignMechanism):
     """An ablation without any promise: a contested direction releases the secret candidate's sign as it is.
 
     Args:
-        membership, clip, coins, directions: as for `ZPL`.
+        membership, clip, coins, directions: as for `ZPL`. There is no start: it takes no secret that is used again.
         secret: the file of `create_secret`; opened when a sign must be released, never kept.
     """
 
@@ -233,6 +249,7 @@ class MI(SignMechanism):
         secret: the file of `create_secret`; opened when a bit must be drawn, never kept.
         channel: `bit` or `gaussian`.
         allocation: `adaptive` or `uniform`.
+        start: see `SignMechanism`. With it, charges add to those of the earlier runs: I(S*; all) = E[all charges].
 
     Raises:
         PACZeroError: an argument out of range, or the secret cannot be read.
@@ -253,8 +270,9 @@ class MI(SignMechanism):
         directions: int = 1,
         channel: str = "bit",
         allocation: str = "adaptive",
+        start: Posterior | None = None,
     ) -> None:
-        super().__init__(membership, clip=clip, coins=coins, directions=directions)
+        super().__init__(membership, clip=clip, coins=coins, directions=directions, start=start)
         self._channel = channel_named(channel)
         self._real_output = self._channel.real
         self._ledger = Ledger(budget, steps, allocation)

@@ -16,6 +16,7 @@ this update the charges would not add up to I(S*; Y).
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +58,15 @@ class Posterior:
     def uniform(cls, subsets: int) -> "Posterior":
         """The distribution before the first release: each of M = `subsets` candidates alike."""
         return cls(np.zeros(subsets))
+
+    @classmethod
+    def from_json(cls, log_weights: Sequence[float | None]) -> "Posterior":
+        """The distribution that `to_json` wrote."""
+        return cls(np.array([-np.inf if value is None else value for value in log_weights]))
+
+    def to_json(self) -> tuple[float | None, ...]:
+        """Its log weights (M,), None in the place of −inf, which JSON has not."""
+        return tuple(None if value == -np.inf else value for value in self.log_weights.tolist())
 
     @property
     def supported(self) -> npt.NDArray[np.bool_]:

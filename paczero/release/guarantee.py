@@ -10,6 +10,7 @@ kl(p ‖ 1/2) ≤ I (paper: arXiv 2605.06505).
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, Literal
 
 from paczero.mechanism.bounds import epsilon_for_nats, posterior_success, success_for_epsilon
@@ -20,18 +21,28 @@ Verdict = Literal["kept", "nothing", "void"]
 Header = Mapping[str, Any]
 
 
+def total_nats(header: Header) -> float | None:
+    """The sum of the budgets of this run and of earlier ones with the same secret, rounded up; None without a bound."""
+    own: float | None = header["budget"]
+    if own is None and not spec_of(header["mechanism"]["name"]).reads_secret:
+        own = 0.0
+    if own is None or not header.get("prior_budgets"):
+        return own
+    exact = sum(map(Fraction, [*header["prior_budgets"], own]), Fraction(0))
+    total = float(exact)
+    return total if Fraction(total) >= exact else math.nextafter(total, math.inf)
+
+
 def half(header: Header) -> dict[str, Any]:
     """The promise on the secret half.
 
     Returns:
-        `nats`: upper bound on the information that the release holds about it; None without a bound.
+        `nats`: upper bound on the information about it in the release, with the releases of earlier runs that used the
+            same secret; None without a bound.
         `posterior_success`: upper bound on the probability of a right guess of one unit's half.
         `equivalent_epsilon`: the ε (at δ = 0) with the same p.
     """
-    spec = spec_of(header["mechanism"]["name"])
-    nats = header["budget"]
-    if nats is None and not spec.reads_secret:
-        nats = 0.0
+    nats = total_nats(header)
     if nats is None or header["test_seed"] is not None:
         return {"nats": None, "posterior_success": 1.0, "equivalent_epsilon": None}
     p = float(posterior_success(nats))

@@ -102,6 +102,10 @@ def settings(header: Mapping[str, Any], version: int = wording.NEWEST) -> list[t
         ("Average of iterates", f"{header['average']:g}" if header["average"] else "none: one iterate is served"),
         ("Decision threshold", str(header["threshold"])),
     ]
+    if version > 1 and spec.hides == "half" and "secret_id" in header:
+        prior = " + ".join(f"{nats:g}" for nats in header["prior_budgets"])
+        rows.insert(6, ("Secret half", f"secret_id {header['secret_id']}"))
+        rows.insert(7, ("Budgets of earlier runs on it", f"{prior} nats" if prior else "none"))
     if spec.has_budget:
         rows.insert(6, ("Allocation", str(mechanism.get("allocation"))))
     if spec.is_dp:

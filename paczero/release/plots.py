@@ -192,13 +192,14 @@ def label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
 
 def posterior(header: Mapping[str, Any]) -> bytes:
     """The bound on right guesses as a function of the budget, and this run's point. Public."""
-    budget, p = header["budget"], guarantee.success(header)
+    budget, p = guarantee.total_nats(header) or 0.0, guarantee.success(header)
+    what = "this run and earlier ones" if header.get("prior_budgets") else "this run"
     limit = math.log(2)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         # Dense near 0, where the curve rises like a square root.
-        nats = np.concatenate([limit * np.linspace(0, 1, 200) ** 2, [max(0.8, 1.1 * (budget or 0))]])
+        nats = np.concatenate([limit * np.linspace(0, 1, 200) ** 2, [max(0.8, 1.1 * budget)]])
         success = [posterior_success(float(value)) for value in nats]
         axes.plot(nats, success, color=BLUE, linewidth=2.2)
         axes.axhline(0.5, color=GREY, **_DASHED)
@@ -207,8 +208,8 @@ def posterior(header: Mapping[str, Any]) -> bytes:
         axes.text(0.38, 0.507, "blind guess", ha="center", color=GREY)
         axes.plot([budget], [p], marker="o", markersize=11, color=VERMILION, clip_on=False, zorder=5)
         text = {
-            "kept": f"this run, B = {budget:g} nats:\nright at most {100 * float(guarantee.rounded_up(p)):g} %",
-            "nothing": "this run: no promise",
+            "kept": f"{what}, B = {budget:g} nats:\nright at most {100 * float(guarantee.rounded_up(p)):g} %",
+            "nothing": f"{what}: no promise",
             "void": "this run: VOID (test coins)",
         }[guarantee.verdict(header)]
         across, ha = (-4, "right") if budget > 0.45 else (18, "left")

@@ -37,8 +37,9 @@ FROM_THE_HUB = (".gitattributes", ".cache")  # what the Hugging Face Hub adds to
 FORMAT = "paczero-privacy/2"
 
 KEYS = (
-    *("format", "wording", "mechanism", "subsets", "family", "units", "budget", "half", "pool", "test_seed"),
-    *("steps", "steps_run", "directions", "chosen_step", "threshold", "development", "license", "base"),
+    *("format", "wording", "mechanism", "subsets", "family", "units", "budget", "secret_id", "prior_budgets"),
+    *("half", "pool", "test_seed", "steps", "steps_run", "directions", "chosen_step", "threshold", "development"),
+    *("license", "base"),
     *("weights_sha256", "steps_sha256", "files", "sha256"),
 )
 
@@ -146,6 +147,8 @@ def statement(
     facts = {
         "format": FORMAT,
         "wording": version,
+        "secret_id": header.get("secret_id"),  # runs of version 0.1 have none
+        "prior_budgets": header.get("prior_budgets", []),
         "half": guarantee.half(header),
         "pool": guarantee.pool(header),
         "steps_run": steps_run,
@@ -292,6 +295,10 @@ def _check_files(release: Path, document: Mapping[str, Any], names: Iterable[str
 
 def _check_facts(path: Path, document: Mapping[str, Any], header: Mapping[str, Any]) -> None:
     """Compares every fact with the header, except hashes and those of the development set."""
+    if ("secret_id" in header) != (document.get("wording", 1) > 1):
+        raise IntegrityError(
+            f"{path}: its transcript names a secret_id from wording 2 on, and not before; restore both"
+        )
     free = ("chosen_step", "weights_sha256", "files", "steps_run", "threshold")
     expected = statement(
         header,

@@ -123,6 +123,7 @@ def _promised(header: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "spec": spec,
         "verdict": guarantee.verdict(header),
+        "total": guarantee.total_nats(header),
         "p": guarantee.rounded_up(guarantee.success(header)),
         "bounds": [(what, guarantee.rounded_up(p) if p < 1 else None) for what, p in success.items()],
         "epsilon": None if epsilon is None else guarantee.rounded_up(epsilon, 3),

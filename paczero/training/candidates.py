@@ -84,6 +84,11 @@ def measured_candidates(
     return partial(draw, features=features / counts, labels=labels, pilots=pilots)
 
 
+def candidates_hash(membership: np.ndarray) -> str:
+    """SHA-256 of the candidates (N, M), as a journal names it."""
+    return hashlib.sha256(np.packbits(membership).tobytes()).hexdigest()
+
+
 def read_candidates(path: Path) -> np.ndarray:
     """The run's candidates (N, M) from `private/`.
 

@@ -19,6 +19,7 @@ from paczero.errors import PACZeroError
 from paczero.mechanism.accounting import calibrate, default_delta, success_of
 from paczero.mechanism.base import Mechanism
 from paczero.mechanism.individual import Share
+from paczero.mechanism.posterior import Posterior
 from paczero.mechanism.randomness import Coins, RandomStreams
 from paczero.mechanism.registry import spec_of
 from paczero.models.layers import plain
@@ -54,7 +55,13 @@ def mechanism_header(args: PACZeroConfig, units: int) -> dict[str, Any]:
 
 
 def make_mechanism(
-    args: PACZeroConfig, stated: Mapping[str, Any], membership: np.ndarray | None, secret: Path, *, units: int
+    args: PACZeroConfig,
+    stated: Mapping[str, Any],
+    membership: np.ndarray | None,
+    secret: Path,
+    *,
+    units: int,
+    start: Posterior | None = None,
 ) -> Mechanism:
     """The mechanism that the settings name.
 
@@ -63,6 +70,7 @@ def make_mechanism(
         membership: the candidates (N, M), for mechanisms that use them.
         secret: the file of the secret's number, for mechanisms that read it.
         units: N.
+        start: what earlier runs told about the secret, if it is used again.
 
     Raises:
         PACZeroError: something that the mechanism needs is absent or out of range.
@@ -71,6 +79,7 @@ def make_mechanism(
         membership=membership,
         secret=secret,
         units=units,
+        start=start,
         coins=Coins(args.test_seed),
         rng=RandomStreams(args.test_seed),
         steps=args.max_steps,

@@ -18,30 +18,37 @@ from paczero import __version__
 from paczero.config import FREE_SETTINGS, PACZeroConfig
 from paczero.data.batching import MicroBatch
 from paczero.data.dataset import Dataset
+from paczero.errors import PACZeroError
 from paczero.mechanism.base import Mechanism, Release
 from paczero.mechanism.journal import Journal
+from paczero.mechanism.posterior import Posterior
 from paczero.mechanism.registry import spec_of
-from paczero.mechanism.secret import create_secret, reuse_secret
+from paczero.mechanism.secret import EarlierRuns, create_secret, read_record, reuse_secret
 from paczero.mechanism.spent import SpentFile
 from paczero.mechanism.transcript import FORMAT, Transcript
 from paczero.models.adapters import ADAPTER_LAW
 from paczero.optim.derivatives import Derivatives
 from paczero.optim.parameters import PerturbedParameters
 from paczero.run_directory import RunDirectory
+from paczero.training.candidates import candidates_hash
 from paczero.training.factory import make_mechanism, mechanism_header
+from paczero.training.reuse import take_secret
 from paczero.utils.io import canonical, write_whole
 
 _LOG = logging.getLogger(__name__)
 
 
 def write_initial_files(
-    staged: RunDirectory, args: PACZeroConfig, named: Mapping[str, Any], reused: str | Path | None = None
+    staged: RunDirectory,
+    args: PACZeroConfig,
+    named: Mapping[str, Any],
+    reused: tuple[str | Path, EarlierRuns] | None = None,
 ) -> None:
     """Writes what a run directory holds from its first moment: settings and secret.
 
     Args:
         named: what config.yaml says beside the settings: model, data and peft.
-        reused: the secret file of an earlier run to use again.
+        reused: the secret file of an earlier run to use again, and what `earlier_runs` says of it.
     """
     settings = asdict(args)
     settings["task"]["labels"] = dict(args.task.labels)
@@ -51,7 +58,28 @@ def write_initial_files(
     if reused is None:
         create_secret(staged.secret, **drawn)
     else:
-        reuse_secret(reused, staged.secret, **drawn)
+        reuse_secret(reused[0], staged.secret, reused[1], **drawn)
+
+
+def secret_facts(run: RunDirectory) -> dict[str, Any]:
+    """What the transcript's header says of the run's secret: `secret_id` and `prior_budgets`.
+
+    Raises:
+        PACZeroError: the run is of paczero 0.1, whose secrets have no id.
+    """
+    record = read_record(run.secret)
+    if record.secret_id is None:
+        raise PACZeroError(f"{str(run.root)!r} was begun by paczero 0.1; go on with that version, or begin a new run")
+    return {
+        "secret_id": record.secret_id,
+        "prior_budgets": [] if record.earlier is None else list(record.earlier.budgets),
+    }
+
+
+def _with_earlier(run: RunDirectory, expected: Mapping[str, Any]) -> dict[str, Any]:
+    """The journal's header with what earlier runs told about the secret, from which an audit starts too."""
+    earlier = read_record(run.secret).earlier
+    return {**expected, "earlier": None if earlier is None else earlier.to_json()}
 
 
 def open_journal(run: RunDirectory, expected: Mapping[str, Any], *, alone: bool) -> Journal | None:
@@ -67,7 +95,7 @@ def open_journal(run: RunDirectory, expected: Mapping[str, Any], *, alone: bool)
     """
     if not run.journal.exists():
         return None
-    journal = Journal.open(run.journal)
+    journal, expected = Journal.open(run.journal), _with_earlier(run, expected)
     threads = journal.header.get("torch_threads")
     if alone and type(threads) is int and 1 <= threads != torch.get_num_threads():
         _LOG.warning("%d thread%s, as this run began with", threads, "s" if threads > 1 else "")
@@ -111,13 +139,18 @@ class RunState:
             membership: the candidates (N, M), for mechanisms that use them.
 
         Raises:
+            PACZeroError: the secret is used again, and cannot be by this run.
             IntegrityError: journal, candidates or transcript belong to another run, or were changed.
         """
-        mechanism = make_mechanism(args, header["mechanism"], membership, run.secret, units=header["units"])
-        packed = None if membership is None else np.packbits(membership).tobytes()
-        candidates = None if packed is None else hashlib.sha256(packed).hexdigest()
-        expected = {**expected, "candidates": candidates, "torch_threads": torch.get_num_threads()}
+        earlier = read_record(run.secret).earlier
+        start = None if earlier is None else Posterior.from_json(earlier.log_weights)
+        units, candidates = header["units"], None if membership is None else candidates_hash(membership)
+        mechanism = make_mechanism(args, header["mechanism"], membership, run.secret, units=units, start=start)
+        threads = torch.get_num_threads()
+        expected = {**_with_earlier(run, expected), "candidates": candidates, "torch_threads": threads}
         if journal is None:
+            if earlier is not None:
+                take_secret(run, earlier, pool=expected["pool"], candidates=candidates)
             journal = Journal.create(run.journal, expected)
         else:
             journal.check(expected)
@@ -176,6 +209,8 @@ def transcript_header(
         "units_per_step": args.units_per_step,
         "threshold": args.threshold,
         "test_seed": args.test_seed,
+        "secret_id": None,  # until the secret is drawn
+        "prior_budgets": [],
     }
 
 

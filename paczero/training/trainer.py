@@ -41,6 +41,7 @@ from paczero.engine.generation import Generator
 from paczero.engine.scorer import Scorer
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.registry import spec_of
+from paczero.mechanism.secret import EarlierRuns, read_record
 from paczero.mechanism.transcript import Transcript
 from paczero.models.adapters import attach, peft_settings
 from paczero.models.layers import first_trained_layer
@@ -58,11 +59,13 @@ from paczero.training.clip import dev_derivatives, measured_log_odds, measured_o
 from paczero.training.evaluation import Evaluator, evaluate_once, make_generator
 from paczero.training.factory import check_fit, make_batches, make_objective, make_scorer, make_weights
 from paczero.training.loop import DevResult, Loop, Observer, Outcome, Schedule
+from paczero.training.reuse import earlier_runs, run_of
 from paczero.training.state import (
     RunState,
     journal_header,
     open_journal,
     run_identity,
+    secret_facts,
     transcript_header,
     write_initial_files,
 )
@@ -115,7 +118,7 @@ class PACZeroTrainer:
         processing_class: the tokenizer; the model's own where left out.
         peft_config: a `peft.LoraConfig` without dropout; full tuning where left out.
         callbacks: `transformers.TrainerCallback` objects or classes.
-        secret: the secret file of an earlier run to use again; the budgets of both then add up.
+        secret: RUN/private/secret.json of a finished run, to use its secret again; budgets then add up.
         observers: told of each step and evaluation; they see what must stay with the owner.
         progress: called with (what, done, of) during long work before the first step.
         names: what RUN/config.yaml says of model, data and peft, where those were named on a command line; the base
@@ -145,6 +148,7 @@ class PACZeroTrainer:
         self.args = args or PACZeroConfig()
         self.group = join()
         self._callbacks, self._secret = list(callbacks or ()), secret
+        self._earlier: EarlierRuns | None = None  # on rank 0 alone
         self.observers, self.progress = list(observers), progress
         self._check_arguments(train_dataset, eval_dataset, peft_config)
         pool = read_dataset(train_dataset, self.args.task, training=True)
@@ -207,10 +211,8 @@ class PACZeroTrainer:
                 "mechanism.individual: true was given without a dev set, whose records are not protected and say what "
                 "a unit spends; give a dev set (data.dev or data.dev_records), or leave it out"
             )
-        if self._secret is not None and self.group.is_main and not Path(self._secret).is_file():
-            raise PACZeroError(
-                f"secret: {str(self._secret)!r} is no file; expected private/secret.json of an earlier run"
-            )
+        if self._secret is not None:
+            self.group.on_main(partial(run_of, self._secret))
         if args.cache_dir is not None:
             owners_directory("cache_dir", args.cache_dir)
         check_callbacks(self._callbacks)
@@ -228,9 +230,18 @@ class PACZeroTrainer:
             self.args, base=self._base, peft=self._peft, weights=self.weights, units=self.pool.dataset.units
         )
         dev = None if self.dev is None else self.dev.dataset
+        if (facts := self.group.broadcast_from_main(self._find_earlier)) is not None:
+            self.header |= facts
         if self.group.size > 1:
             self.group.assert_equal(run_identity(self.args, self.header, self.pool.dataset, dev, self._batches))
         self._journal_header = journal_header(self.args, self.header, self.pool.dataset, dev)
+
+    def _find_earlier(self) -> dict[str, Any] | None:
+        """Reads what earlier runs told about the secret, on rank 0; returns what the header says of it, if anything."""
+        if self._secret is not None:
+            self._earlier = earlier_runs(self._secret, self.args)
+            return {"secret_id": read_record(self._secret).secret_id, "prior_budgets": list(self._earlier.budgets)}
+        return secret_facts(self.run) if self.run.journal.is_file() and not self.run.finished else None
 
     # -- what users call -----------------------------------------------------------------------------------------------
 
@@ -408,8 +419,13 @@ class PACZeroTrainer:
             self.run.require_run()
         else:
             named = {"model": self._base["id"], "peft": self._peft, **self._names}
-            self.run.create(lambda staged: write_initial_files(staged, self.args, named, self._secret))
+            reused = None if self._secret is None or self._earlier is None else (self._secret, self._earlier)
+            self.run.create(lambda staged: write_initial_files(staged, self.args, named, reused))
         held.enter_context(self.run.locked())
+        if self.run.reused.exists():
+            raise PACZeroError(
+                f"{str(self.run.root)!r}: a later run uses its secret again, so it releases no more; begin a new run"
+            )
         if self.run.finished:
             raise PACZeroError(f"{str(self.run.root)!r} holds a finished run; choose another output_dir")
 
@@ -437,7 +453,10 @@ class PACZeroTrainer:
     def _loop(self, callbacks: RunCallbacks | None) -> tuple[Outcome, RunState | None]:
         args = self.args
         self._restart()
+        self.header = self.header | self.group.broadcast_from_main(partial(secret_facts, self.run))
         self._settle_clip()
+        dev = None if self.dev is None else self.dev.dataset
+        self._journal_header = journal_header(self.args, self.header, self.pool.dataset, dev)
         open_first = partial(open_journal, self.run, self._journal_header, alone=self.group.size == 1)
         journal = self.group.on_main(open_first)
         source = self._generator(self.pool) if self._trains_on_f1 else self.scorer(self.pool, "pool")
@@ -473,7 +492,7 @@ class PACZeroTrainer:
         return loop.run(), state
 
     def _settle_clip(self) -> None:
-        """Puts what the dev set decides in the headers: as the run that goes on has it, or measured now."""
+        """Puts what the dev set decides in the header: as the run that goes on has it, or measured now."""
         chosen = self.args.mechanism
         names = [name for name, on in (("clip", chosen.clip == "auto"), ("eps0", chosen.individual)) if on]
         if not names or self.dev is None:
@@ -485,7 +504,6 @@ class PACZeroTrainer:
             if note := self.sign_note(measured):
                 self.group.on_main(lambda: _LOG.warning("dp-sign: %s", note))
         self.header = {**self.header, "mechanism": {**self.header["mechanism"], **found}}
-        self._journal_header = journal_header(self.args, self.header, self.pool.dataset, self.dev.dataset)
 
     def _restart(self) -> None:
         """Puts the weights where every run begins, which an earlier one on this model has left."""

@@ -125,7 +125,12 @@ def promised(setting: Setting) -> Any:
             return mp.mpf(setting.mechanism["posterior_success"])
         epsilon, delta = mp.mpf(setting.mechanism["epsilon"]), mp.mpf(setting.mechanism["delta"])
         return min((mp.exp(epsilon) + delta) / (1 + mp.exp(epsilon)), mp.mpf(1))
-    return success_bound(mp.mpf(setting.budget or 0.0))
+    return success_bound(total(setting))
+
+
+def total(setting: Setting) -> Any:
+    """The sum of the budgets of this run and of earlier ones with the same secret, nats."""
+    return mp.fsum([*map(mp.mpf, setting.prior_budgets), mp.mpf(setting.budget or 0.0)])
 
 
 def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) -> float | None:
@@ -148,7 +153,9 @@ def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) ->
     if stated.get("format") == "paczero-privacy/1":
         expected["void"], bounds = setting.void, _bounds_of_version_1(setting)
     else:
-        expected["test_seed"], bounds = setting.header.get("test_seed"), _bounds(setting)
+        bounds = _bounds(setting)
+        expected |= {key: setting.header.get(key) for key in ("test_seed", "secret_id")}
+        expected["prior_budgets"] = list(setting.prior_budgets)
         for part in ("half", "pool"):
             values = stated.get(part)
             stated |= {f"{part}.{key}": value for key, value in values.items()} if isinstance(values, dict) else {}
@@ -166,7 +173,7 @@ def check_statement(path: Path, setting: Setting, steps_run: int, note: Note) ->
 
 def _bounds(setting: Setting) -> dict[str, Any]:
     """The bounds of version 2, to 50 digits: about the secret half, and about membership in the pool."""
-    nats = None if setting.void or setting.name == "half-sign" else mp.mpf(setting.budget or 0.0)
+    nats = None if setting.void or setting.name == "half-sign" else total(setting)
     p = mp.mpf(1) if nats is None else success_bound(nats)
     pool: tuple[Any, Any, Any] = (None, None, mp.mpf(1))
     if setting.name == "coin" and not setting.void:

@@ -42,6 +42,7 @@ class Setting:
         name: the mechanism.
         mechanism: its settings.
         budget: B in nats; None where nothing is promised.
+        prior_budgets: those of earlier runs with the same secret, in order.
         steps: T.
         directions: K.
         subsets: M.
@@ -53,6 +54,7 @@ class Setting:
     name: str
     mechanism: dict[str, Any]
     budget: float | None
+    prior_budgets: tuple[float, ...]
     steps: int
     directions: int
     subsets: int
@@ -111,12 +113,16 @@ def read_setting(path: Path) -> Setting:
         raise IntegrityError(
             f"{path} line 1: budget is {shown(budget)}; expected nats, or null where nothing is promised"
         )
+    prior = header.get("prior_budgets", [])  # runs of version 0.1 have none
+    if type(prior) is not list or any(type(value) is not float or not 0 <= value <= 1e300 for value in prior):
+        raise IntegrityError(f"{path} line 1: prior_budgets is {shown(prior)}; expected a list of nats")
     _check_mechanism(header, f"{path} line 1")
     return Setting(
         header=header,
         name=str(mechanism.get("name")),
         mechanism=mechanism,
         budget=None if budget is None else float(budget),
+        prior_budgets=tuple(prior),
         void=header.get("test_seed") is not None,
         **sizes,
     )

@@ -14,6 +14,9 @@ or the budget is exceeded, or if any value does not follow from those before it.
 reported only: p bounds the average over secrets and releases, and a single release may reveal more, especially if M is
 small.
 
+Where the secret was used by earlier runs, their journals are recomputed too: the last one must end with the posterior
+that this run starts from.
+
 The secret is not opened. The journal does not hold the pool or the derivatives, so the audit cannot check that the
 signs come from the pool and the candidates from the seed: a training with the same settings checks that.
 `paczero replay --verify` checks that the weights come from the releases.
@@ -36,6 +39,7 @@ from paczero.audit.journal.consistency import (
     check_transcripts,
     promised,
 )
+from paczero.audit.journal.earlier import check_earlier, start_of
 from paczero.audit.journal.reader import (
     PRIVATE,
     Setting,
@@ -72,8 +76,10 @@ def recompute(run: Path | str, progress: Progress | None = None) -> ExactAudit:
         raise PACZeroError(
             f"mechanism: {shown(setting.name)} is unknown to this version; audit the run with the version that made it"
         )
-    candidates, checker, notes = setting.name in CONTESTED, StepChecker(setting), _not_checked(setting)
+    candidates, notes = setting.name in CONTESTED, _not_checked(setting)
+    checker = StepChecker(setting, start_of(directory, setting))
     membership = _check_headers(directory, setting, candidates, checker)
+    check_earlier(directory, setting, checker.note, recompute)
     releases: list[ReleaseFigures] = []
     released: list[tuple[Any, ...]] = []
     for entry in journal_entries(directory.journal, setting, candidates=candidates):

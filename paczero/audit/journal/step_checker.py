@@ -11,7 +11,7 @@ Rules: the paper's (arXiv 2605.06505), and our bit channel and adaptive allocati
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -64,10 +64,11 @@ class Posterior:
 
     Args:
         subsets: M.
+        start: (M,) probabilities to start from; all alike where left out.
     """
 
-    def __init__(self, subsets: int) -> None:
-        self._weights: list[Number] = [mp.mpf(1)] * subsets
+    def __init__(self, subsets: int, start: Sequence[Number] | None = None) -> None:
+        self._weights: list[Number] = list(start or [mp.mpf(1)] * subsets)
 
     def split(self, signs: Bools) -> Split:
         """See `Split`; signs (M,), true for positive."""
@@ -95,6 +96,7 @@ class StepChecker:
 
     Args:
         setting: the run's header.
+        start: (M,) what earlier runs with the same secret told about it; nothing where left out.
 
     Attributes:
         posterior: the posterior after the steps so far.
@@ -105,9 +107,9 @@ class StepChecker:
         unanimous, contested: number of releases of each kind, for mechanisms with candidates.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, start: Sequence[Number] | None = None) -> None:
         self.setting = setting
-        self.posterior, self._uniform = Posterior(setting.subsets), Posterior(setting.subsets)
+        self.posterior, self._uniform = Posterior(setting.subsets, start), Posterior(setting.subsets)
         self.spent = Fraction(0)
         self.information = mp.mpf(0)
         self.findings: list[Finding] = []

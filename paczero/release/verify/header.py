@@ -34,6 +34,14 @@ def _is_hash(value: Any) -> bool:
     return type(value) is str and re.fullmatch("[0-9a-f]{64}", value) is not None
 
 
+def _is_id(value: Any) -> bool:
+    return type(value) is str and re.fullmatch("[0-9a-f]{32}", value) is not None
+
+
+def _is_budget(value: Any) -> bool:
+    return _fits(value, float) and value >= 0
+
+
 def _up_to(highest: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and 1 <= value <= highest
 
@@ -64,8 +72,10 @@ _FORMS: dict[str, Any] = {
     "parameters": _are_parameters,
     "peft": (None, dict),
     "pilots": (None, _up_to(10**7)),
+    "prior_budgets": [_is_budget],
     "restore": str,
     "schedule": {"learning_rate": float, "name": str},
+    "secret_id": _is_id,
     "seed": int,
     "steps": _up_to(10**8),
     "subsets": int,
@@ -102,8 +112,11 @@ def check_header(header: Mapping[str, Any], where: str) -> None:
     Raises:
         IntegrityError: a key or a combination is not valid; the message names it.
     """
-    _check_keys(header, _FORMS, where)
-    for key, form in _FORMS.items():
+    forms = _FORMS
+    if "secret_id" not in header:  # of version 0.1
+        forms = {key: form for key, form in _FORMS.items() if key not in ("secret_id", "prior_budgets")}
+    _check_keys(header, forms, where)
+    for key, form in forms.items():
         if not _fits(header[key], form):
             raise IntegrityError(f"{where}: {key} {shown(header[key])} is none that a run has")
     _check_together(header, where)
@@ -143,13 +156,22 @@ def _check_together(header: Mapping[str, Any], where: str) -> None:
         raise IntegrityError(f"{where}: its settings are none of a run: {' '.join(str(error).split())}") from error
     if kind.is_dp and not _is_of_version_01(header) and any(dtype != "float32" for _, dtype, _ in header["parameters"]):
         raise IntegrityError(f"{where}: mechanism {kind.name} trained weights in half precision; expected float32")
-    if header["budget"] != expected:
-        raise IntegrityError(f"{where}: budget {header['budget']}; mechanism {kind.name} has {expected}")
+    _check_budgets(header, expected, where)
     for name in FOLLOWING:
         value = header["mechanism"].get(name, 1.0)
         least = 0.5 if name == "posterior_success" else 0.0
         if type(value) is not float or not (math.isfinite(value) and value > 0 and value >= least):
             raise IntegrityError(f"{where}: mechanism.{name} {shown(value)}; expected a finite number above 0")
+
+
+def _check_budgets(header: Mapping[str, Any], expected: float | None, where: str) -> None:
+    """Checks the run's budget, and that only a mechanism that hides the half uses a secret again."""
+    spec = spec_of(header["mechanism"]["name"])
+    if header["budget"] != expected:
+        raise IntegrityError(f"{where}: budget {header['budget']}; mechanism {spec.name} has {expected}")
+    if header.get("prior_budgets") and spec.hides != "half":
+        prior = shown(header["prior_budgets"])
+        raise IntegrityError(f"{where}: prior_budgets {prior}; mechanism {spec.name} uses no secret again")
 
 
 def _is_of_version_01(header: Mapping[str, Any]) -> bool:

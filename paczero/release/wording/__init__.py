@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paczero.mechanism.registry import spec_of
-from paczero.release.guarantee import epsilon, half, rounded_up, success, verdict
+from paczero.release.guarantee import epsilon, half, rounded_up, success, total_nats, verdict
 from paczero.release.wording.labels import delta_in_words
 from paczero.utils.templates import template
 
@@ -89,6 +89,8 @@ def _render(name: str, header: Header, version: int, **values: Any) -> str:
         p=rounded_up(success(header)),
         epsilon=None if epsilon_ is None else rounded_up(epsilon_),
         half=half(header),
+        total=total_nats(header),
+        earlier=" + ".join(f"{nats:g}" for nats in header.get("prior_budgets", ())),
         delta=delta_in_words(header) if spec.is_dp else None,
         known=max(1, math.ceil(math.log2(header["subsets"]))),
         **values,

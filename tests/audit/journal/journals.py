@@ -75,6 +75,8 @@ def make_run(
         "units": units,
         "threshold": "none",
         "test_seed": None,
+        "secret_id": "1f" * 16,
+        "prior_budgets": [],
     }
     journal = Journal.create(
         private / "journal.jsonl",
