@@ -134,7 +134,7 @@ def secret_forms(run: Path) -> dict[str, bytes]:
     content = (run / "private" / "secret.json").read_bytes()
     index = json.loads(content)["index"]
     forms = {"the file": content.strip(), "its hash": hashlib.sha256(content).hexdigest().encode()}
-    for key in ("index", "secret_id", "s_star", "secret_index", "s_secret"):
+    for key in ("index", "s_star", "secret_index", "s_secret"):
         forms[key] = key.encode()
     candidates = run / "private" / "candidates.npz"
     if candidates.exists():

@@ -275,12 +275,12 @@ def test_the_settings_that_a_run_keeps(make_trainer: MakeTrainer, tmp_path: Path
 def test_the_secret_of_an_earlier_run(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     make_trainer(tmp_path / "a").train()
     secret = tmp_path / "a" / "private" / "secret.json"
-    make_trainer(tmp_path / "b", test_seed=99, secret=secret).train()
-    kept = [json.loads((tmp_path / name / "private" / "secret.json").read_bytes()) for name in "ab"]
-    assert {key for key in kept[0] if kept[0][key] != kept[1][key]} == {"earlier"}
     with pytest.raises(PACZeroError, match=r"drawn from 8 candidates, but mechanism\.subsets is 16"):
         make_trainer(tmp_path / "c", mechanism={"subsets": 16}, secret=secret).train()
     assert not (tmp_path / "c").exists()
+    make_trainer(tmp_path / "b", test_seed=99, secret=secret).train()
+    kept = [json.loads((tmp_path / name / "private" / "secret.json").read_bytes()) for name in "ab"]
+    assert {key for key in kept[0] if kept[0][key] != kept[1][key]} == {"earlier"}
 
 
 def test_shared_records_are_noted(make_trainer: MakeTrainer, tmp_path: Path, tiny_pool_csv: Path) -> None:
