@@ -7,7 +7,8 @@
 The states are the pool's text in another form, so only their owner can read the file. It lies in the run's `private/`
 and is removed when the run is finished, or in a directory that several runs share (`cache_dir`). A resumed run takes
 the states from it. A file is written under another name and renamed when it is complete, so that two processes may
-write the same one at once.
+write the same one at once. Where states are those of single records (`engine.isolation`), a file names each of them,
+and other pools with some of these records take them from it.
 """
 
 import contextlib
@@ -46,7 +47,12 @@ class HiddenCache:
         self.states: list[list[Tensor]] = []
 
     def fill(
-        self, key: dict[str, Any], batches: int, compute: Callable[[int], list[Tensor]], device: torch.device
+        self,
+        key: dict[str, Any],
+        batches: int,
+        compute: Callable[[int], list[Tensor]],
+        device: torch.device,
+        names: dict[str, Any] | None = None,
     ) -> None:
         """Takes the states of all micro-batches from the file, or computes and keeps them.
 
@@ -55,31 +61,64 @@ class HiddenCache:
             batches: number of micro-batches.
             compute: index of a micro-batch -> its states, all of one dtype.
             device: where states within the limit are placed; larger ones stay in host memory.
+            names: `kind` and `records` for `known`, where each micro-batch is a single record.
         """
         if self.directory is None:
             self.states = [compute(index) for index in range(batches)]
             return
-        name = hashlib.sha256(canonical({**key, "base": self.base})).hexdigest()[:32]
-        path = self.directory / f"{name}.bin"
+        path = self.directory / f"{self._hash(key)}.bin"
         with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):  # damaged: computed again
             self.states = self._read(path, device)
             return
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _renamed_when_complete(path) as part:
             index = _write(part, batches, compute)
-        write_whole(path.with_suffix(".json"), json.dumps(index), mode=0o600)
+        write_whole(path.with_suffix(".json"), json.dumps({**index, **(names or {})}), mode=0o600)
         self.states = self._read(path, device)
+
+    def names(self, key: dict[str, Any], records: list[str]) -> dict[str, Any]:
+        """What names the states of single records.
+
+        Args:
+            key: everything that the states of any record depend on beside the base model and that record.
+            records: hash of each record.
+        """
+        return {"kind": self._hash(key), "records": records}
+
+    def known(self, names: dict[str, Any]) -> dict[str, list[Tensor]]:
+        """The states that files of other pools hold: hash of a record -> its states, mapped from the file."""
+        found: dict[str, list[Tensor]] = {}
+        wanted = set(names["records"])
+        for path in self.directory.glob("*.json") if self.directory is not None else ():
+            with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):  # no index of such states
+                index = json.loads(path.read_text())
+                if index["kind"] == names["kind"] and not wanted.isdisjoint(index["records"]):
+                    states = _mapped(path.with_suffix(".bin"), index)
+                    found |= {name: of for name, of in zip(index["records"], states, strict=True) if name in wanted}
+        return found
+
+    def _hash(self, key: dict[str, Any]) -> str:
+        return hashlib.sha256(canonical({**key, "base": self.base})).hexdigest()[:32]
 
     def _read(self, path: Path, device: torch.device) -> list[list[Tensor]]:
         index = json.loads(path.with_suffix(".json").read_text())
-        dtype, shapes = getattr(torch, index["dtype"]), index["shapes"]
-        sizes = [torch.Size(shape).numel() for batch in shapes for shape in batch]
-        if path.stat().st_size != sum(sizes) * dtype.itemsize:
-            raise ValueError(f"{str(path)!r} does not have the length that its index states")
-        mapped = sum(sizes) * dtype.itemsize > self.limit
-        values = torch.from_file(str(path), shared=mapped, size=sum(sizes), dtype=dtype)
-        parts = iter((values if mapped else values.to(device, copy=True)).split(sizes))
-        return [[next(parts).view(shape) for shape in batch] for batch in shapes]
+        mapped = path.stat().st_size > self.limit
+        return _mapped(path, index, None if mapped else device)
+
+
+def _mapped(path: Path, index: dict[str, Any], device: torch.device | None = None) -> list[list[Tensor]]:
+    """The tensors of each micro-batch in a file, mapped from it, or copied to a device where one is given.
+
+    Raises:
+        ValueError: the file does not have the length that its index states.
+    """
+    dtype, shapes = getattr(torch, index["dtype"]), index["shapes"]
+    sizes = [torch.Size(shape).numel() for batch in shapes for shape in batch]
+    if path.stat().st_size != sum(sizes) * dtype.itemsize:
+        raise ValueError(f"{str(path)!r} does not have the length that its index states")
+    values = torch.from_file(str(path), shared=device is None, size=sum(sizes), dtype=dtype)
+    parts = iter((values if device is None else values.to(device, copy=True)).split(sizes))
+    return [[next(parts).view(shape) for shape in batch] for batch in shapes]
 
 
 def _write(path: Path, batches: int, compute: Callable[[int], list[Tensor]]) -> dict[str, Any]:

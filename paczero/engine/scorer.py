@@ -37,7 +37,16 @@ from paczero.engine.frozen_modules import (
 )
 from paczero.engine.heads import head_of
 from paczero.engine.hidden_cache import HiddenCache
-from paczero.engine.isolation import Block, blocks, by_record, joined, joined_states, records_a_block
+from paczero.engine.isolation import (
+    TOKENS,
+    Block,
+    blocks,
+    by_record,
+    joined,
+    joined_states,
+    records_a_block,
+    state_reader,
+)
 from paczero.engine.last_layer import Narrowing, find_narrowing, gather, narrowed
 from paczero.engine.lora_merge import Mergeable, find_mergeable, merging
 from paczero.engine.packing import (
@@ -327,20 +336,16 @@ class Scorer:
             rows = (1, -1) if whole.packed else whole.reads.shape
             return [torch.cat(same).view(*rows, same[0].shape[-1]) for same in zip(*parts, strict=True)]
 
-        waiting = blocks(self._passes, range(len(self._passes)), reads_only=False) if self.isolated else iter(())
-        ready: dict[int, list[torch.Tensor]] = {}
-
-        def compute_isolated(index: int) -> list[torch.Tensor]:
-            while index not in ready:
-                block = next(waiting)
-                ready.update(by_record(computed(joined(self._passes, block, reads_only=False)), block))
-            return ready.pop(index)
-
         if self._attention is None:
             self._constant = constant_modules(first, lambda: run(self._prepared(self._passes[0])))
         with self._layers([*self.found.layers[: self.first_layer], first, *above]):
-            get = compute_isolated if self.isolated else compute
-            cache.fill(self._key(), len(self._passes), get, self.device)
+            key, names = self._key(), None
+            get: Callable[[int], list[torch.Tensor]] = compute
+            if self.isolated:  # their states do not depend on the other records
+                kind = {name: value for name, value in key.items() if name not in ("records", "joined")}
+                names = cache.names(kind, [_digest([batch]) for batch in self._passes])
+                get = state_reader(self._passes, cache, names, computed)
+            cache.fill(key, len(self._passes), get, self.device, names)
 
     @torch.inference_mode()
     def _cache_skippable(self, cache: HiddenCache) -> None:
@@ -377,14 +382,12 @@ class Scorer:
 
     def _key(self) -> dict[str, Any]:
         """Everything that the cached states depend on beside the base model."""
-        digest = hashlib.sha256()
-        for members in self._members:
-            for batch in members:
-                for array in (batch.records, batch.input_ids, batch.lengths, batch.reads):
-                    digest.update(repr(array.shape).encode() + array.tobytes())
+        order = hashlib.sha256(
+            np.concatenate([batch.records for members in self._members for batch in members]).tobytes()
+        )
         first = self.found.layers[self.first_layer]
         return {
-            "records": digest.hexdigest(),
+            "records": [order.hexdigest(), _digest([batch for members in self._members for batch in members])],
             "joined": [len(members) for members in self._members],
             "packed": [self.batches[0].packed, self.batches[0].prefix],
             "first_layer": self.first_layer,
@@ -392,7 +395,7 @@ class Scorer:
             "trained": [name for name, parameter in first.named_parameters() if parameter.requires_grad],
             "model": [type(self.model).__name__, str(self.model.dtype), self.device.type],
             "versions": [torch.__version__, transformers.__version__],
-            **({"isolated": True} if self.isolated else {}),
+            **({"isolated": [TOKENS, torch.get_num_threads()]} if self.isolated else {}),
         }
 
     def _prepared(self, batch: MicroBatch) -> ModelInputs:
@@ -414,3 +417,13 @@ class Scorer:
             "position_ids": positions,
         }
         return ModelInputs(batch, inputs, torch.from_numpy(batch.reads).to(self.device), None)
+
+
+def _digest(batches: list[MicroBatch]) -> str:
+    """SHA-256 (hex) of what micro-batches hold: tokens, read positions, and what attends to what."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        arrays = (batch.input_ids, batch.lengths, batch.reads, *(() if batch.tree is None else (batch.tree.sees,)))
+        for array in arrays:
+            digest.update(repr(array.shape).encode() + array.tobytes())
+    return digest.hexdigest()

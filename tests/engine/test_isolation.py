@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,8 @@ class Lab:
         limit: int = 2**30,
         engine: EngineConfig | None = None,
         group: ProcessGroup | None = None,
+        cache: HiddenCache | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Objective:
         """The losses of a pool of these units alone."""
         engine = engine or EngineConfig()
@@ -84,9 +87,10 @@ class Lab:
             batches,
             completions,
             first_layer=first,
-            cache=HiddenCache(limit, None),
+            cache=cache or HiddenCache(limit, None),
             engine=engine,
             group=group or ProcessGroup(),
+            progress=progress,
         )
         of_task = losses if completions.columns > 1 else lambda scores, _: -scores[:, 0]
         return Objective(scorer, TARGETS[records], np.unique(OWNER[records], return_inverse=True)[1], of_task)
@@ -182,6 +186,30 @@ def test_ranks(lab: Callable[..., Lab], adapter: str) -> None:
     shares = [made.objective(range(UNITS), group=Rank(rank)).scorer.scores() for rank in (0, 1)]
     assert all(share.any() for share in shares)
     np.testing.assert_array_equal(sum(shares), alone)
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("adapter", ["last layer", "behind attention"])
+def test_pools_share_hidden_states(lab: Callable[..., Lab], tmp_path: Path, adapter: str, words: str) -> None:
+    """A pool takes the states of the records that an earlier one had, and computes the others; another base none."""
+    made, told = lab(adapter, words), []
+
+    def scores(units: Iterable[int], base: str = "one", **settings: Any) -> np.ndarray:
+        told.clear()
+        cache = HiddenCache(2**30, tmp_path, base=base)
+        settings["progress"] = lambda done, of: told.append(done)
+        return made.objective(units, cache=cache, **settings).scorer.scores()
+
+    whole = made.objective(range(UNITS)).scorer.scores()
+    np.testing.assert_array_equal(scores(range(20)), whole[OWNER < 20])
+    computed = told[-1]
+    assert computed == np.count_nonzero(OWNER < 20)
+    np.testing.assert_array_equal(scores(range(10, UNITS)), whole[OWNER >= 10])
+    assert told[-1] == np.count_nonzero(OWNER >= 20)
+    np.testing.assert_array_equal(scores(without(13)), whole[OWNER != 13])
+    assert not told, "everything was known"
+    scores(range(20), base="another")
+    assert told[-1] == computed
 
 
 @pytest.mark.parametrize("words", WORDS)

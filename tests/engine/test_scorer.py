@@ -152,6 +152,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "another order": {"prompts": PROMPTS[::-1]},
     "another template": {"prompts": [[*prompt, 3] for prompt in PROMPTS]},
     "other label words": {"words": WORDS["two of several tokens"]},
+    "another tree of the same tokens": {"words": [[40, 41, 42], [50]], "before": [[40, 42], [41, 42]]},
     "other micro-batches": {"batch_tokens": 30},
     "no packing": {"engine": EngineConfig(packing=False)},
     "another layer": {"first_layer": 1},
@@ -164,10 +165,10 @@ def test_another_base_or_record_or_template_takes_no_kept_states(
     decoder: Decoder, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     model, told = decoder("llama"), []
-    usual: dict[str, Any] = {"words": WORDS["two of one token"], "first_layer": 2}
+    usual: dict[str, Any] = {"words": change.get("before", WORDS["two of one token"]), "first_layer": 2}
     scorer(model, **usual, cache=HiddenCache(2**30, tmp_path, base="one"))
     base = change.get("cache", "one")
-    settings = usual | {name: value for name, value in change.items() if name != "cache"}
+    settings = usual | {name: value for name, value in change.items() if name not in ("cache", "before")}
     scorer(
         model,
         **settings,
