@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from paczero.config import PACZeroConfig, TaskConfig
+from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
 from paczero.config_io import DataConfig, RunSettings, load_settings, nested, read_settings
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.release import statement
@@ -126,7 +126,8 @@ def _run_target(run: RunDirectory) -> Target:
     release = _release_target(statement.find_release(run.root))
     if release.states_task and replace(settings.args.task, unit_column=None) != release.args.task:
         raise IntegrityError(f"{run.config}: its task is not that of the release beside it; it was changed")
-    return replace(release, args=settings.args, base=settings.model, run=run, settings=settings, states_task=True)
+    args = replace(settings.args, mechanism=MechanismConfig())  # which scoring does not use, whatever type it needs
+    return replace(release, args=args, base=settings.model, run=run, settings=settings, states_task=True)
 
 
 def _folder_target(path: Path) -> Target:

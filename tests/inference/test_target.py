@@ -1,10 +1,12 @@
 """A target is a run, a release, an adapter or a model; anything else is refused in one line."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 
@@ -176,3 +178,61 @@ def test_settings_from_python_are_checked(refused, finished_once, lone_adapter, 
         lone_adapter, {"task": TASK | {"labels": {0: "terrible", 1: "great"}}, "model": tiny_model_dir}
     )
     assert (target.base, dict(target.args.task.labels)) == (str(tiny_model_dir), TASK["labels"])
+
+
+def test_weights_of_any_run_may_be_scored_in_half_precision(finished):
+    """Only training has a mechanism that needs float32."""
+    path = finished / "config.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings["mechanism"] |= {"name": "dp-sign", "epsilon": 2.0, "budget": None}
+    path.write_text(yaml.safe_dump(settings))
+    assert load_settings(path).args.mechanism.name == "dp-sign"
+    assert find_target(finished, {"dtype": "bfloat16"}).args.dtype == "bfloat16"
+    assert find_target(finished).args.dtype == "float32"
+
+
+def outside(place, path):
+    """Moves a file or folder away and leaves a link to it."""
+    moved = place / path.name
+    path.rename(moved)
+    path.symlink_to(moved)
+
+
+@pytest.mark.parametrize(
+    "name", ["transcript.jsonl", "task.json", "privacy.json", "adapter", "adapter/adapter_config.json"]
+)
+def test_a_link_out_of_a_release_is_refused(finished, tmp_path, name):
+    """The files behind it have the stated hashes, now; but they are not the release's, and change without it."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    outside(place, finished / "release" / name)
+    for given in (finished, finished / "release", finished / "release" / "adapter"):
+        with pytest.raises(PACZeroError, match="is a link or a special file") as error:
+            find_target(given)
+        assert "\n" not in str(error.value)
+
+
+def test_a_pipe_in_the_place_of_weights_is_refused_and_not_waited_for(finished):
+    path = finished / "release" / "adapter" / "adapter_model.safetensors"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(PACZeroError, match="is a link or a special file"):
+        find_target(finished)
+
+
+def test_links_of_the_hub_s_cache_are_taken(finished, tmp_path):
+    """A snapshot is a folder of links to files that are named by their hash."""
+    cache = tmp_path / "models--someone--release"
+    snapshot = cache / "snapshots" / "0123"
+    snapshot.parent.mkdir(parents=True)
+    (cache / "blobs").mkdir()
+    shutil.copytree(finished / "release", snapshot)
+    for number, path in enumerate([path for path in snapshot.rglob("*") if path.is_file()]):
+        path.rename(cache / "blobs" / str(number))
+        path.symlink_to(Path(os.path.relpath(cache / "blobs" / str(number), path.parent)))
+    assert find_target(snapshot).adapter == snapshot / "adapter"
+    path = snapshot / "adapter" / "adapter_config.json"
+    path.unlink()
+    path.symlink_to(finished / "release" / "adapter" / "adapter_config.json")
+    with pytest.raises(PACZeroError, match="is a link or a special file"):
+        find_target(snapshot)

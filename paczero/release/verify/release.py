@@ -163,9 +163,22 @@ def check_served(folder: Path) -> tuple[Mapping[str, Any], dict[str, Any], TaskC
         return _served(folder)
 
 
+def _check_plain(folder: Path, weights: Path) -> None:
+    """Refuses links and special files among what is loaded; in the Hub's cache each file is a link to its blobs."""
+    root = folder.resolve()
+    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
+    stated = (folder / name for name in (statement.NAME, "transcript.jsonl", task_file.NAME))
+    for path in (*stated, weights, *weights.rglob("*")):
+        plain = path.resolve().parent == blobs if path.is_symlink() else path.is_dir() or path.is_file()
+        if not plain and (path.is_symlink() or path.exists()):
+            raise IntegrityError(f"{path}: is a link or a special file; a release holds plain files only")
+
+
 def _served(folder: Path) -> tuple[Mapping[str, Any], dict[str, Any], TaskConfig | None]:
+    weights = weights_folder(folder)
+    _check_plain(folder, weights)
     transcript = Transcript.read(folder / "transcript.jsonl")
-    header, weights = transcript.header, weights_folder(folder)
+    header = transcript.header
     check_header(header, str(folder / "transcript.jsonl"))
     task = check_task(folder)
     names = ["transcript.jsonl", *([] if task is None else [task_file.NAME])]

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.transcript import Transcript
 from paczero.release import plots, statement
-from paczero.release.verify.release import verify_release
+from paczero.release.verify.release import check_served, verify_release
 from paczero.release.verify.weights import replay_adapter
 from paczero.utils.io import canonical
 
@@ -164,3 +164,34 @@ def test_a_forgery_that_is_consistent_everywhere_is_not_found(release: Callable[
         (folder / "figures" / name).write_bytes(data)
     reseal(folder, weights_sha256=weights.fingerprint())
     assert verify_release(folder).replayed
+
+
+FORESEEN = (IntegrityError("x: was changed"), PACZeroError("x: cannot be read"))
+OF_A_LIBRARY: tuple[Exception, ...] = (
+    *(ArithmeticError("a"), ZeroDivisionError("a"), OverflowError("a"), AssertionError("a"), AttributeError("a")),
+    *(LookupError("a"), KeyError("a"), IndexError("a"), RecursionError("a"), TypeError("a"), ValueError("a\nb" * 500)),
+    UnicodeDecodeError("utf-8", b"x", 0, 1, "a"),
+)
+OF_THE_MACHINE = (OSError("a"), MemoryError(), KeyboardInterrupt(), RuntimeError("CUDA error"))
+
+
+@pytest.mark.parametrize("check", [verify_release, check_served])
+@pytest.mark.parametrize("error", [*FORESEEN, *OF_A_LIBRARY, *OF_THE_MACHINE], ids=lambda error: type(error).__name__)
+def test_an_error_that_no_check_foresees_is_a_refusal_in_a_line(
+    release: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, check: Callable[[Path], object], error: Exception
+) -> None:
+    """Whatever a library raises on a file of a stranger, the release does not pass; the machine's errors stay."""
+
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("paczero.release.verify.release.check_task", broken)
+    with pytest.raises(BaseException) as caught:
+        check(release("zpl"))
+    if error in OF_A_LIBRARY:
+        text = str(caught.value)
+        assert type(caught.value) is IntegrityError and caught.value.__cause__ is error
+        assert f"cannot be checked, so it does not pass ({type(error).__name__}: " in text
+        assert "\n" not in text and len(text) < 500
+    else:
+        assert caught.value is error
