@@ -7,7 +7,8 @@
 An audit fails where the release does not verify, for each finding in the journal, for each attack on the secret half
 whose success is above its bound with the stated confidence, for each test of the channel whose released values do not
 follow their law, where the information in the re-runs is above the budget, and for each positive control that is not
-caught. Attacks on membership in the pool are reported only: most mechanisms promise nothing about it.
+caught. Attacks on membership in the pool and the exposure of single units are reported only: most mechanisms promise
+nothing about them.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import paczero
 from paczero.audit.canaries import CanaryResult
+from paczero.audit.exposure import ExposureResult
 from paczero.audit.journal.result import ExactAudit
 from paczero.audit.positive_controls import Control
 from paczero.audit.reruns import RerunsResult
@@ -37,6 +39,7 @@ class Parts:
         controls: positive controls.
         families: the effect of side information about some units' halves.
         canaries: attacks on membership in the pool.
+        exposure: what each unit's absence would have changed in this run.
     """
 
     run: str
@@ -46,6 +49,7 @@ class Parts:
     controls: tuple[Control, ...] = ()
     families: tuple[FamilyResult, ...] = ()
     canaries: CanaryResult | None = None
+    exposure: ExposureResult | None = None
 
 
 def build(parts: Parts) -> dict[str, Any]:
@@ -59,13 +63,16 @@ def build(parts: Parts) -> dict[str, Any]:
         "failures": failed,
         "verified": parts.release == "",
         "left_out": [
-            name for name in ("exact", "reruns", "controls", "families", "canaries") if not getattr(parts, name)
+            name
+            for name in ("exact", "reruns", "controls", "families", "canaries", "exposure")
+            if not getattr(parts, name)
         ],
         "exact": None if parts.exact is None else _exact(parts.exact),
         "reruns": None if parts.reruns is None else _reruns(parts.reruns),
         "controls": [asdict(control) for control in parts.controls],
         "families": [asdict(family) for family in parts.families],
         "canaries": None if parts.canaries is None else asdict(parts.canaries),
+        "exposure": None if parts.exposure is None else asdict(parts.exposure),
     }
 
 

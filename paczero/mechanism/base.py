@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paczero.errors import IntegrityError, PACZeroError
+from paczero.mechanism.margins import Margin
 from paczero.utils.io import canonical
 
 Floats = npt.NDArray[np.float64]
@@ -144,6 +145,14 @@ class Mechanism(Protocol):
         """Takes what the units had spent after the last written release."""
         ...
 
+    def margins(self, derivatives: Floats, unit_indices: UnitIndices | None = None) -> tuple[Margin, ...]:
+        """How much each direction of a step hangs on one unit, for the owner; empty without candidates.
+
+        Args:
+            derivatives, unit_indices: as for `release`.
+        """
+        ...
+
 
 class StepCounter:
     """Counts the steps of K directions each.
@@ -178,6 +187,10 @@ class StepCounter:
     def restore_spent(self, spent: UnitIndices) -> None:
         """Refuses it: there are no accounts of units."""
         raise PACZeroError(f"spent: accounts of {len(spent)} units were given; expected none with this mechanism")
+
+    def margins(self, derivatives: Floats, unit_indices: UnitIndices | None = None) -> tuple[Margin, ...]:
+        """Nothing, without candidates; see `Mechanism.margins`."""
+        return ()
 
     def _checked(self, derivatives: Floats) -> Floats:
         values = np.asarray(derivatives, dtype=np.float64)

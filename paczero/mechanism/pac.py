@@ -32,6 +32,7 @@ from paczero.mechanism.base import Floats, Release, StepCounter, UnitIndices
 from paczero.mechanism.channels import BitChannel
 from paczero.mechanism.channels import channel as channel_named
 from paczero.mechanism.ledger import Ledger
+from paczero.mechanism.margins import Margin, margins
 from paczero.mechanism.posterior import Posterior
 from paczero.mechanism.randomness import Coins
 from paczero.mechanism.secret import open_secret
@@ -151,6 +152,10 @@ class SignMechanism(StepCounter, ABC):
                 raise IntegrityError(f"{where}: y does not follow from what was drawn")
             if not term.unanimous:
                 self._learn(signs, output, term.noise)
+
+    def margins(self, derivatives: Floats, unit_indices: UnitIndices | None = None) -> tuple[Margin, ...]:
+        """How much each direction hangs on one unit, while all candidates are possible; see `Mechanism.margins`."""
+        return margins(derivatives, self._membership, clip=self._clip, unit_indices=unit_indices)
 
     def _allowance(self, step: int) -> float:
         """Nats that each direction of a step may leak."""

@@ -69,12 +69,12 @@ class RunRecord:
         if not run.private.is_dir() and not run.release.is_dir():
             raise PACZeroError(f"{str(run.root)!r} holds no run: neither private/ nor release/ is there")
         record = cls()
-        lines = _lines(run.release / "transcript.jsonl" if run.finished else run.staged_transcript)
+        lines = json_lines(run.release / "transcript.jsonl" if run.finished else run.staged_transcript)
         if lines:
             record.header, record.y = lines[0], [row["y"] for row in lines[1:]]
         record.summary = _mapping(run.root / "summary.json", json.loads)
         record.config = _mapping(run.config, yaml.safe_load)
-        record._read_steps(_lines(run.journal), _lines(run.diagnostics))
+        record._read_steps(json_lines(run.journal), json_lines(run.diagnostics))
         if run.finished:
             try:
                 record.sealed = statement.read(run.release / statement.NAME)
@@ -114,7 +114,7 @@ class RunRecord:
             self.unanimous[row["t"]] = sum(flags) / len(flags)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def json_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSON-lines file without a half-written last line; empty where there is no file."""
     if not path.is_file():
         return []

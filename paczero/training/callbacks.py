@@ -66,6 +66,7 @@ class Diagnostics:
             nonfinite=release.nonfinite,
             loss=step.loss,
             **({"zero_derivatives": step.zero_derivatives} if step.zero_derivatives else {}),
+            **({"margins": [asdict(margin) for margin in step.margins]} if step.margins else {}),
         )
 
     def on_dev(self, result: DevResult) -> None:

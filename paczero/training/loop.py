@@ -23,6 +23,7 @@ from paczero.config import PACZeroConfig
 from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.errors import PACZeroError
 from paczero.mechanism.base import Release
+from paczero.mechanism.margins import Margin
 from paczero.mechanism.subsets import draw_units
 from paczero.optim.derivatives import Derivatives, Objective
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
@@ -42,6 +43,7 @@ class Step:
         loss: mean loss over the pool, nats; None for a step taken from the journal.
         seconds: how long it took.
         zero_derivatives: the number of its directions along which no record's loss changed; they say nothing.
+        margins: how much each direction hangs on one unit; empty without candidates, and of a step from the journal.
     """
 
     index: int
@@ -52,6 +54,7 @@ class Step:
     loss: float | None
     seconds: float
     zero_derivatives: int = 0
+    margins: tuple[Margin, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -248,11 +251,12 @@ class Loop:
 
     def _tell(self, index: int, rate: float, measured: Derivatives | None, seconds: float) -> None:
         """Tells the observers of a step; on the first rank."""
-        if self._released is None:
+        if self._released is None or not self.observers:
             return
+        mechanism = self._main_state().mechanism
         loss, zero = (None, 0) if measured is None else (measured.loss, measured.zero_derivatives)
-        spent = self._main_state().mechanism.spent
-        step = Step(index, self.schedule.steps, rate, self._released, spent, loss, seconds, zero)
+        margins = () if measured is None else mechanism.margins(measured.values, measured.unit_indices)
+        step = Step(index, self.schedule.steps, rate, self._released, mechanism.spent, loss, seconds, zero, margins)
         for observer in self.observers:
             observer.on_step(step)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from paczero.audit.canaries import CanaryResult, CanaryRow
 from paczero.audit.channel_tests import ChannelTest
+from paczero.audit.exposure import ExposedUnit, ExposureResult
 from paczero.audit.information import InformationEstimate
 from paczero.audit.intervals import compare
 from paczero.audit.journal.result import ExactAudit, ReleaseFigures
@@ -55,5 +56,8 @@ def parts(**changes) -> Parts:
         controls=(control(True),),
         families=beside_random(members, "balanced"),
         canaries=CanaryResult((canary(),), 0.95, 64, 64, 24),
+        exposure=ExposureResult(
+            40, 40, 0, 20, 3, 5, (0.1, 0.2, 2.5), ((7, 0, 0.1),), 2, (ExposedUnit(17, 2, 1, 0, 0.75, None),)
+        ),
     )
     return replace(found, **changes)

@@ -30,6 +30,6 @@ def test_the_page_names_the_parts_left_out_and_old_plots_are_deleted(tmp_path):
     audit_page.write(json.loads(json.dumps(build(parts()))), tmp_path, make_header("mi"))
     few = build(Parts(run="runs/one", release="", exact=exact(budget=0.0)))
     text = audit_page.write(json.loads(json.dumps(few)), tmp_path, make_header("zpl")).read_text(encoding="utf-8")
-    assert few["left_out"] == ["reruns", "controls", "families", "canaries"]
-    assert "Left out: reruns, controls, families, canaries." in text
+    assert few["left_out"] == ["reruns", "controls", "families", "canaries", "exposure"]
+    assert "Left out: reruns, controls, families, canaries, exposure." in text
     assert sorted(file.name for file in tmp_path.iterdir()) == ["audit.json", "index.html"]

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from paczero.audit.report import Parts
 
 
-PARTS = ("exact", "families", "controls", "reruns", "canaries")
+PARTS = ("exact", "families", "exposure", "controls", "reruns", "canaries")
 
 _ABOUT = """
 Tests the promise: verifies the release, recomputes the run's journal by independent code, and repeats the procedure
 hundreds of times on a small model with fresh secrets. It attacks these re-runs, compares each success with its bound,
 and tests whether the released values follow their law. Deliberate leaks must be caught, or the audit fails. It also
-attacks what most mechanisms do *not* promise: whether a record was in the pool.
+attacks what most mechanisms do *not* promise: whether a record was in the pool. Of this run it names the units whose
+absence would have changed most.
 
 Writes RUN/report/audit/: a page that needs no network, audit.json and the plots. They are private to you. Exit code 1
 means a release that does not verify, a finding in the journal, an attack above its bound, released values that do not
@@ -33,7 +34,7 @@ follow their law, or a leak that was not caught. Re-runs are kept in
 RUN/private/audit/, so an interrupted audit can continue.
 
   paczero audit runs/first                              everything, some minutes
-  paczero audit runs/first --parts exact,families       from the files alone, some seconds
+  paczero audit runs/first --parts exact,families,exposure     from the files alone, some seconds
   paczero audit runs/first --reruns 2000                narrower intervals
 """
 
@@ -94,7 +95,7 @@ def _audit(
 def _parts(
     directory: RunDirectory, header: dict[str, Any], namespace: Namespace, requested: list[str], live: Live
 ) -> "Parts":
-    from paczero.audit import canaries, positive_controls, reruns, side_information, simulation
+    from paczero.audit import canaries, exposure, positive_controls, reruns, side_information, simulation
     from paczero.audit.journal.recompute import recompute
     from paczero.audit.report import Parts
     from paczero.mechanism.registry import spec_of
@@ -111,6 +112,9 @@ def _parts(
     if "families" in requested and has_candidates:
         live.show("candidates")
         found["families"] = side_information.beside_random(read_candidates(directory.candidates), header["family"])
+    if "exposure" in requested and has_candidates:
+        live.show("margins")
+        found["exposure"] = exposure.exposure(directory)
     if "controls" in requested:
         found["controls"] = positive_controls.controls(progress=show)
     if "reruns" in requested and (has_candidates or spec_of(header["mechanism"]["name"]).is_dp):
@@ -168,6 +172,11 @@ def _summary(document: dict[str, Any], header: dict[str, Any], page: Path) -> st
             f"{'membership':<13}{row['label']}, {row['attack']}: AUC {row['auc']:.2f}, ε at least "
             f"{row['epsilon_low']:.2f} (these trials show {row['epsilon_most']:.2f} at most)"
             + (f", stated {row['stated_epsilon']:g}" if row["stated_epsilon"] is not None else ", nothing promised")
+        )
+    if exposed := document["exposure"]:
+        lines.append(
+            f"{'exposure':<13}{exposed['hanging']:,} of {exposed['unanimous']:,} unanimous releases hang on a single "
+            f"unit; {exposed['exposed']:,} of {exposed['units']:,} units would have changed a release"
         )
     lines += [f"{'FAILED':<13}{failure}" for failure in document["failures"][:10]]
     return "\n".join([*lines, "", f"{'Passed' if document['passed'] else 'Failed'}: {page}"])

@@ -33,7 +33,7 @@ def mi(arguments, paczero, tmp_path):
 def test_an_honest_run_passes(paczero, mi, monkeypatch):
     few = tuple(broken for broken in positive_controls.BROKEN if broken.name in ("seeded secret", "honest zpl"))
     monkeypatch.setattr(positive_controls, "BROKEN", few)  # tests/audit has all of them
-    code, out, err = paczero("audit", mi, "--parts", "exact,families,controls,reruns", "--reruns", "40")
+    code, out, err = paczero("audit", mi, "--parts", "exact,families,exposure,controls,reruns", "--reruns", "40")
     assert code == 0, out + err
     assert (
         "6 steps recomputed, 0 findings" in out
@@ -44,6 +44,11 @@ def test_an_honest_run_passes(paczero, mi, monkeypatch):
     document = json.loads((mi / "report" / "audit" / "audit.json").read_text())
     assert document["passed"] and document["left_out"] == ["canaries"]
     assert len(document["reruns"]["attacks"]) == 5 and document["reruns"]["budget"] == 0.3
+    exposed = document["exposure"]
+    assert (exposed["releases"], exposed["missing"]) == (6, 0) and exposed["unanimous"] == document["exact"][
+        "unanimous"
+    ]
+    assert "exposure     " in out
     kept = {path: path.stat() for path in (mi / "private" / "audit").glob("*/*")}
     assert len(kept) == 40 and {stat.S_IMODE(found.st_mode) for found in kept.values()} == {0o600}
     assert paczero("audit", mi, "--parts", "reruns", "--reruns", "40")[0] == 0
@@ -81,7 +86,7 @@ def test_a_mechanism_that_never_reads_the_secret_has_no_re_runs(paczero, finishe
     code, out, err = paczero("audit", run, "--parts", "exact,families,reruns")
     assert code == 0, out + err
     assert json.loads((run / "report" / "audit" / "audit.json").read_text())["left_out"] == [
-        "reruns", "controls", "families", "canaries"
+        "reruns", "controls", "families", "canaries", "exposure"
     ]  # fmt: skip
 
 
