@@ -7,8 +7,9 @@
 Canaries are records with random labels. In each run an independent fair coin decides whether a canary is in the
 pool. Two outsider attacks use the final loss on each canary: LiRA compares it with runs whose pool is known (Carlini et
 al. 2022); the one-run audit turns its best guesses about one run into a lower bound on ε (Steinke et al. 2023). The
-insider knows all other records and the whole procedure, and computes the likelihood of the released values with and
-without the canary. None of this decides whether an audit passes.
+insider knows all other records and the whole procedure, clips as the mechanism does, knows the units of each step
+(of a secret Poisson sample its rate), and computes the likelihood of the released values with and without the canary.
+None of this decides whether an audit passes.
 """
 
 import math
@@ -18,15 +19,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy.special import log_expit
 
 from paczero.audit.arrays import Bools, Floats
 from paczero.audit.intervals import corrected, epsilon_lower_bound_one_run, one_run
+from paczero.audit.likelihoods import dp_scores
 from paczero.audit.membership import auc, epsilon_from_scores, lira_each, logit_scores, tpr_at_fpr
 from paczero.audit.simulation import Progress, Simulation, Trial, scratch, settings, settings_of
 from paczero.config import MechanismConfig, PACZeroConfig
 from paczero.mechanism.accounting import default_delta
 from paczero.mechanism.registry import spec_of
+from paczero.mechanism.signs import Empty, direction_signs, quantise
+from paczero.mechanism.subsets import draw_units
 
 BASE, CANARIES = 128, 64
 _GOOD = 0.95  # share of equal labels among the others; candidates then agree about as often as in a real run
@@ -51,7 +54,8 @@ class CanaryRow:
         runs: number of trainings.
         scores: number of members and of others.
         auc, auc_low, auc_high: probability that a member scores above a non-member, with its interval.
-        tpr_1_percent, tpr_01_percent: true positive rate at a false positive rate of 1 % (0.1 %).
+        tpr_1_percent, tpr_01_percent: true positive rate at a false positive rate of 1 % (0.1 %); None where fewer
+            than 100 (1,000) others were scored, which cannot resolve such a rate.
         epsilon_low: lower bound on ε for pool membership, at `delta`.
         epsilon_most: the bound that an attack without a mistake would have shown with as many trials.
         delta: δ of that bound.
@@ -68,8 +72,8 @@ class CanaryRow:
     auc: float
     auc_low: float
     auc_high: float
-    tpr_1_percent: float
-    tpr_01_percent: float
+    tpr_1_percent: float | None
+    tpr_01_percent: float | None
     epsilon_low: float
     epsilon_most: float
     delta: float
@@ -95,16 +99,20 @@ class CanaryResult:
     steps: int
 
 
-def canary_settings(mechanism: MechanismConfig, *, directions: int = 1) -> PACZeroConfig:
+def canary_settings(
+    mechanism: MechanismConfig, *, directions: int = 1, units_per_step: int | None = None
+) -> PACZeroConfig:
     """Settings of the small model for canaries: long enough to learn, with many unanimous releases."""
     rate = _REAL_RATE if spec_of(mechanism.name).real else _RATE
-    return replace(settings(mechanism, steps=_STEPS, directions=directions), learning_rate=rate)
+    made = settings(mechanism, steps=_STEPS, directions=directions)
+    return replace(made, learning_rate=rate, units_per_step=units_per_step)
 
 
 def own_and_references(header: Mapping[str, Any]) -> dict[str, PACZeroConfig]:
     """The audited run's mechanism first, then `none`, which hides nothing, and `dp-sign`, which hides membership."""
-    own = settings_of(header).mechanism
-    found = {label_of(own): canary_settings(own, directions=min(header["directions"], 4))}
+    chosen = settings_of(header, units=BASE)
+    own = chosen.mechanism
+    found = {label_of(own): canary_settings(own, directions=chosen.directions, units_per_step=chosen.units_per_step)}
     for mechanism in (MechanismConfig(name="none"), MechanismConfig(name="dp-sign", epsilon=2.0, clip=1.0)):
         found.setdefault(label_of(mechanism), canary_settings(mechanism))
     return found
@@ -187,7 +195,7 @@ def _insider(simulation: Simulation, base: int, runs: int, delta: float, done: D
             in_pool = np.append(np.ones(base, dtype=bool), member)
             own = None if candidates is None else candidates[in_pool]
             trial = simulation.run(root / str(number), in_pool=in_pool, membership=own)
-            ratios[number] = _likelihood_ratio(trial, simulation.args, candidates)
+            ratios[number] = _likelihood_ratio(trial, simulation.args, candidates, base + int(member))
     inside, outside = ratios[members], ratios[~members]
     low, most = (
         epsilon_from_scores(*scores, delta=delta, confidence=CONFIDENCE)
@@ -196,45 +204,51 @@ def _insider(simulation: Simulation, base: int, runs: int, delta: float, done: D
     return inside, outside, low, most
 
 
-def _likelihood_ratio(trial: Trial, args: PACZeroConfig, candidates: Bools | None) -> float:
-    """ln P(released | with the canary) − ln P(released | without it), the canary being the last unit."""
+def _likelihood_ratio(trial: Trial, args: PACZeroConfig, candidates: Bools | None, pool: int) -> float:
+    """ln P(released | with the canary) − ln P(released | without it), the canary being the last unit.
+
+    `pool` is the number of units; a differentially private mean was divided by what it is expected to sample of them.
+    """
+    units = trial.derivatives.shape[2]
+    if spec_of(args.mechanism.name).is_dp:
+        return float(dp_scores(args, trial.y, trial.derivatives, units - 1, noise=trial.noise[0, 0], pool=pool)[0])
     total = 0.0
-    for index in np.ndindex(trial.y.shape):
-        g, y, noise = trial.derivatives[index], float(trial.y[index]), float(trial.noise[index])
-        with_it, without = (
-            _log_likelihood(args, g[part], None if candidates is None else candidates[part], y, noise, len(g))
-            for part in (slice(None), slice(-1))
-        )
-        total += with_it - without
+    for step, (g, y) in enumerate(zip(trial.derivatives, trial.y, strict=True)):
+        for sign, count in ((1, units), (-1, units - 1)):
+            drawn = np.arange(count)
+            if args.units_per_step is not None:  # public, but of another pool
+                drawn = draw_units(count, args.units_per_step, seed=args.seed, step=step)
+            members = None if candidates is None else candidates[drawn]
+            total += sign * _log_likelihood(args, g[:, drawn].T, members, y)
     return total
 
 
-def _log_likelihood(args: PACZeroConfig, g: Floats, members: Bools | None, y: float, noise: float, units: int) -> float:
-    """ln P(this value is released | these units' derivatives), for this release alone."""
+def _log_likelihood(args: PACZeroConfig, g: Floats, members: Bools | None, y: Floats) -> float:
+    """ln P(these K values are released | the derivatives (n, K) of the step's units), without differential privacy."""
     spec, clip = spec_of(args.mechanism.name), args.mechanism.number_of_clip
-    clipped = g if clip is None else np.clip(g, -clip, clip)
-    if members is not None:
-        sums = clipped @ members
-        plus = float(np.mean(sums >= 0))
-        if plus in (0.0, 1.0):
-            return math.log(_CERTAIN) if (y > 0) != (plus == 1.0) else 0.0
-        if spec.zero:
-            return 0.0 if y == 0 else math.log(_CERTAIN)
-        if spec.hides == "nothing":  # the secret half's sign as it is
-            return math.log(max(plus if y > 0 else 1 - plus, _CERTAIN))
-        return math.log(0.5)  # a coin; `mi` is close to one at useful budgets
     if spec.hides == "all":
-        return math.log(0.5)
-    if spec.hides == "nothing":
-        mean = clipped.mean()
-        same = math.isclose(mean, y, rel_tol=1e-9, abs_tol=1e-15) if spec.real else (clipped.sum() >= 0) == (y > 0)
-        return 0.0 if same else math.log(_CERTAIN)
-    if not spec.real:
-        return float(log_expit((1 if y > 0 else -1) * noise * clipped.sum() / (clip or 1.0)))
-    # The sum is divided by the pool's size, which is public; the attacker does not guess it.
-    means = [clipped.sum() / size for size in (units, units - 1)]
-    scale = noise * (clip or 1.0) / units
-    return max(-0.5 * ((y - mean) / scale) ** 2 for mean in means)
+        return len(y) * math.log(0.5)
+    if members is None and spec.real:
+        means = (g if clip is None else np.clip(g, -clip, clip)).mean(axis=0)
+        return _certain(np.isclose(means, y, rtol=1e-9, atol=1e-15))
+    assert clip is not None
+    if members is None:
+        return _certain((quantise(g, clip=clip)[0].sum(axis=0) >= 0) == (y > 0))
+    empty: Empty = "positive" if args.units_per_step is None else "majority"
+    plus = (direction_signs(g, members, clip=clip, empty=empty)[0] > 0).mean(axis=1)
+    same = np.where(y > 0, plus, 1 - plus)  # the share of candidates of the released sign
+    if spec.hides == "nothing":  # the secret half's sign as it is
+        return float(np.log(np.maximum(same, _CERTAIN)).sum())
+    agreed = (plus == 0) | (plus == 1)
+    if spec.zero:
+        return _certain(np.where(agreed, (same == 1) & (y != 0), y == 0))
+    # A contested release is a coin; `mi` is close to one at useful budgets.
+    return _certain(same[agreed] == 1) + int(np.count_nonzero(~agreed)) * math.log(0.5)
+
+
+def _certain(seen: Bools) -> float:
+    """ln P of values of which only one was possible each."""
+    return int(np.count_nonzero(~seen)) * math.log(_CERTAIN)
 
 
 def _row(
@@ -249,7 +263,10 @@ def _row(
     most: float,
 ) -> CanaryRow:
     area = auc(scores_in, scores_out, CONFIDENCE)
-    one, tenth = (tpr_at_fpr(scores_in, scores_out, fpr).tpr.estimate for fpr in (0.01, 0.001))
+    one, tenth = (
+        tpr_at_fpr(scores_in, scores_out, 1 / others).tpr.estimate if len(scores_out) >= others else None
+        for others in (100, 1000)
+    )
     spec = spec_of(args.mechanism.name)
     attacker = "An attacker who sees the model" if attack == "LiRA" else "An attacker who knows all other records"
     meaning = f"{attacker} ranks a record of the pool above another in {area.estimate:.0%} of pairs (a coin: 50 %)" + (

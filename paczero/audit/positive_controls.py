@@ -3,11 +3,11 @@
     [control.caught for control in controls()]
     # [True, True, True, ...]
 
-Each is a release object that goes through the same laboratory, attacks and tests as an honest mechanism
-(`simulation`, `reruns`). Some of them lie in their journal too, as a mistake in the code would. Training cannot reach
-this code. Honest mechanisms go the same way and must *not* be caught. Sources: the authors' code (repository
-bilgehanertan/paczero) for the seeded secret, the bisection with an absolute tolerance and the posterior that is lost;
-the others are ours.
+Each is a release object that goes through the same loop, files, attacks and tests as an honest mechanism
+(`simulation`, `reruns`), on losses that cost little (`losses`). Some of them lie in their journal too, as a mistake in
+the code would. Training cannot reach this code. Honest mechanisms go the same way and must *not* be caught. Sources:
+the authors' code (repository bilgehanertan/paczero) for the seeded secret, the bisection with an absolute tolerance and
+the posterior that is lost; the others are ours.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from paczero.audit.losses import QuadraticLosses
 from paczero.audit.reruns import GOOD, RerunsResult, attack
 from paczero.audit.simulation import Progress, Simulation, scratch, settings
 from paczero.config import MechanismConfig, PACZeroConfig
@@ -83,7 +84,11 @@ class Broken:
 
 
 def controls(
-    *, seed: int = 0, progress: Progress = lambda *_: None, chosen: "tuple[Broken, ...] | None" = None
+    *,
+    seed: int = 0,
+    progress: Progress = lambda *_: None,
+    chosen: "tuple[Broken, ...] | None" = None,
+    model: bool = False,
 ) -> tuple[Control, ...]:
     """Runs all of them.
 
@@ -91,20 +96,31 @@ def controls(
         seed: public, of models and records; coins and secrets come from where the mechanism draws them.
         progress: called with (name, done, total).
         chosen: the mechanisms to run; all by default.
+        model: as for `audited`.
     """
     found = []
     for number, broken in enumerate(BROKEN if chosen is None else chosen):
         progress(f"deliberate leaks, {broken.name}", number, len(BROKEN))
-        found.append(_judged(broken, audited(broken, seed=seed)))
+        found.append(_judged(broken, audited(broken, seed=seed, model=model)))
     return tuple(found)
 
 
-def audited(broken: Broken, *, runs: int | None = None, seed: int = 0) -> RerunsResult:
-    """The re-runs of one mechanism, judged by what its settings promise."""
+def audited(broken: Broken, *, runs: int | None = None, seed: int = 0, model: bool = False) -> RerunsResult:
+    """The re-runs of one mechanism, judged by what its settings promise.
+
+    Args:
+        broken: the mechanism.
+        runs: number of re-runs; its own by default.
+        seed: public.
+        model: whether it trains the small language model, as re-runs do. By default it trains on quadratic losses:
+            mechanism, loop, files, attacks and tests are the same, and forward passes are left out.
+    """
     args = settings(broken.mechanism, steps=_STEPS)
+    losses = None if model else QuadraticLosses(_UNITS, good=broken.good, seed=seed)
     made = Simulation(
-        args, units=_UNITS, good=broken.good, seed=seed, build=broken.build, draw_secret=broken.draw_secret
-    )
+        args, units=_UNITS, good=broken.good, seed=seed, build=broken.build, draw_secret=broken.draw_secret,
+        losses=losses,
+    )  # fmt: skip
     with scratch() as root:
         trials = [made.run(root / str(number)) for number in range(broken.runs if runs is None else runs)]
     return attack(trials, made, seed=seed)
@@ -233,7 +249,7 @@ class _PublicSample(DPSign):
         return self._drawn
 
 
-def _changed(made_by: Callable[..., Mechanism] | None = None, **factors: float) -> Build:
+def changed(made_by: Callable[..., Mechanism] | None = None, **factors: float) -> Build:
     """A differentially private mechanism, some of whose stated values are multiplied by a factor."""
 
     def build(args: PACZeroConfig, stated: Any, membership: Any, secret: Path, *, units: int) -> Mechanism:
@@ -276,17 +292,17 @@ BROKEN: tuple[Broken, ...] = (
         _mi(_Bisection),
     ),
     Broken("budget overspent", "0.33 nats are spent where 0.01 are promised", replace(_ONE, budget=0.01), _overspent),
-    Broken("half the noise, dp-sign", "log-odds are twice what is accounted", _SIGN, _changed(eps0=2.0), runs=80),
+    Broken("half the noise, dp-sign", "log-odds are twice what is accounted", _SIGN, changed(eps0=2.0), runs=80),
     Broken(
         "twice the sensitivity, dp-sign",
         "a unit moves the log-odds by twice what is accounted, since the clip is twice as large",
         _SIGN,
-        _changed(clip=2.0, eps0=2.0),
+        changed(clip=2.0, eps0=2.0),
         runs=120,
     ),
-    Broken("half the noise, dpzero", "σ is half of what is accounted", _GAUSS, _changed(sigma=0.5)),
+    Broken("half the noise, dpzero", "σ is half of what is accounted", _GAUSS, changed(sigma=0.5)),
     Broken(
-        "public sample", "the sample that is accounted as secret comes from a seed", _SAMPLED, _changed(_PublicSample)
+        "public sample", "the sample that is accounted as secret comes from a seed", _SAMPLED, changed(_PublicSample)
     ),
     Broken(
         "unanimity by a float, zpl",

@@ -27,14 +27,14 @@ from paczero.audit.attacks import bayes, features, half_guesses, trained
 from paczero.audit.channel_tests import ChannelTest, channel_tests
 from paczero.audit.information import InformationEstimate, estimate
 from paczero.audit.intervals import Comparison, compare, compare_shares
-from paczero.audit.simulation import Progress, Simulation, Trial, scratch
+from paczero.audit.simulation import UNITS, Progress, Simulation, Trial, scratch
 from paczero.config import PACZeroConfig
 from paczero.errors import PACZeroError
 from paczero.mechanism.bounds import posterior_success
 from paczero.mechanism.registry import spec_of
 from paczero.utils.io import canonical, owners_directory, write_whole
 
-UNITS, GOOD = 64, 0.95  # the records agree so well that all candidates agree in about half of the releases
+GOOD, ALIKE = 0.95, 19  # the records agree so well that all candidates agree in half of the releases or more
 _UNIT = 0  # the unit whose half is guessed; fixed in advance
 CONFIDENCE = 0.999
 _STORED = (
@@ -134,7 +134,7 @@ def rerun(
         raise PACZeroError(f"mechanism: {spec.name!r} promises nothing that re-runs can test")
     if runs < 40:
         raise PACZeroError(f"reruns: {runs} was given; expected 40 or more, or the intervals are too wide")
-    simulation = Simulation(args, units=units, good=GOOD, seed=seed)
+    simulation = Simulation(args, units=units, good=GOOD, alike=ALIKE, seed=seed)
     owners_directory("audit", str(directory))
     outcomes = owners_directory("audit", str(directory / f"reruns-{_key(args, units, seed)}"))
     paths = [outcomes / f"{number}.npz" for number in range(runs)]
@@ -257,7 +257,8 @@ def _learned(trials: Sequence[Trial], inside: Bools, source: str) -> Bools:
 def _key(args: PACZeroConfig, units: int, seed: int) -> str:
     """A hash of everything that the outcomes depend on."""
     chosen = {name: value for name, value in asdict(args).items() if name != "output_dir"}
-    settings = {"args": chosen, "units": units, "seed": seed, "paczero": paczero.__version__, "stored": _STORED}
+    records = {"units": units, "good": GOOD, "alike": ALIKE}
+    settings = {"args": chosen, **records, "seed": seed, "paczero": paczero.__version__, "stored": _STORED}
     return hashlib.sha256(canonical(json.loads(json.dumps(settings)))).hexdigest()[:16]
 
 

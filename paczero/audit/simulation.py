@@ -22,46 +22,41 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from paczero.audit.arrays import Bools, Floats
-from paczero.config import MechanismConfig, PACZeroConfig, TaskConfig
-from paczero.data.encoding import context_length, prepare
+from paczero.audit.likelihoods import clipped_shares
+from paczero.audit.losses import TASK, Losses, ModelLosses, made_up
+from paczero.config import MINIMUM_UNITS, MechanismConfig, PACZeroConfig
 from paczero.mechanism.base import Mechanism
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.registry import FOLLOWING, spec_of
 from paczero.mechanism.secret import create_secret, open_secret
 from paczero.mechanism.subsets import draw_subsets
 from paczero.mechanism.transcript import FORMAT, Transcript
-from paczero.models.adapters import attach, peft_config_from
-from paczero.models.layers import first_trained_layer
 from paczero.optim.derivatives import Derivatives
 from paczero.training.candidates import pilot_derivatives
 from paczero.training.clip import measured_log_odds, median_clip
-from paczero.training.factory import make_mechanism, make_objective, make_scorer, make_weights, mechanism_header
+from paczero.training.factory import make_mechanism, mechanism_header
 from paczero.training.loop import Loop, Schedule
 from paczero.training.state import RunState
 
 Progress = Callable[[str, int, int], None]  # (name, done, total)
 
-STEPS, RATE, REAL_RATE = 24, 0.05, 0.01
-
-_WORDS, _LENGTH = 240, 5  # words of the made-up language, and words of a record
+UNITS = 64  # of a re-run's pool
+STEPS, RATE, REAL_RATE = 24, 0.02, 0.01
 
 _PILOTS = 16
 
 _MOST_DIRECTIONS = 4
 
-_TASK = TaskConfig(template="{text} so {label}", labels={"0": "bad", "1": "good"})
 
-
-def settings_of(header: Mapping[str, Any], steps: int = STEPS) -> PACZeroConfig:
+def settings_of(header: Mapping[str, Any], steps: int = STEPS, units: int = UNITS) -> PACZeroConfig:
     """The audited run's mechanism, with its budget, channel, family, M and K, for a short run of the small model.
 
     Args:
         header: the transcript's. K is at most 4 and the pilots are 16; no bound depends on them.
         steps: T.
+        units: N of the small pool; a step uses the same share of it as the audited run's, but 32 units at least.
     """
     # Noise, shares and p follow from ε, δ, T and K, which differ here.
     stated = {k: v for k, v in header["mechanism"].items() if k not in FOLLOWING}
@@ -78,7 +73,10 @@ def settings_of(header: Mapping[str, Any], steps: int = STEPS) -> PACZeroConfig:
         pilots=_PILOTS,
         budget=header["budget"] if spec.has_budget else None,
     )
-    return settings(mechanism, steps=steps, directions=min(header["directions"], _MOST_DIRECTIONS))
+    made = settings(mechanism, steps=steps, directions=min(header["directions"], _MOST_DIRECTIONS))
+    if (part := header.get("units_per_step")) is None:
+        return made
+    return replace(made, units_per_step=min(max(MINIMUM_UNITS, round(part / header["units"] * units)), units))
 
 
 def settings(mechanism: MechanismConfig, *, steps: int = STEPS, directions: int = 1) -> PACZeroConfig:
@@ -90,7 +88,7 @@ def settings(mechanism: MechanismConfig, *, steps: int = STEPS, directions: int 
         learning_rate=REAL_RATE if real else RATE,
         lr_scheduler_type="constant",
         batch_tokens=4096,
-        task=_TASK,
+        task=TASK,
         mechanism=mechanism,
     )
 
@@ -138,9 +136,11 @@ class Simulation:
         units: N, the number of records; each is a unit.
         odd: the number of records, at the end, whose label is random, as for canaries.
         good: share of the others whose label is the second one; the farther from 1/2, the more the records agree.
+        alike: how many words the others end with; the more, the more the records agree.
         seed: public, of model, records and candidates.
         build: makes the release object, as `make_mechanism`, its default, does.
         draw_secret: writes the file of S*, as `create_secret`, its default, does.
+        losses: what is trained on; by default a small model with made-up records, described by `odd`, `good`, `alike`.
 
     Attributes:
         args: the settings; a clip of `auto` is replaced by the median of |g| at the start, so that it bites.
@@ -154,24 +154,21 @@ class Simulation:
         units: int,
         odd: int = 0,
         good: float = 0.5,
+        alike: int = 0,
         seed: int = 0,
         build: Callable[..., Mechanism] = make_mechanism,
         draw_secret: Callable[..., None] = create_secret,
+        losses: Losses | None = None,
     ) -> None:
-        torch.set_num_threads(1)
-        self._build, self._draw_secret = build, draw_secret
         self.args, self.units = replace(args, seed=seed), units
-        model, tokenizer = _tiny_model(seed)
-        self._records = prepare(_rows(units, odd, good, seed), args.task, tokenizer, context=context_length(model))
-        lora = peft_config_from({"r": 2, "target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1]})
-        attached, self._trained = attach(model, peft_config=lora, seed=seed)
-        first = first_trained_layer(attached, list(self._trained))
-        self._scorer = make_scorer(attached, self._records, self.args, first_layer=first, cache=None)
-        self._objective = make_objective(self._scorer, self._records)
-        self._weights = make_weights(self._trained, self.args)
+        if losses is None:
+            torch.set_num_threads(1)
+            losses = ModelLosses(self.args, made_up(units, odd=odd, good=good, alike=alike, seed=seed))
+        self._losses, self._build, self._draw_secret = losses, build, draw_secret
+        self._weights = losses.weights(self.args)
         self._start = self._weights.snapshot()
         if spec_of(args.mechanism.name).is_dp:
-            self._measured = self._objective.derivatives(self._weights, 0, args.directions).values
+            self._measured = losses.objective.derivatives(self._weights, 0, args.directions).values
         if args.mechanism.clip == "auto":
             clip = median_clip(args, self._measured)
             self.args = replace(self.args, mechanism=replace(args.mechanism, clip=clip))
@@ -188,10 +185,10 @@ class Simulation:
     @cached_property
     def _known(self) -> dict[str, npt.NDArray[Any]]:
         """Features, labels and pilot derivatives of all units, as `draw_subsets` takes them."""
-        pilot = make_weights(self._trained, self.args, purpose="pilot")
-        pilots = pilot_derivatives(self.args, self._objective, pilot, lambda *_: None, base="", pool="")
-        features = np.asarray(self._scorer.features(), dtype=np.float64)
-        return {"features": features, "labels": np.asarray(self._records.encoded.targets), "pilots": pilots}
+        losses = self._losses
+        pilot = losses.weights(self.args, "pilot")
+        pilots = pilot_derivatives(self.args, losses.objective, pilot, lambda *_: None, base="", pool="")
+        return {"features": losses.features(), "labels": losses.labels, "pilots": pilots}
 
     def candidates(self, in_pool: Bools) -> Bools | None:
         """The candidates (n, M) of the pool of the units in `in_pool` (N,), drawn as a run draws them."""
@@ -217,7 +214,7 @@ class Simulation:
         secret = path / "secret.json"
         self._draw_secret(secret, subsets=self.args.mechanism.subsets)
         self._weights.load(self._start)
-        objective = _Pool(self._objective, in_pool)
+        objective = _Pool(self._losses.objective, in_pool)
         header = {
             "format": FORMAT,
             "mechanism": self.stated(count),
@@ -251,21 +248,15 @@ class Simulation:
             inside=inside,
             secret=number,
             derivatives=np.stack(objective.measured),
-            weights=np.concatenate([p.detach().numpy().ravel() for _, p in sorted(self._trained.items())]).copy(),
-            losses=np.asarray(self._objective.losses(self._scorer.scores(), self._objective.targets), dtype=np.float64),
+            weights=self._losses.flat(),
+            losses=self._losses.values(),
         )
 
     def _sums(self, objective: "_Pool") -> Floats:
         """The clipped sums of each step, (T, K), of differentially private mechanisms."""
         if not spec_of(self.args.mechanism.name).is_dp:
             return np.empty((0, 0))
-        clip = self.args.mechanism.number_of_clip
-        assert clip is not None
-        shares = np.stack(objective.measured) / clip  # (T, K, N)
-        if spec_of(self.args.mechanism.name).real:
-            shares = shares / np.maximum(np.sqrt(np.square(shares).sum(axis=1, keepdims=True)), 1.0)
-        else:
-            shares = np.clip(shares, -1.0, 1.0)
+        shares = clipped_shares(self.args, np.stack(objective.measured))  # (T, K, N)
         if self.args.mechanism.individual:  # a unit contributes until it has spent its share
             stated = self.stated(self.units)
             spent = np.cumsum(np.square(shares).reshape(-1, self.units), axis=0) * stated["eps0"] ** 2 / 8
@@ -307,45 +298,3 @@ def scratch() -> Iterator[Path]:
     parent = memory if memory.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="paczero-audit-", dir=parent, ignore_cleanup_errors=True) as name:
         yield Path(name)
-
-
-def _rows(units: int, odd: int, good: float, seed: int) -> list[dict[str, str]]:
-    """Made-up sentences: half of the words are good ones; all words of a sentence match its label."""
-    rng = np.random.default_rng([seed, 0x7E57])
-    rows: list[dict[str, str]] = []
-    seen: set[str] = set()
-    while len(rows) < units:
-        label = int(rng.random() < good)
-        words = rng.integers(_WORDS // 2, size=_LENGTH) * 2 + label
-        if len(rows) >= units - odd:  # these have random labels
-            words, label = rng.integers(_WORDS, size=_LENGTH), int(rng.random() < 0.5)
-        text = " ".join(f"w{word}" for word in words)
-        if text not in seen:
-            seen.add(text)
-            rows.append({"text": text, "label": str(label)})
-    return rows
-
-
-def _tiny_model(seed: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """A random Llama of two layers that knows the made-up words."""
-    words = ["<end>", "so", "bad", "good", *(f"w{number}" for number in range(_WORDS))]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<end>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=32,
-        initializer_range=0.2,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=None,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config).eval()
-    return model, PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")

@@ -39,6 +39,13 @@ def test_a_broken_mechanism_is_caught_and_an_honest_one_is_not(broken):
         assert control.caught_by == "none"
 
 
+def test_a_leak_is_seen_when_a_model_is_trained_as_well():
+    """The others leave out its forward passes, and nothing else."""
+    (broken,) = (broken for broken in BROKEN if broken.name == "half the flips")
+    failed = dict(failed_of(audited(broken, runs=20, model=True)))
+    assert "bits and S*" in failed
+
+
 def test_an_audit_that_sees_nothing_says_so(monkeypatch):
     """A control that is not caught, and an honest one that is, both count as wrong."""
     few = BROKEN[0], BROKEN[-4]
@@ -56,5 +63,6 @@ def test_a_budget_of_033_that_is_claimed_as_001_is_refuted_by_the_information_al
     """At the default number of re-runs."""
     (broken,) = (broken for broken in BROKEN if broken.name == "budget overspent")
     result = audited(broken, runs=300)
+    assert result.runs == 300
     assert result.information.exceeded and result.information.low > 0.01 == result.information.budget
     assert "information" in dict(failed_of(result))

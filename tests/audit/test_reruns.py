@@ -52,6 +52,16 @@ def test_an_interrupted_audit_continues(tmp_path, monkeypatch):
         assert found.comparison.attacks == len(result.attacks) == 5
 
 
+@pytest.mark.parametrize("directions", [1, 4])
+@pytest.mark.parametrize("family", ["random", "balanced"])
+def test_half_of_the_releases_or_more_are_unanimous_and_some_are_not(tmp_path, family, directions):
+    args = replace(settings(MechanismConfig(family=family, pilots=16), directions=directions), test_seed=0)
+    made = Simulation(args, units=module.UNITS, good=module.GOOD, alike=module.ALIKE)
+    signs = made.run(tmp_path / "one").signs
+    unanimous = np.abs(signs.mean(axis=-1)) == 1
+    assert signs.shape == (24, directions, 128) and 0.5 <= unanimous.mean() <= 0.9
+
+
 def test_other_settings_make_other_re_runs(tmp_path):
     short(tmp_path / "audit")
     short(tmp_path / "audit", args=settings(MechanismConfig(name="skip", subsets=8), steps=6))
