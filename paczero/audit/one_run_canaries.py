@@ -88,7 +88,8 @@ def audit_one_run(
         seed: of the canaries' coins, for tests; the operating system's by default.
 
     Raises:
-        PACZeroError: the mechanism is not differentially private or has individual accounts, or there are fewer than two canaries.
+        PACZeroError: the mechanism is not differentially private, or has individual accounts, or there are fewer than
+            two canaries.
     """
     args, canaries = simulation.args, simulation.units - known
     spec = spec_of(args.mechanism.name)
