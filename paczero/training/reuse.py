@@ -34,8 +34,12 @@ def run_of(secret: str | Path) -> RunDirectory:
         PACZeroError: it is no RUN/private/secret.json.
     """
     run = RunDirectory(Path(secret).resolve().parent.parent)
-    if not Path(secret).is_file() or run.secret != Path(secret).resolve():
-        raise PACZeroError(f"secret: {str(secret)!r} is no RUN/private/secret.json; expected that of a finished run")
+    if not Path(secret).is_file():
+        raise PACZeroError(f"secret: {str(secret)!r} is no file; expected private/secret.json of a finished run")
+    if run.secret != Path(secret).resolve():
+        raise PACZeroError(
+            f"secret: {str(secret)!r} lies in no run; expected private/secret.json of a finished run, with its journal"
+        )
     return run
 
 

@@ -359,10 +359,10 @@ flag(
     "{tmp}",
 )
 flag("an output directory below a file", "takes no new directory", "--output_dir", "{pool}/run")
-flag("a secret that is none", "has mode 0644, so others may read it; expected 0600; `chmod", "--secret", "{pool}")
+flag("a secret that is none", "lies in no run; expected private/secret.json of a finished run", "--secret", "{pool}")
 flag(
     "a secret that is not there",
-    "is no file; expected private/secret.json of an earlier run",
+    "is no file; expected private/secret.json of a finished run",
     "--secret",
     "{tmp}/nowhere.json",
 )

@@ -219,7 +219,7 @@ def test_a_run_whose_journal_is_not_whole_is_no_start(
 
 def test_a_secret_without_its_run_is_no_start(make_trainer: MakeTrainer, first: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copy(secret_of(first), tmp_path / "secret.json"))
-    with pytest.raises(PACZeroError, match="expected that of a finished run"):
+    with pytest.raises(PACZeroError, match="lies in no run"):
         make_trainer(tmp_path / "b", mechanism=SECOND, test_seed=None, secret=copied)
 
 

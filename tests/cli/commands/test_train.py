@@ -216,10 +216,27 @@ def test_printed_settings_are_a_config(paczero, arguments, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_secret_may_be_used_again(paczero, arguments, finished, tmp_path):
-    secret = finished / "private" / "secret.json"
-    assert paczero(*arguments(tmp_path / "run", "--secret", secret))[0] == 0
-    assert (tmp_path / "run" / "private" / "secret.json").read_bytes() == secret.read_bytes()
+def test_a_secret_may_be_used_again(paczero, arguments, tmp_path):
+    """A budget that is fine by itself is warned of where the sum on one secret promises nothing; the card says so."""
+
+    def run(name, budget, *more):
+        chosen = ["--test_seed", "null", "--mechanism.name", "mi", "--mechanism.budget", budget]
+        return paczero(*arguments(tmp_path / name, *chosen, *more))
+
+    def secret(name):
+        return "--secret", tmp_path / name / "private" / "secret.json"
+
+    assert run("a", 0.2)[0] == 0
+    code, _, err = run("b", 0.1, *secret("a"))
+    assert code == 0 and "ln 2" not in err
+    assert "on average over releases, earlier runs on this secret included (0.2 nats)" in " ".join(err.split())
+    code, _, err = run("c", 0.5, *secret("b"))
+    assert code == 0 and "a budget of 0.8 nats on one secret (ln 2 = 0.693 or more) promises nothing" in err
+    card = " ".join((tmp_path / "c" / "release" / "README.md").read_text().split())
+    assert "No privacy" in card and "0.2 + 0.1 nats in earlier runs and 0.5 in this one, sum to ln 2" in card
+    assert paczero("verify", tmp_path / "c")[0] == 0
+    code, _, err = run("d", 0.1, *secret("a"))
+    assert code == 2 and "used again by" in err and not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize(
