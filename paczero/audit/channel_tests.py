@@ -38,6 +38,7 @@ ERROR = 0.001  # probability that an honest mechanism fails one of its channel t
 _SHIFTS = np.array([0.03, 0.06, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0])  # alternatives, in log-odds
 _FACTORS = np.array([0.0, 0.25, 0.5, 0.7, 0.85, 1.2, 1.4, 2.0, 3.0, 5.0])  # alternatives, of log-odds or deviations
 _MAJORITIES = (0.5, 0.75, 0.9, 0.95)  # alternatives, of the share from which coins might follow the majority
+_PARTS = (0.25, 0.5, 1.0)  # alternatives, of how much stopped units go on contributing
 _ROUNDING = 1e-9  # relative error of this module's information; the ledger's is smaller
 
 
@@ -89,6 +90,8 @@ def channel_tests(trials: Sequence[Trial], simulation: Simulation, *, look: int 
     elif spec.is_dp:
         stated = simulation.stated(simulation.units)
         found += _residuals(trials, simulation, stated) if spec.real else [_logistic(trials, stated["eps0"])]
+        if simulation.args.mechanism.individual:
+            found.append(_stopped(trials, stated["eps0"]))
         if stated["sampling"] < 1:
             found += _samples(trials, stated["sampling"])
     level = ERROR / (look * (look + 1) * max(len(found), 1))
@@ -278,6 +281,18 @@ def _logistic(trials: Sequence[Trial], eps0: float) -> _Found:
     expected = float(np.exp(log_expit(odds)).sum())
     detail = f"{int(y.sum()):,} of {y.size:,} are +1; {expected:,.1f} are expected"
     return "bits and sums", "P(+1) = 1/(1 + e^(−ε₀S)) of the known sum", y.size, detail, _bits_p(y, odds, _FACTORS)
+
+
+def _stopped(trials: Sequence[Trial], eps0: float) -> _Found:
+    """Against bits that also follow the units which have spent their share, in part or as if they had not."""
+    signs = np.array([t.y for t in trials]).ravel()
+    sums, stopped = (np.array([getattr(t, name) for t in trials]).ravel() for name in ("sums", "stopped"))
+    base = log_expit(signs * eps0 * sums).sum()
+    logs = [log_expit(signs * eps0 * (sums + part * stopped)).sum() - base for part in _PARTS]
+    p = min(1.0, math.exp(min(-float(logsumexp(logs) - math.log(len(logs))), 0.0)))
+    after = stopped != 0
+    detail = f"{int((signs * stopped > 0)[after].sum()):,} of {int(after.sum()):,} have the sign of their sum"
+    return "spent shares", "bits do not follow units that have spent their share", int(after.sum()), detail, p
 
 
 def _residuals(trials: Sequence[Trial], simulation: Simulation, stated: "dict[str, float]") -> list[_Found]:

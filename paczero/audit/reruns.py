@@ -44,6 +44,7 @@ _STORED = (
     "output",
     "beta",
     "sums",
+    "stopped",
     "sampled",
     "inside",
     "secret",

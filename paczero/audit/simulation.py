@@ -106,6 +106,7 @@ class Trial:
         beta: (T, K) nats charged.
         sums: (T, K) of the units that the step was measured on: each clipped as the settings say, in units of the clip.
             Empty for mechanisms without differential privacy.
+        stopped: (T, K) of the units that had spent their share, and should contribute nothing; empty without accounts.
         sampled: (T, N) which units the step was measured on.
         inside: (N,) which units are in S*, the target of attacks. None without candidates.
         secret: the index of S*; None without candidates.
@@ -120,6 +121,7 @@ class Trial:
     output: Floats
     beta: Floats
     sums: Floats
+    stopped: Floats
     sampled: Bools
     inside: Bools | None
     secret: int | None
@@ -243,7 +245,7 @@ class Simulation:
             noise=np.array([[float(value) for value in entry["noise"]] for entry in entries]),
             output=np.array([entry["output"] or entry["y"] for entry in entries], dtype=np.float64),
             beta=np.array([entry["beta"] for entry in entries], dtype=np.float64),
-            sums=self._sums(objective),
+            **self._sums(objective),
             sampled=np.stack(objective.sampled),
             inside=inside,
             secret=number,
@@ -252,16 +254,19 @@ class Simulation:
             losses=self._losses.values(),
         )
 
-    def _sums(self, objective: "_Pool") -> Floats:
-        """The clipped sums of each step, (T, K), of differentially private mechanisms."""
+    def _sums(self, objective: "_Pool") -> dict[str, Floats]:
+        """`sums` and `stopped` of a trial."""
+        none = np.empty((0, 0))
         if not spec_of(self.args.mechanism.name).is_dp:
-            return np.empty((0, 0))
+            return {"sums": none, "stopped": none}
         shares = clipped_shares(self.args, np.stack(objective.measured))  # (T, K, N)
-        if self.args.mechanism.individual:  # a unit contributes until it has spent its share
-            stated = self.stated(self.units)
-            spent = np.cumsum(np.square(shares).reshape(-1, self.units), axis=0) * stated["eps0"] ** 2 / 8
-            shares = np.where(spent.reshape(shares.shape) <= stated["rho"], shares, 0.0)
-        return np.asarray((shares * np.stack(objective.sampled)[:, None, :]).sum(axis=2))
+        shares = shares * np.stack(objective.sampled)[:, None, :]
+        if not self.args.mechanism.individual:
+            return {"sums": shares.sum(axis=2), "stopped": none}
+        stated = self.stated(self.units)
+        spent = np.cumsum(np.square(shares).reshape(-1, self.units), axis=0) * stated["eps0"] ** 2 / 8
+        goes_on = spent.reshape(shares.shape) <= stated["rho"]  # a unit contributes until it has spent its share
+        return {"sums": (shares * goes_on).sum(axis=2), "stopped": (shares * ~goes_on).sum(axis=2)}
 
 
 class _Pool:

@@ -20,6 +20,7 @@ What a unit has spent depends on its records: it is private, and no other unit's
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,7 @@ class Share:
         require_noise("rho", self.rho)
 
     @classmethod
+    @lru_cache(maxsize=64)
     def of(cls, epsilon: float, *, delta: float) -> "Share":
         """The share that is (ε, δ)-differentially private: never too much, rounded down to six digits.
 

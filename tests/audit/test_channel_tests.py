@@ -7,7 +7,9 @@ import pytest
 from scipy.special import expit
 
 from paczero.audit import channel_tests as module
+from paczero.audit import simulation as simulation_module
 from paczero.audit.channel_tests import channel_tests
+from paczero.mechanism.individual import Account
 from paczero.training.factory import mechanism_header
 
 
@@ -102,6 +104,17 @@ def test_wrong_noise_is_found_by_its_own_test(simulation, tmp_path, what):
         found.append(replace(trial, y=(trial.sums + sigma * noise) * clip / lab.units))
     name = {"halved": "size", "shifted": "mean", "copied": "fresh", "two values": "shape", "following": "slope"}[what]
     assert results(lab, found)[f"noise, {name}"].failed
+
+
+def test_units_that_go_on_after_their_share_are_found(simulation, tmp_path, monkeypatch):
+    """With ε₀ so large that a share lasts for some bits only, later ones are coins, unless the account is ignored."""
+    lab = simulation("dp-sign", epsilon=8.0, individual=True)
+    monkeypatch.setattr(simulation_module, "measured_log_odds", lambda *_, **stated: 2.0 * stated["rho"] ** 0.5)
+    honest = made(lab, tmp_path / "honest", 10)
+    monkeypatch.setattr(Account, "admitted", lambda self, quantised: quantised)
+    broken = made(lab, tmp_path / "broken", 10)
+    assert [results(lab, trials)["spent shares"].failed for trials in (honest, broken)] == [False, True]
+    assert all((trial.sums[:2] != 0).all() and (trial.stopped[-1] != 0).all() for trial in honest)
 
 
 def test_samples_of_another_rate_are_found(simulation, tmp_path):
