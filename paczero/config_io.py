@@ -346,9 +346,11 @@ def read_file(
             raise PACZeroError(f"a {type(own).__name__} was given; expected settings, one `key: value` a line")
         settings: Settings = {}
         for base in convert("base", own.pop("base", []), list[str]):
-            below, _ = read_file(path.parent / base, above=(*above, path.resolve()))
+            below, _ = read_file(path.parent / base, aside=aside, above=(*above, path.resolve()))
             settings = merge(settings, below)
         rest = {key: own.pop(key) for key in aside if key in own}
+        if above and rest:
+            raise PACZeroError(f"{min(rest)} is set, so it is a sweep; expected a base of settings alone")
         return merge(settings, read_settings(own)), rest
     except OSError as error:
         known = like(str(name), recipes(sweeps=bool(aside)))

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -120,6 +121,8 @@ class RunDirectory:
             staged.private.mkdir(mode=0o700)
             staged.private.chmod(0o700)
             populate(staged)
+            with held(staged.private / "lock"):  # a place without locks is refused before there is a run
+                pass
             sync_directory(staged.root)
             os.rename(staged.root, root)
             sync_directory(root.parent)
@@ -191,13 +194,36 @@ def is_held(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with open(path, "rb") as stream:
+        with _open_for_lock(path) as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when the file is closed
     except BlockingIOError:
         return True
     except OSError as error:
         raise _not_lockable(path, error) from error
     return False
+
+
+@contextlib.contextmanager
+def shared_log(path: Path) -> Iterator[BinaryIO]:
+    """Opens a log to append to, with a lock that child processes inherit: `is_held` is true until the last one ends.
+
+    Raises:
+        PACZeroError: the file cannot be locked.
+    """
+    with path.open("a+b") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_SH)
+        except OSError as error:
+            raise _not_lockable(path, error) from error
+        yield log
+
+
+def _open_for_lock(path: Path) -> BinaryIO:
+    """NFS locks a file exclusively only where it is open for writing; elsewhere a file that may be read is enough."""
+    try:
+        return path.open("r+b")
+    except PermissionError:
+        return path.open("rb")
 
 
 def _not_lockable(path: Path, error: OSError) -> PACZeroError:

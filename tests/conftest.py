@@ -249,11 +249,20 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
         assert process.stdin is not None and process.stdout is not None
 
         def launch(
-            what: str, size: int, *, agent: bool = True, patch: Any = None, strike: Any = None, **given: Any
+            what: str,
+            size: int,
+            *,
+            agent: bool = True,
+            attempts: int = 1,
+            patch: Any = None,
+            strike: Any = None,
+            **given: Any,
         ) -> Any:
             place = log.with_name(f"world{next(numbers)}")
             order = {"what": what, "given": given, "size": size, "place": str(place), "agent": agent}
-            process.stdin.write(json.dumps(order | {"patch": patch or {}, "strike": strike}) + "\n")  # type: ignore[union-attr]
+            process.stdin.write(
+                json.dumps(order | {"patch": patch or {}, "strike": strike, "attempts": attempts}) + "\n"
+            )  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
             line = process.stdout.readline()  # type: ignore[union-attr]
             assert line, log.read_text()

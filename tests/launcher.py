@@ -8,6 +8,7 @@ Reads one JSON object a line from its standard input and answers each with one. 
     place    a directory: each rank's standard output and error go to `out0`, `err0`, … there
     agent    whether the store is another process's, as with torchrun; rank 0's otherwise
     patch    "module:name" -> value, set on every rank (such as a time limit)
+    attempts how often the ranks are started, as by `torchrun --max_restarts`; the store stays, the last start counts
     strike   null, or [rank, signal, file, lines]: the signal for that rank once the file has so many lines
 
 The answer holds `status` of each rank, as `os.waitstatus_to_exitcode` has it, `results`, what the functions returned,
@@ -101,6 +102,21 @@ def fail(rank: int) -> dict[str, Any]:
     return {}
 
 
+def fail_once() -> list[float]:
+    """Rank 1 fails in the first attempt, after an exchange; the next one is whole."""
+    group = join()
+    try:
+        total = group.sum(np.full(1, float(group.is_main))).tolist()
+        if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and group.rank == 1:
+            raise OSError("disk full")
+        total += group.sum(np.full(2, float(group.is_main))).tolist()
+    except (OSError, RemoteRankError, RankLostError) as error:
+        group.abort(error)
+        raise
+    group.close()
+    return total
+
+
 def trained(cases: list[dict[str, Any]]) -> list[str]:
     """Trains each of these; the hash of the weights that are served."""
     prints = []
@@ -163,7 +179,11 @@ def launch(order: dict[str, Any]) -> dict[str, Any]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     agent = fork(host, port) if order["agent"] else None
-    pids = [fork(rank_main, order, rank, port) for rank in range(order["size"])]
+    for attempt in range(order["attempts"]):
+        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(attempt)
+        pids = [fork(rank_main, order, rank, port) for rank in range(order["size"])]
+        if attempt + 1 < order["attempts"]:
+            list(map(wait, pids))
     began = time.monotonic()
     if order["strike"] is not None:
         rank, number, file, lines = order["strike"]

@@ -5,11 +5,12 @@ import fcntl
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from paczero.errors import PACZeroError
-from paczero.run_directory import RunDirectory, held, is_held
+from paczero.run_directory import RunDirectory, held, is_held, shared_log
 from paczero.utils.io import write_whole
 
 
@@ -131,9 +132,32 @@ def test_a_disk_without_locks_is_refused_in_a_line(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
+    run = RunDirectory(tmp_path / "run")
     (tmp_path / "lock").touch()
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(PACZeroError, match="cannot be locked"), held(tmp_path / "lock"):
         pass
     with pytest.raises(PACZeroError, match="cannot be locked"):
         is_held(tmp_path / "lock")
+    with pytest.raises(PACZeroError, match="cannot be locked"), shared_log(tmp_path / "log"):
+        pass
+    with pytest.raises(PACZeroError, match="cannot be locked"):
+        run.create(populate)
+    assert not run.root.exists(), "no secret is left in a place where no run can be"
+
+
+def test_locks_have_descriptors_that_every_file_system_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS refuses an exclusive lock of a file that is open for reading only, and a shared one for writing only."""
+    flock = fcntl.flock
+
+    def strict(file: Any, operation: int) -> None:
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR and not operation & fcntl.LOCK_UN:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", strict)
+    with shared_log(tmp_path / "log") as log:
+        assert is_held(tmp_path / "log") and log.write(b"started")
+    assert not is_held(tmp_path / "log") and (tmp_path / "log").read_bytes() == b"started"
+    with held(tmp_path / "lock") as mine:
+        assert mine and is_held(tmp_path / "lock")

@@ -79,6 +79,7 @@ class Live:
         self._next = -float("inf")
         self._drawn: rich.live.Live | None = None  # on a terminal, while something is shown
         self._shown = ""  # the last text given
+        self._printed = ""  # the last text written as a plain line, which is not written again
         self._pending = False  # whether that text still has to be written as a plain line
 
     def show(self, text: str) -> None:
@@ -87,8 +88,10 @@ class Live:
             self._redraw(text)
             return
         self._shown = text
-        if (now := self._clock()) >= self._next:
-            self._next, self._pending = now + self._every, False
+        if text == self._printed:
+            self._pending = False
+        elif (now := self._clock()) >= self._next:
+            self._next, self._pending, self._printed = now + self._every, False, text
             self._write(f"{text}\n")
         else:
             self._pending = True
@@ -107,7 +110,8 @@ class Live:
             self._drawn = None
         elif self._pending:
             self._write(f"{self._shown}\n")
-        self._shown, self._pending, self._next = "", False, -float("inf")
+        self._shown = self._printed = ""
+        self._pending, self._next = False, -float("inf")
 
     def __enter__(self) -> Self:
         return self

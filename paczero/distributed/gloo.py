@@ -56,7 +56,9 @@ class GlooProcessGroup(ProcessGroup):
             store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=timedelta(seconds=RENDEZVOUS_TIMEOUT)))
         except (RuntimeError, ValueError) as error:
             raise PACZeroError(f"processes: the launcher's store cannot be reached: {_line(error)}") from error
-        session = f"paczero {next(_sessions)}"
+        # A launcher that starts the ranks again keeps the store, and with it the alarms of the attempt before.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        session = f"paczero {attempt} {next(_sessions)}"
         self.heartbeat = HeartbeatMonitor(dist.PrefixStore(f"{session} heartbeat", store), rank, size)
         self.heartbeat.rendezvous()
         timeout = timedelta(days=365)  # the heartbeats, not a fixed time, say whether a rank still works

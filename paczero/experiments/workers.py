@@ -1,7 +1,6 @@
 """Runs of a sweep as processes: each is a `paczero train` of the same interpreter, with a log."""
 
 import ctypes
-import fcntl
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from typing import Any
 
 from paczero.config_io import save_settings
 from paczero.experiments.sweep import Planned, given_anew, state_of
+from paczero.run_directory import shared_log
 
 _WAIT = 0.2  # seconds between two polls
 
@@ -47,8 +47,7 @@ class Workers:
             arguments = ["--resume", str(item.directory), *as_flags(given_anew(item))]
         environment = os.environ | {"OMP_NUM_THREADS": str(self.threads)}
         command = [sys.executable, "-m", "paczero", "train", *arguments]
-        with item.log.open("ab") as log:
-            fcntl.flock(log, fcntl.LOCK_SH)  # the run inherits the lock: a locked log means that it is running
+        with shared_log(item.log) as log:  # the run inherits the lock: a locked log means that it is running
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

@@ -24,6 +24,7 @@ from paczero.distributed.base import SINGLE_PROCESS, ProcessGroup
 from paczero.errors import PACZeroError
 from paczero.mechanism.base import Release
 from paczero.mechanism.margins import Margin
+from paczero.mechanism.registry import spec_of
 from paczero.mechanism.subsets import draw_units
 from paczero.optim.derivatives import Derivatives, Objective
 from paczero.optim.parameters import PerturbedParameters, WeightEMA
@@ -107,6 +108,8 @@ class Schedule:
         seed: the public seed.
         units_per_step: units drawn for a step; None for the whole pool.
         sampled: whether the mechanism draws each step's units in secret; the ranks know them for the step only.
+        watch_pool: whether a step on which no derivative of the pool is finite ends the run. Not under a promise about
+            the pool: that would be a release without noise.
         eval_steps: dev evaluations lie this far apart.
         select: by what the served step is chosen: `loss`, `accuracy` or `f1`; None serves the last step.
     """
@@ -119,6 +122,7 @@ class Schedule:
     eval_steps: int = 100
     select: str | None = None
     sampled: bool = False
+    watch_pool: bool = False
 
     @classmethod
     def of(cls, args: PACZeroConfig) -> "Schedule":
@@ -132,6 +136,7 @@ class Schedule:
             eval_steps=args.eval_steps,
             select=args.metric_for_best_model,
             sampled=args.mechanism.sampling_prob not in (None, 1.0),
+            watch_pool=spec_of(args.mechanism.name).hides in ("half", "nothing"),
         )
 
 
@@ -143,11 +148,13 @@ class Outcome:
         done: steps taken.
         chosen: the step whose weights are served.
         dev: every dev evaluation, in order.
+        diverged: why the run ended early, a clause; None if it did not.
     """
 
     done: int
     chosen: int
     dev: list[DevResult] = field(default_factory=list)
+    diverged: str | None = None
 
 
 class Loop:
@@ -192,12 +199,14 @@ class Loop:
         self.check_steps = check_steps
         self._best: tuple[float, int, dict[str, torch.Tensor]] | None = None
         self._dev: list[DevResult] = []
+        self._diverged: str | None = None
         self._released: Release | None = None  # on the first rank: it never leaves it
 
     def run(self) -> Outcome:
-        """Trains to the end of the schedule, or until `stop` says so.
+        """Trains to the end of the schedule, or until `stop` says so, or until the weights give no finite losses.
 
         Raises:
+            PACZeroError: the run diverged, and no earlier step was kept to be served.
             WeightsDivergedError: the weights of the processes differ.
         """
         schedule, group = self.schedule, self.group
@@ -205,11 +214,16 @@ class Loop:
         done = 0
         self._evaluate(done)
         for step in range(schedule.steps):
+            if self._diverged:
+                break
             started = time.perf_counter()
             rate = schedule.rate(step)
             measured = self._measure(step) if step >= written else None
             if measured is None:
                 self._skip(step)
+            elif self._overflows(measured):
+                self._diverged = f"no derivative of step {step + 1:,} is finite"
+                break
             y = group.broadcast_from_main(partial(self._release, step, measured))
             self.weights.update(step, rate, y)
             if self.average is not None:
@@ -225,7 +239,20 @@ class Loop:
                 break
         if self._dev and self._dev[-1].done != done:
             self._evaluate(done)
+        if self._diverged and self._best is None:
+            raise PACZeroError(
+                f"training: {self._diverged}, so the run has diverged and ends after {done:,} of {schedule.steps:,} "
+                "steps; it cannot be published, since metric_for_best_model kept no earlier step; its journal keeps "
+                f"what was charged. Begin another run with a smaller learning_rate (here {schedule.rate(0):g}), or "
+                "with dtype float32"
+            )
         return self._outcome(done)
+
+    def _overflows(self, measured: Derivatives) -> bool:
+        """Whether no derivative of the whole pool is finite. Nothing of the step is released then."""
+        if not (self.schedule.watch_pool and measured.unit_indices is None and measured.nonfinite):
+            return False
+        return measured.nonfinite == self.objective.scorer.records * self.schedule.directions
 
     def _measure(self, step: int) -> Derivatives:
         unit_indices = self._units_of(step)
@@ -276,15 +303,18 @@ class Loop:
 
     def _evaluate(self, done: int) -> None:
         if self.evaluate is None:
+            if not all(bool(value.isfinite().all()) for value in self.weights.parameters.values()):
+                self._diverged = f"weights after step {done:,} are not finite"
             return
         with self.served():
             result = self.evaluate(done)
             self._dev.append(result)
+            if math.isnan(result.loss) or (math.isinf(result.loss) and math.isfinite(self._dev[0].loss)):
+                self._diverged = self._diverged or f"the dev loss after step {done:,} is {result.loss}"
             by = self.schedule.select
             figure = None if by is None else -result.loss if by == "loss" else result.figures[by]
-            if figure is not None and math.isnan(figure):  # of a model that overflows; nothing would be above it
-                figure = -math.inf
-            if done > 0 and figure is not None and (self._best is None or figure > self._best[0]):
+            sound = done > 0 and not self._diverged
+            if sound and figure is not None and (self._best is None or figure > self._best[0]):
                 self._best = (figure, done, self.weights.snapshot())
         self.group.on_main(partial(self._tell_dev, result))
 
@@ -300,4 +330,4 @@ class Loop:
         elif self.average is not None:
             self.weights.load(self.average.snapshot())
         self.group.check_weights(self.weights.fingerprint, done)
-        return Outcome(done, chosen, self._dev)
+        return Outcome(done, chosen, self._dev, self._diverged)

@@ -516,6 +516,13 @@ class PACZeroTrainer:
         self._moved = True
 
     def _publish(self, outcome: Outcome) -> dict[str, Any]:
+        if outcome.diverged is not None:
+            text = (
+                f"training: {outcome.diverged}, so the run has diverged and ends after {outcome.done:,} of "
+                f"{self.args.max_steps:,} steps; the weights of step {outcome.chosen:,} serve; a smaller learning_rate "
+                "or dtype float32 may train to the end"
+            )
+            self.group.on_main(lambda: _LOG.warning("%s", text))
         chosen = [result for result in outcome.dev if result.done == outcome.chosen]
         self.threshold = chosen[0].threshold if chosen else 0.0
         publish = partial(

@@ -57,6 +57,16 @@ def test_plain_lines_come_now_and_then_and_the_last_always(clock):
     assert stream.getvalue() == "step 0\nstep 10\nstep 20\ndev accuracy 68.8 %\nstep 24\n"
 
 
+def test_a_plain_line_comes_once_until_it_changes(clock):
+    """A sweep shows the same line for as long as a run takes."""
+    stream = io.StringIO()
+    with Live(stream, every=10, clock=clock) as live:
+        for step in range(100):
+            clock.now = step
+            live.show("0 of 2 runs finished" if step < 55 else "1 of 2 runs finished")
+    assert stream.getvalue() == "0 of 2 runs finished\n1 of 2 runs finished\n"
+
+
 def test_nothing_shown_leaves_nothing():
     stream = io.StringIO()
     Live(stream).close()

@@ -230,6 +230,17 @@ def test_shared_records_are_counted_at_the_start_and_in_the_summary(paczero, arg
     assert "; ".join(said) in out
 
 
+def test_a_run_that_diverges_ends_early_in_one_line(paczero, refusal, arguments, tmp_path):
+    run = tmp_path / "run"
+    diverging = ["--learning_rate", "1e30", "--max_steps", "24", "--threshold", "median"]
+    code, out, err = paczero(*arguments(run, *diverging))
+    line = err.splitlines()[-1]
+    assert (code, out) == (2, "") and line.startswith("paczero: error: training: no derivative of step 2 is finite")
+    assert "ends after 1 of 24 steps" in line and "smaller learning_rate (here 1e+30)" in line
+    assert not (run / "release").exists()
+    assert refusal("train", "--resume", run) == line.removeprefix("paczero: error: ")
+
+
 @pytest.mark.parametrize("which", ["dev", "test"])
 def test_shared_records_are_refused_where_the_pool_is_protected(refusal, arguments, tmp_path, tiny_pool_csv, which):
     private = ["--mechanism.name", "dp-sign", "--mechanism.epsilon", "2"]

@@ -97,6 +97,12 @@ def arguments(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path, tin
     return make
 
 
+def test_a_restarted_attempt_does_not_meet_the_alarms_of_the_one_before(launcher: Launch) -> None:
+    """`torchrun --max_restarts` starts all ranks again on the same store."""
+    done = launcher("fail_once", 2, attempts=2)
+    assert (done.status, done.results) == ([0, 0], [[1.0, 1.0, 1.0]] * 2), done.err
+
+
 @pytest.fixture(scope="module")
 def whole(
     launcher: Launch, arguments: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory

@@ -1,6 +1,8 @@
 """The one loop, with a mechanism and an objective of the test's own: order, journal first, evaluations, selection."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from paczero.errors import IntegrityError
+from paczero.config import MechanismConfig, PACZeroConfig
+from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.journal import Journal
 from paczero.mechanism.pac import ZPL
 from paczero.mechanism.randomness import Coins
@@ -203,16 +206,86 @@ def test_without_a_dev_set(tmp_path: Path) -> None:
     assert (outcome.dev, outcome.chosen, outcome.done) == ([], STEPS, STEPS)
 
 
-def test_a_dev_loss_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
-    made = trainer(tmp_path, [], eval_steps=1, select="loss")
+def broken_at(made: Loop, when: int, loss: float) -> Loop:
+    """The same loop, whose dev loss is that from this step on."""
     evaluate = made.evaluate
     assert evaluate is not None
 
     def odd(done: int) -> DevResult:
         found = evaluate(done)
-        return DevResult(done, found.accuracy, float("nan"), 0.0) if done in (1, 3) else found
+        return DevResult(done, 1.0, loss, loss) if done >= when else found
 
     made.evaluate = odd
-    outcome = made.run()
-    sound = [row for row in outcome.dev[1:] if row.loss == row.loss]
-    assert outcome.chosen == min(sound, key=lambda row: row.loss).done
+    return made
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+@pytest.mark.parametrize("select", ["loss", "accuracy"])
+def test_a_run_that_diverges_ends_there_and_serves_the_best_step_before(
+    tmp_path: Path, loss: float, select: str
+) -> None:
+    outcome = broken_at(trainer(tmp_path, [], eval_steps=1, select=select), 4, loss).run()
+    assert outcome.done == 4 and len(Transcript.read(tmp_path / "transcript.jsonl").y) == 4
+    assert outcome.diverged == f"the dev loss after step 4 is {loss}"
+    sound = [row for row in outcome.dev if 0 < row.done < 4]
+    best = min(sound, key=lambda row: row.loss) if select == "loss" else max(sound, key=lambda row: row.accuracy or 0)
+    assert outcome.chosen == best.done
+    again = broken_at(trainer(tmp_path, [], eval_steps=1, select=select), 4, loss).run()  # as `--resume` does
+    assert (again.done, again.chosen, again.diverged) == (outcome.done, outcome.chosen, outcome.diverged)
+
+
+@pytest.mark.parametrize("schedule", [{}, {"select": "loss"}])
+def test_a_run_that_diverges_before_a_step_was_kept_says_so(tmp_path: Path, schedule: dict[str, Any]) -> None:
+    made = broken_at(trainer(tmp_path, [], **schedule), 3, float("nan"))
+    said = "the dev loss after step 3 is nan, .* ends after 3 of 7 steps; it cannot be published.* smaller learning"
+    with pytest.raises(PACZeroError, match=said):
+        made.run()
+    assert len(Transcript.read(tmp_path / "transcript.jsonl").y) == 3
+
+
+def test_a_dev_loss_that_was_infinite_from_the_start_is_no_sign(tmp_path: Path) -> None:
+    outcome = broken_at(trainer(tmp_path, [], select="loss"), 0, float("inf")).run()
+    assert (outcome.done, outcome.diverged) == (STEPS, None)
+
+
+def without_finite_derivatives(made: Loop, when: int, count: int) -> Loop:
+    """The same loop, of whose derivatives so many are not finite from this step on."""
+    measure = made.objective.derivatives
+    made.objective.scorer = SimpleNamespace(records=UNITS)  # type: ignore[assignment]
+
+    def odd(weights: PerturbedParameters, step: int, *rest: Any) -> Derivatives:
+        found = measure(weights, step, *rest)
+        return replace(found, values=0 * found.values, nonfinite=count) if step >= when else found
+
+    made.objective.derivatives = odd  # type: ignore[method-assign]
+    return made
+
+
+def test_a_step_without_a_finite_derivative_is_not_released(tmp_path: Path) -> None:
+    made = without_finite_derivatives(trainer(tmp_path, [], watch_pool=True), 4, 2 * UNITS)
+    with pytest.raises(PACZeroError, match=r"no derivative of step 5 is finite, .* after 4 of 7 steps"):
+        made.run()
+    assert len(Journal.open(tmp_path / "journal.jsonl").entries) == 4
+
+
+@pytest.mark.parametrize(
+    ("watch", "part", "count"), [(False, None, 2 * UNITS), (True, None, 2 * UNITS - 1), (True, 20, 40)]
+)
+def test_what_must_not_end_a_run(tmp_path: Path, watch: bool, part: int | None, count: int) -> None:
+    """Under a promise about the pool its derivatives end nothing; one finite value or a part of the units goes on."""
+    made = without_finite_derivatives(trainer(tmp_path, [], watch_pool=watch, units_per_step=part), 2, count)
+    assert made.run().done == STEPS
+
+
+@pytest.mark.parametrize(("name", "watched"), [("zpl", True), ("none", True), ("dp-sign", False), ("coin", False)])
+def test_which_mechanisms_may_stop_by_the_pool(name: str, watched: bool) -> None:
+    epsilon = 2.0 if name == "dp-sign" else None
+    args = PACZeroConfig(mechanism=MechanismConfig(name=name, epsilon=epsilon))  # type: ignore[arg-type]
+    assert Schedule.of(args).watch_pool is watched
+
+
+def test_weights_that_are_not_finite_are_not_served_without_a_dev_set(tmp_path: Path) -> None:
+    made = trainer(tmp_path, [], rate=lambda step: 3e38)
+    made.evaluate = None
+    with pytest.raises(PACZeroError, match=r"weights after step \d are not finite"):
+        made.run()

@@ -21,7 +21,9 @@ from paczero.mechanism.transcript import Transcript
 from paczero.models.layers import plain
 from paczero.release import statement
 from paczero.release.replay import rebuild
+from paczero.training.evaluation import Evaluator
 from paczero.training.factory import make_objective
+from paczero.training.loop import DevResult
 
 from ..conftest import tiny_texts
 
@@ -281,6 +283,23 @@ def test_the_secret_of_an_earlier_run(make_trainer: MakeTrainer, tmp_path: Path)
     make_trainer(tmp_path / "b", test_seed=99, secret=secret).train()
     kept = [json.loads((tmp_path / name / "private" / "secret.json").read_bytes()) for name in "ab"]
     assert {key for key in kept[0] if kept[0][key] != kept[1][key]} == {"earlier"}
+
+
+def test_a_run_that_diverges_publishes_the_best_step_before(
+    make_trainer: MakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge = Evaluator.dev_result
+
+    def odd(self: Evaluator, done: int, **more: Any) -> DevResult:
+        found = judge(self, done, **more)
+        return replace(found, loss=float("nan"), threshold=float("nan")) if done >= 4 else found
+
+    monkeypatch.setattr(Evaluator, "dev_result", odd)
+    chosen = {"metric_for_best_model": "loss", "threshold": "median"}
+    result = make_trainer(tmp_path / "run", max_steps=12, **chosen).train()
+    assert (result.steps, result.chosen_step) == (4, 2)
+    assert "the dev loss after step 4 is nan" in caplog.text and "the weights of step 2 serve" in caplog.text
+    assert statement.check_release(tmp_path / "run" / "release")["steps_run"] == 4
 
 
 def test_shared_records_are_noted(make_trainer: MakeTrainer, tmp_path: Path, tiny_pool_csv: Path) -> None:
