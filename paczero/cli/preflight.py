@@ -34,6 +34,7 @@ def preflight(
     """Prints it to standard error (or `stream`), with `notes` on the draw of the records; warnings after it."""
     from paczero.mechanism.registry import spec_of
     from paczero.release.guarantee import total_nats, verdict
+    from paczero.release.wording import weak
 
     cost = trainer.estimate()
     rows = [
@@ -44,6 +45,8 @@ def preflight(
         *(("Note", note) for note in (*notes, *trainer.notes)),
     ]
     print(*(wrapped(f"{name:<10} ", text) for name, text in rows), sep="\n", file=stream or sys.stderr, flush=True)
+    for sentence in weak(trainer.header):
+        warn(sentence)
     kind = verdict(trainer.header)
     if kind == "void":
         warn("test_seed is set: secret, coins and noise can be computed by anyone; the report is marked VOID")

@@ -247,3 +247,15 @@ def test_shared_records_are_refused_where_the_pool_is_protected(refusal, argumen
     line = refusal(*arguments(tmp_path / "run", f"--data.{which}", tiny_pool_csv, *private))
     assert line.startswith(f"{which} set: 48 of 48 records share a text with the pool") and "drop these records" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_promise_that_promises_little_is_warned_of_and_on_the_card(paczero, arguments, tmp_path):
+    private = ["--mechanism.name", "dp-sign", "--mechanism.epsilon", "2", "--mechanism.delta", "0.1"]
+    short = ["--max_steps", "2", "--data.test", "null", "--test_seed", "null"]
+    code, _, err = paczero(*arguments(tmp_path / "run", *private, *short))
+    assert code == 0, err
+    said = "δ = 0.1 is 1/N or more (N = 48 units)"
+    assert sum(line.startswith(f"paczero: warning: {said}") for line in err.splitlines()) == 1
+    assert f"> **Attention.** {said}" in (tmp_path / "run" / "release" / "README.md").read_text()
+    code, out, err = paczero("doctor", *arguments(tmp_path / "other", *private, *short)[1:])
+    assert code == 0 and said in " ".join(out.split()), err

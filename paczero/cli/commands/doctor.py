@@ -126,6 +126,7 @@ def run_facts(settings: RunSettings) -> tuple[Facts, list[str]]:
         PACZeroError: the settings, records or model cannot be used, in one line.
     """
     from paczero.models.loading import pick_device
+    from paczero.release.wording import weak
 
     room = _room(pick_device(settings.args.device))  # before the model takes its part of it
     with Live() as live, within_memory(settings.args):
@@ -157,7 +158,7 @@ def run_facts(settings: RunSettings) -> tuple[Facts, list[str]]:
         ("in all", f"about {duration(seconds(trainer, cost))}, evaluations on the dev set included"),
         ("memory", f"{memory_line(cost)}; {_fits(cost.memory, room, half=not spec_of(mechanism).is_dp)}"),
         ("output_dir", place),
-        *(("note", note) for note in (*job.notes, *trainer.notes, *signal_notes(trainer))),
+        *(("note", note) for note in (*weak(trainer.header), *job.notes, *trainer.notes, *signal_notes(trainer))),
     ], problems
 
 

@@ -39,6 +39,15 @@ tell a unit for certain. Choose ε instead, such as --epsilon 2."""
 
 _LARGE_EPSILON = 8
 
+_LARGE_DELTA = """
+Attention: δ = {:.3g} is 1/N or more (N = {:,} units), which a mechanism that publishes one random unit keeps
+too: this δ promises little."""
+
+_NEARLY_CERTAIN = """
+Attention: this p lets a guess be right nearly always, so it promises next to nothing."""
+
+_CERTAIN = 0.995
+
 
 def parser() -> CommandParser:
     made: CommandParser = command_parser("match", _ABOUT, usage="(--success P | --nats B | --epsilon E) [OPTIONS]")
@@ -83,7 +92,10 @@ def run(namespace: Namespace) -> int:
     print(table([_HEADS, *map(_cells, rows)]))
     print("\n" + table([("mechanism", "settings"), *((row.name, flags) for row in rows if (flags := _flags(row)))]))
     largest = max(row.epsilon or 0.0 for row in rows if row.hides == "pool")
-    print(_FOOT.format(large=_LARGE.format(largest) if largest >= _LARGE_EPSILON else ""))
+    lines = [_LARGE.format(largest)] if largest >= _LARGE_EPSILON else []
+    lines += [_LARGE_DELTA.format(delta, namespace.units)] if delta * namespace.units >= 1 else []
+    lines += [_NEARLY_CERTAIN] if max(row.success for row in rows if row.success < 1) >= _CERTAIN else []
+    print(_FOOT.format(large="".join(lines)))
     return 0
 
 

@@ -1,9 +1,10 @@
 """The sentences on what a run promises: versioned templates, rendered from the run's public facts.
 
-Each folder `vN` is one wording: the promise, its limits, three short sentences, one line for the mechanism, and the
-model card. A release names its wording in `privacy.json`, and `paczero verify` renders that version again and compares.
-So a published wording never changes (tests/fixtures/wording-N.json hold its sentences). To improve the English, copy
-the newest folder to the next number, edit the copy, and add the number to `VERSIONS`.
+Each folder `vN` is one wording: the promise, its limits, what weakens it (from wording 2 on), three short sentences,
+one line for the mechanism, and the model card. A release names its wording in `privacy.json`, and `paczero verify`
+renders that version again and compares. So a published wording never changes (tests/fixtures/wording-N.json hold its
+sentences). To improve the English, copy the newest folder to the next number, edit the copy, and add the number to
+`VERSIONS`.
 
     hidden, not_hidden, helps = sentences(header)
     limits(header)[0]       # 'Membership in the pool is not hidden. …'
@@ -54,6 +55,11 @@ def mechanism_line(header: Header, version: int = NEWEST) -> str:
     return line
 
 
+def weak(header: Header, version: int = NEWEST) -> list[str]:
+    """Why a promise that is kept promises little: a δ of 1/N or more, a p of nearly 1. None of it before wording 2."""
+    return _paragraphs("weak", header, version) if version > 1 else []
+
+
 def card(header: Header, version: int = NEWEST, **values: Any) -> str:
     """The model card in Markdown.
 
@@ -67,6 +73,7 @@ def card(header: Header, version: int = NEWEST, **values: Any) -> str:
         brief=sentences(header, version),
         promise=promise(header, version),
         not_promised=limits(header, version),
+        weak=weak(header, version),
         **values,
     )
 
@@ -87,6 +94,7 @@ def _render(name: str, header: Header, version: int, **values: Any) -> str:
         zero=spec.zero,
         verdict=verdict(header),
         p=rounded_up(success(header)),
+        success=success(header),
         epsilon=None if epsilon_ is None else rounded_up(epsilon_),
         half=half(header),
         total=total_nats(header),

@@ -53,3 +53,19 @@ def test_refusals_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["match", *given]) == 2
         message = capsys.readouterr().err
         assert message.count("\n") == 1 and "expected" in message
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--epsilon", "2", "--delta", "1e-3"], ["δ = 0.001 is 1/N or more (N = 1,000 units)"]),
+        (["--success", "0.996"], ["the noise of this p has", "this p lets a guess be right nearly always"]),
+        (["--epsilon", "2", "--delta", "1e-6"], []),
+    ],
+)
+def test_promises_that_promise_little_are_warned_of(
+    capsys: pytest.CaptureFixture[str], asked: list[str], said: list[str]
+) -> None:
+    assert main(["match", *asked, "--units", "1000", "--steps", "20"]) == 0
+    found = capsys.readouterr().out.split("Attention: ")[1:]
+    assert len(found) == len(said) and all(map(str.startswith, found, said)), found

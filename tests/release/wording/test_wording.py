@@ -36,6 +36,38 @@ DEVELOPMENT = (
 BUDGETS = ({"budget": 0.01, "units": 12_345}, {"budget": 0.7})
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("dp-sign", {"delta": 1e-3}, ["δ = 0.001 is 1/N or more (N = 1,000 units)"]),
+        ("dpzero", {"delta": 0.01}, ["δ = 0.01 is 1/N or more"]),
+        ("dp-sign", {"delta": 9e-4}, []),
+        ("dp-sign", {"posterior_success": 0.99996}, ["p = 1: a guess about a unit can be right nearly always"]),
+        ("dp-aggzo", {"posterior_success": 0.995, "delta": 0.5}, ["δ = 0.5 is 1/N or more", "p = 0.995: a guess"]),
+        ("dp-sign", {"posterior_success": 0.99}, []),
+        ("mi", {"budget": 0.68}, ["p = 0.9983: a guess about a unit can be right nearly always"]),
+        ("mi", {"budget": 0.33}, []),
+        ("mi", {"budget": 0.7}, []),  # promises nothing, which the card says at its head
+        ("zpl", {}, []),
+        ("none", {}, []),
+    ],
+)
+def test_a_promise_that_promises_little_says_so(name: str, changes: dict[str, Any], said: list[str]) -> None:
+    header = make_header(name, units=1000)
+    for key, value in changes.items():
+        header = (
+            {**header, key: value} if key in header else {**header, "mechanism": {**header["mechanism"], key: value}}
+        )
+    found = wording.weak(header)
+    assert len(found) == len(said) and all(map(str.startswith, found, said)), found
+    assert wording.weak(header, 1) == []
+    facts = {"chosen_step": 40, "weights_sha256": "0f" * 32, "threshold": 0.0, "development": None}
+    text = card(header, facts, folder="adapter")
+    assert [f"> **Attention.** {sentence}" for sentence in found] == [
+        line for line in text.splitlines() if line.startswith("> **Attention")
+    ]
+
+
 @pytest.mark.parametrize(("version", "case"), PUBLISHED)
 def test_a_published_wording_does_not_change(version: int, case: dict[str, Any]) -> None:
     of_the_time = header_of_version_01 if version == 1 else make_header
