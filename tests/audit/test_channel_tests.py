@@ -44,7 +44,7 @@ HONEST = [
 
 @pytest.mark.parametrize("given", HONEST, ids=str)
 def test_honest_mechanisms_follow_their_law(simulation, tmp_path, given):
-    lab = simulation(**given)
+    lab = simulation(quick=True, **given)
     found = results(lab, made(lab, tmp_path))
     assert found and not [test for test in found.values() if test.failed]
     assert all(0 <= test.p_value <= 1 for test in found.values())
@@ -52,7 +52,7 @@ def test_honest_mechanisms_follow_their_law(simulation, tmp_path, given):
 
 
 def test_a_coin_that_follows_the_secret_with_probability_03_is_found(simulation, tmp_path):
-    lab = simulation("zpl", steps=12)
+    lab = simulation("zpl", quick=True, steps=12)
     trials = made(lab, tmp_path, 80)
     follows = changed(trials, np.random.default_rng(0), 0.3, lambda trial, at: trial.signs[at][trial.secret])
     assert results(lab, follows)["bits and S*"].failed and not results(lab, trials)["bits and S*"].failed
@@ -62,14 +62,14 @@ def test_a_coin_that_follows_the_secret_with_probability_03_is_found(simulation,
 
 @pytest.mark.parametrize("channel", ["bit", "gaussian"])
 def test_flips_that_are_rarer_than_the_journal_says_are_found(simulation, tmp_path, channel):
-    lab = simulation("mi", budget=0.4, channel=channel, steps=24)
+    lab = simulation("mi", quick=True, budget=0.4, channel=channel, steps=24)
     trials = made(lab, tmp_path)
     kept = changed(trials, np.random.default_rng(0), 0.5, lambda trial, at: trial.signs[at][trial.secret])
     assert results(lab, kept)["bits and S*"].failed
 
 
 def test_a_unanimous_bit_that_is_another_one_is_found(simulation, tmp_path):
-    lab = simulation("zpl", steps=24)
+    lab = simulation("zpl", quick=True, steps=24)
     trials = made(lab, tmp_path)
     signs = np.ones_like(trials[0].signs)
     trials[0] = replace(trials[0], signs=signs, y=np.ones_like(trials[0].y), output=np.ones_like(trials[0].y))
@@ -81,7 +81,7 @@ def test_a_unanimous_bit_that_is_another_one_is_found(simulation, tmp_path):
 
 
 def test_a_skipped_step_that_shows_a_sign_is_found(simulation, tmp_path):
-    lab = simulation("skip")
+    lab = simulation("skip", quick=True)
     trials = made(lab, tmp_path, 3)
     assert not results(lab, trials)["contested releases"].failed
     shown = changed(trials, np.random.default_rng(0), 0.1, lambda trial, at: 1.0)
@@ -90,7 +90,7 @@ def test_a_skipped_step_that_shows_a_sign_is_found(simulation, tmp_path):
 
 @pytest.mark.parametrize("what", ["halved", "shifted", "copied", "two values", "following"])
 def test_wrong_noise_is_found_by_its_own_test(simulation, tmp_path, what):
-    lab = simulation("dpzero", epsilon=2.0)
+    lab = simulation("dpzero", quick=True, epsilon=2.0)
     trials = made(lab, tmp_path)
     sigma, clip = mechanism_header(lab.args, lab.units)["sigma"], lab.args.mechanism.clip
     rng, found = np.random.default_rng(0), []
@@ -118,7 +118,7 @@ def test_units_that_go_on_after_their_share_are_found(simulation, tmp_path, monk
 
 
 def test_samples_of_another_rate_are_found(simulation, tmp_path):
-    lab = simulation("dpzero", epsilon=2.0, sampling_prob=0.4)
+    lab = simulation("dpzero", quick=True, epsilon=2.0, sampling_prob=0.4)
     rng = np.random.default_rng(0)
     trials = [replace(trial, sampled=rng.random(trial.sampled.shape) < 0.5) for trial in made(lab, tmp_path)]
     found = results(lab, trials)
@@ -158,7 +158,7 @@ def test_an_unfair_coin_is_found_with_enough_bits():
 
 
 def test_later_looks_are_stricter_and_their_errors_add_up(simulation, tmp_path):
-    lab = simulation("zpl")
+    lab = simulation("zpl", quick=True)
     trials = made(lab, tmp_path, 5)
     levels = [next(iter(channel_tests(trials, lab, look=look))).level for look in range(1, 200)]
     assert levels == sorted(levels, reverse=True) and sum(levels) * 6 < module.ERROR

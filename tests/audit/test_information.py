@@ -26,13 +26,13 @@ def test_it_comes_near_the_mean_with_many_values_and_says_nothing_with_few():
 
 @pytest.mark.parametrize("channel", ["bit", "gaussian"])
 def test_honest_runs_stay_below_their_budget(simulation, tmp_path, channel):
-    lab = simulation("mi", budget=0.6, channel=channel)
+    lab = simulation("mi", quick=True, budget=0.6, channel=channel)
     trials = [lab.run(tmp_path / str(number)) for number in range(30)]
     told = estimate(trials, 0.6, gaussian=channel == "gaussian")
     assert not told.exceeded and told.low <= told.estimate < math.log(8)
 
 
 def test_a_mechanism_that_tells_the_sign_itself_tells_more_than_nothing(simulation, tmp_path):
-    lab = simulation("half-sign", steps=24)
+    lab = simulation("half-sign", quick=True, steps=24)
     told = estimate([lab.run(tmp_path / str(number)) for number in range(30)], 0.01, gaussian=False)
     assert told.exceeded and told.low > 0.3

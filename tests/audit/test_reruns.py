@@ -70,7 +70,7 @@ def test_other_settings_make_other_re_runs(tmp_path):
 
 def test_a_leak_exceeds_the_bound(tmp_path, simulation):
     """The run reveals every sign and claims to reveal nothing; attacks and rule are those of an honest run."""
-    lab = simulation("half-sign", steps=24)
+    lab = simulation("half-sign", steps=24, quick=True)
     trials = [lab.run(tmp_path / str(number)) for number in range(40)]
     lab.args, honest = replace(lab.args, mechanism=replace(lab.args.mechanism, name="zpl")), lab.args
     found = {result.name: result.comparison for result in attack(trials, lab).attacks}
