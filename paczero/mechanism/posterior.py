@@ -66,7 +66,7 @@ class Posterior:
 
     def to_json(self) -> tuple[float | None, ...]:
         """Its log weights (M,), None in the place of −inf, which JSON has not."""
-        return tuple(None if value == -np.inf else value for value in self.log_weights.tolist())
+        return tuple(None if value == -np.inf else min(value, 0.0) for value in self.log_weights.tolist())
 
     @property
     def supported(self) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """The observer's belief: Bayes' rule, unanimity by counting, masses that never underflow."""
 
 import dataclasses
+import json
 import math
 import sys
 
@@ -114,3 +115,15 @@ def test_it_is_frozen() -> None:
 def test_what_is_no_distribution_or_sign_is_refused(call) -> None:
     with pytest.raises(PACZeroError, match="expected"):
         call()
+
+
+@given(st.lists(st.one_of(st.just(-math.inf), st.floats(-2000, 0)), min_size=2, max_size=8))
+def test_it_survives_json(weights: list[float]) -> None:
+    """Also where rounding makes the likeliest candidate's logarithm positive."""
+    if max(weights) > -math.inf:
+        posterior = Posterior(np.array(weights))
+        written = posterior.to_json()
+        assert all(value is None or value <= 0 for value in written)
+        again = Posterior.from_json(json.loads(json.dumps(written)))
+        assert (again.supported == posterior.supported).all()
+        assert again.log_weights == pytest.approx(posterior.log_weights, abs=1e-12, rel=1e-12)

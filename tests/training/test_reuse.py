@@ -12,6 +12,7 @@ import pytest
 from paczero.audit.journal.recompute import recompute
 from paczero.errors import IntegrityError, PACZeroError
 from paczero.mechanism.bounds import posterior_success
+from paczero.mechanism.journal import Journal
 from paczero.mechanism.posterior import Posterior
 from paczero.mechanism.secret import read_record
 from paczero.release.guarantee import rounded_up
@@ -101,8 +102,6 @@ def test_all_runs_pass_the_audit_of_their_journals(runs: Path) -> None:
 
 def test_the_audit_finds_another_start(chain: Path) -> None:
     def rechain(run: Path, change: Callable[[Any], None]) -> None:
-        from paczero.mechanism.journal import Journal
-
         lines = journal_of(run)
         change(lines[0]["header"])
         (run / "private" / "journal.jsonl").unlink()
@@ -141,6 +140,23 @@ def test_of_two_runs_that_begin_at_the_same_time_one_goes_on(
     assert not (tmp_path / "d" / "private" / "journal.jsonl").exists()
     with pytest.raises(PACZeroError, match=r"used again by '.*/e' already"):
         make_trainer(tmp_path / "d", mechanism=SECOND, test_seed=None).train(resume_from_checkpoint=True)
+
+
+def test_a_run_that_was_killed_after_it_took_the_secret_goes_on(
+    make_trainer: MakeTrainer, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the one that the earlier run names, so it may begin."""
+
+    def killed(*_: Any) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "create", killed)
+        with pytest.raises(Stop):
+            make_trainer(tmp_path / "b", mechanism=SECOND, test_seed=None, secret=secret_of(first)).train()
+    assert (first / "private" / "reused.json").exists()
+    make_trainer(tmp_path / "b", mechanism=SECOND, test_seed=None).train(resume_from_checkpoint=True)
+    assert header_of(tmp_path / "b")["prior_budgets"] == [0.2] and recompute(tmp_path / "b").passed
 
 
 def test_a_resumed_run_starts_from_the_same_posterior(make_trainer: MakeTrainer, tmp_path: Path) -> None:

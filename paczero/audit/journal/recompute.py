@@ -123,6 +123,9 @@ def _not_checked(setting: Setting) -> list[str]:
         notes.append(f"{setting.name!r} promises nothing, so there is no charge to compare.")
     if setting.name == "half-sign":
         notes.append("Its journal charges nothing; the information shown is what it lets through.")
+    if setting.prior_budgets:
+        prior = " + ".join(f"{nats:g}" for nats in setting.prior_budgets)
+        notes.append(f"Earlier runs used the secret, with budgets of {prior} nats: p is that of all runs together.")
     return notes
 
 
