@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from paczero.audit import recompute
 from paczero.release.statement import render, seal
@@ -77,6 +78,16 @@ def test_settings_that_differ_from_the_run_are_found(run):
     path = run / "config.yaml"
     path.write_text(path.read_text().replace("budget: 0.3", "budget: 0.1"))
     assert found(recompute(run)) == {(None, "settings")}
+
+
+@pytest.mark.parametrize(("name", "law", "passes"), [("dp-sign", SIGNS, True), ("zpl", None, False)])
+def test_a_clip_that_the_run_measured_is_not_in_its_settings(name, law, passes, tmp_path):
+    run = make_run(tmp_path / "run", name, settings=law)
+    path = run / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["mechanism"]["clip"] = "auto"
+    path.write_text(yaml.safe_dump(content))
+    assert found(recompute(run)) == (set() if passes else {(None, "settings")})
 
 
 @pytest.mark.parametrize(
