@@ -14,7 +14,7 @@ from paczero.data.batching import MicroBatch
 from paczero.data.completions import Completions
 from paczero.engine.generation import Generator
 from paczero.engine.hidden_cache import HiddenCache
-from paczero.engine.isolation import records_a_block
+from paczero.engine.isolation import ALL_LAYERS, records_a_block
 from paczero.engine.scorer import Scorer
 from paczero.mechanism.registry import spec_of
 from paczero.models.layers import find_layers, plain
@@ -108,7 +108,7 @@ def estimate(
     )
     built = time.perf_counter() - started if first_layer else 0.0
     if probe.isolated:
-        built /= records_a_block(probe, reads_only=False)
+        built /= records_a_block(probe, ALL_LAYERS, reads_only=False)
     kept = 0 if scorer.cache is None else sum(t.numel() * t.element_size() for s in scorer.cache.states for t in s)
     once, paths = _seconds_of_a_pass(scorer), scorer.paths()
     if generator is not None:

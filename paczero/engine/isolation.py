@@ -12,7 +12,7 @@ record has a block and a place that follow from that record alone:
 Which records share a block depends on all of them. What is computed of each does not, on a CPU with the same number of
 threads; float32 needs no more than that the same product of the same shape is computed in the same way twice.
 
-    for block in blocks(batches, chosen, reads_only=False):
+    for block in blocks(batches, chosen):
         batch, states = joined(batches, block, reads_only=False), joined_states(cache.states, block)
 """
 
@@ -32,37 +32,41 @@ from paczero.engine.hidden_cache import HiddenCache
 
 Block = tuple[int | None, ...]  # the index of the micro-batch in each row
 
-# Larger blocks cost fewer calls, and more rows without a record: with 1,000 records a seventh of these positions and a
-# quarter of these read positions are filling.
-TOKENS = 64  # positions of a block of whole records; a longer record is alone in one
-READS = 32  # positions of a block of read positions alone
+# Positions of a block. Larger blocks cost fewer calls, and more rows without a record, so they pay where a call
+# computes little: with 1,000 records an eighth, a third and a third of these positions are filling.
+ALL_LAYERS = 64  # whole records through all layers; a longer record is alone in a block
+LAST_LAYERS = 256  # whole records through the layers above the cached ones
+READS = 64  # read positions alone
 
 
-def block_shape(batch: MicroBatch, *, reads_only: bool) -> tuple[int, int, int]:
-    """Rows, positions and read positions of the block of a record."""
+def block_shape(batch: MicroBatch, size: int, *, reads_only: bool) -> tuple[int, int, int]:
+    """Rows, positions a row and read positions a row of the block of a record, of about `size` positions."""
     width, reads = batch.input_ids.shape[1], batch.reads.shape[1]
     if reads_only:
-        return max(1, READS // reads), reads, reads
+        return max(1, size // reads), reads, reads
     alone = reads > 1 and batch.tree is None  # an answer of its own: few records have this shape
-    return 1 if alone else max(1, TOKENS // width), width, reads
+    return 1 if alone else max(1, size // width), width, reads
 
 
-def records_a_block(batch: MicroBatch, *, reads_only: bool) -> int:
+def records_a_block(batch: MicroBatch, size: int, *, reads_only: bool) -> int:
     """About how many records share a block where there are many of this shape: three quarters of its rows."""
-    return max(1, 3 * block_shape(batch, reads_only=reads_only)[0] // 4)
+    return max(1, 3 * block_shape(batch, size, reads_only=reads_only)[0] // 4)
 
 
-def blocks(batches: Sequence[MicroBatch], chosen: Iterable[int], *, reads_only: bool) -> Iterator[Block]:
+def blocks(
+    batches: Sequence[MicroBatch], chosen: Iterable[int], size: int = ALL_LAYERS, *, reads_only: bool = False
+) -> Iterator[Block]:
     """Which of the chosen records go through the model together, and in which rows.
 
     Args:
         batches: of one record each.
         chosen: indices of micro-batches.
+        size: positions of a block.
         reads_only: whether the read positions alone are computed.
     """
     rows_of: dict[tuple[int, int, int], list[list[int]]] = {}
     for index in chosen:
-        shape = block_shape(batches[index], reads_only=reads_only)
+        shape = block_shape(batches[index], size, reads_only=reads_only)
         row = zlib.crc32(batches[index].input_ids.tobytes()) % shape[0]
         rows_of.setdefault(shape, [[] for _ in range(shape[0])])[row].append(index)
     for queues in rows_of.values():
@@ -128,7 +132,7 @@ def state_reader(
     def begin() -> tuple[dict[str, list[Tensor]], Iterator[Block]]:
         known = cache.known(names)
         missing = [index for index, name in enumerate(names["records"]) if name not in known]
-        return known, blocks(batches, missing, reads_only=False)
+        return known, blocks(batches, missing)
 
     ready: dict[int, list[Tensor]] = {}
 

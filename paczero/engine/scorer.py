@@ -38,7 +38,9 @@ from paczero.engine.frozen_modules import (
 from paczero.engine.heads import head_of
 from paczero.engine.hidden_cache import HiddenCache
 from paczero.engine.isolation import (
-    TOKENS,
+    ALL_LAYERS,
+    LAST_LAYERS,
+    READS,
     Block,
     blocks,
     by_record,
@@ -134,9 +136,7 @@ class Scorer:
         groups = group_batches(batches) if merged else [[batch] for batch in batches]
         shard = group.shard([sum(batch.positions for batch in members) for members in groups])
         if self.isolated:  # records that share a block lie behind one another
-            shard = [
-                index for block in blocks(batches, shard, reads_only=False) for index in block if index is not None
-            ]
+            shard = [index for block in blocks(batches, shard) for index in block if index is not None]
         self._members = [groups[index] for index in shard]
         self._passes = [merge_batches(members) if merged else members[0] for members in self._members]
         if self.cache is not None and self._passes:
@@ -196,7 +196,7 @@ class Scorer:
             How many times the rows are repeated; 1 where a pass holds one micro-batch.
         """
         if self.isolated:  # a block takes as long with one record
-            return records_a_block(self.batches[0], reads_only=self._attention is not None)
+            return records_a_block(self.batches[0], self._block_size, reads_only=self._attention is not None)
         if self._attention is None or self.cache is None:
             return 1
         times = max(1, LAST_LAYER_ROWS // int(self.batches[0].starts[-1]))
@@ -259,7 +259,7 @@ class Scorer:
         if self.isolated:
             only = self._attention is not None
             chosen = [i for i, batch in enumerate(self._passes) if wanted is None or wanted[batch.records[0]]]
-            for block in blocks(self._passes, chosen, reads_only=only):
+            for block in blocks(self._passes, chosen, self._block_size, reads_only=only):
                 yield joined(self._passes, block, reads_only=only), joined_states(kept, block), block
             return
         for index, batch in enumerate(self._passes):
@@ -268,6 +268,13 @@ class Scorer:
                 yield batch, kept[index], (index,)
             elif len(rows):
                 yield batch.take(rows), [select_rows(state, batch, rows) for state in kept[index]], (index,)
+
+    @property
+    def _block_size(self) -> int:
+        """Positions of a block in a step's passes."""
+        if self._attention is not None:
+            return READS
+        return ALL_LAYERS if self.cache is None else LAST_LAYERS
 
     def _give(self, replacements: list[CachedOutput | CachedInput], states: list[torch.Tensor]) -> None:
         for replacement, state in zip(replacements, states, strict=True):
@@ -395,7 +402,7 @@ class Scorer:
             "trained": [name for name, parameter in first.named_parameters() if parameter.requires_grad],
             "model": [type(self.model).__name__, str(self.model.dtype), self.device.type],
             "versions": [torch.__version__, transformers.__version__],
-            **({"isolated": [TOKENS, torch.get_num_threads()]} if self.isolated else {}),
+            **({"isolated": [ALL_LAYERS, torch.get_num_threads()]} if self.isolated else {}),
         }
 
     def _prepared(self, batch: MicroBatch) -> ModelInputs:

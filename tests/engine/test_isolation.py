@@ -17,7 +17,7 @@ from paczero.data.metrics import losses
 from paczero.distributed.base import ProcessGroup
 from paczero.engine.generation import Generator, StopCondition
 from paczero.engine.hidden_cache import HiddenCache
-from paczero.engine.isolation import blocks
+from paczero.engine.isolation import LAST_LAYERS, READS, blocks
 from paczero.engine.scorer import Scorer
 from paczero.models.adapters import attach
 from paczero.models.layers import first_trained_layer
@@ -243,8 +243,8 @@ def test_a_row_is_no_wider_than_the_model(decoder: Decoder) -> None:
 
 def test_each_record_has_one_row() -> None:
     batches = micro_batches(PROMPTS, CandidateTree(WORDS["two of one token"]), batch_tokens=80, isolated=True)
-    for reads_only in (True, False):
-        found = list(blocks(batches, range(0, len(batches), 2), reads_only=reads_only))
+    for size, reads_only in ((64, False), (LAST_LAYERS, False), (READS, True)):
+        found = list(blocks(batches, range(0, len(batches), 2), size, reads_only=reads_only))
         rows = [index for block in found for index in block if index is not None]
         assert sorted(rows) == list(range(0, len(batches), 2))
         assert len(found) < len(rows) / 2, "records share blocks"
