@@ -163,9 +163,9 @@ def main() -> None:
         "--epsilon", type=float, nargs="*", default=[0, 1, 2, 8], help="of DP-SGD; 0: AdamW, no privacy"
     )
     parser.add_argument("--delta", type=float, default=1e-6)
-    parser.add_argument("--learning_rate", type=float, nargs="*", default=[3e-3, 1e-2, 3e-2])
-    parser.add_argument("--epochs", type=int, nargs="*", default=[10, 40])
-    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--learning_rate", type=float, nargs="*", default=[1e-2, 3e-2])
+    parser.add_argument("--steps", type=int, nargs="*", default=[40, 160])
+    parser.add_argument("--batch_size", type=int, nargs="*", help="expected (default: 256 and the whole pool)")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     model = AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32).eval()
@@ -176,11 +176,13 @@ def main() -> None:
     parts = drawn[: given.records], drawn[given.records :], read(given.test)
     pool, dev, test = (frozen_part(model, tokenizer, part) for part in parts)
     common = {"units": given.records, "seed": given.seed, "seconds_frozen": time.perf_counter() - began}
-    for epsilon, epochs, rate in itertools.product(given.epsilon, given.epochs, given.learning_rate):
+    sizes = given.batch_size or [256, given.records]
+    for epsilon, size, steps, rate in itertools.product(given.epsilon, sizes, given.steps, given.learning_rate):
+        epochs = max(1, round(steps * size / given.records))
         torch.manual_seed(given.seed)
         head, start = LastMatrix(model, rows), time.perf_counter()
         before = scored(head, test)[1]
-        options = Options(epsilon, given.delta, median_clip(head, dev), epochs, rate, given.batch_size)
+        options = Options(epsilon, given.delta, median_clip(head, dev), epochs, rate, size)
         spent = train(head, pool, dev, options)
         seconds = time.perf_counter() - start
         figures = {"spent": spent, "before": before, "dev": scored(head, dev)[1], "test": scored(head, test)[1]}
