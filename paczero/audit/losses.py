@@ -131,10 +131,10 @@ class QuadraticLosses:
         self._points[: units - odd] += (2 * good - 1) * shift / np.linalg.norm(shift)
         self.labels = np.zeros(units, dtype=np.int64)
         self.objective, self.scorer, self.group, self.units = self, self, SINGLE_PROCESS, units
-        self._place = _Place(np.zeros(_DIMENSIONS), seed, 0)
+        self._weights = _QuadraticWeights(np.zeros(_DIMENSIONS), seed, 0)
 
-    def weights(self, args: PACZeroConfig, purpose: str = "direction") -> "_Place":
-        return _Place(self._place.values, args.seed, _PURPOSES[purpose])
+    def weights(self, args: PACZeroConfig, purpose: str = "direction") -> "_QuadraticWeights":
+        return _QuadraticWeights(self._weights.values, args.seed, _PURPOSES[purpose])
 
     def features(self) -> Floats:
         return self._points
@@ -143,24 +143,31 @@ class QuadraticLosses:
         return np.asarray(np.square(self._differences()).sum(axis=1) / (2 * _NEAR))
 
     def flat(self) -> npt.NDArray[np.float32]:
-        return self._place.values.astype(np.float32)
+        return self._weights.values.astype(np.float32)
 
-    def derivatives(self, weights: "_Place", step: int, directions: int, unit_indices: Any = None) -> Derivatives:
+    def derivatives(
+        self, weights: "_QuadraticWeights", step: int, directions: int, unit_indices: Any = None
+    ) -> Derivatives:
         """As `PoolObjective.derivatives`, of all units."""
         drawn = np.stack([weights.direction(step, k) for k in range(directions)], axis=1)
         return Derivatives(self._differences() @ drawn, 0, unit_indices, float(self.values().mean()))
 
     def _differences(self) -> Floats:
-        return np.asarray(_NEAR * self._place.values - self._points)
+        return np.asarray(_NEAR * self._weights.values - self._points)
 
 
 @dataclass(frozen=True)
-class _Place:
+class _QuadraticWeights:
     """The weights of the quadratic losses, with what the loop asks of `PerturbedParameters`."""
 
     values: Floats
     seed: int
     purpose: int
+
+    @property
+    def parameters(self) -> dict[str, torch.Tensor]:
+        """Name -> weights."""
+        return {"weights": torch.from_numpy(self.values)}
 
     def direction(self, step: int, k: int) -> Floats:
         """Direction k of a step: signs ±1."""

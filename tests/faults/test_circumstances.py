@@ -191,7 +191,7 @@ def given(mechanism: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     ("overflowing", "mechanism"),
-    [("one", "mi"), ("all", "mi"), ("all", "zpl"), ("one", "none")],
+    [("one", "mi"), ("one", "zpl"), ("all", "coin"), ("one", "none")],
     indirect=["overflowing"],
 )
 def test_losses_that_are_not_finite_are_said_and_the_run_ends(
