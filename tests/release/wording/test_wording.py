@@ -80,7 +80,7 @@ def test_a_published_wording_does_not_change(version: int, case: dict[str, Any])
         "weights_sha256": "0f" * 32,
         "threshold": 0.1 if header["threshold"] == "median" else 0.0,
         "development": development and development.facts(40),
-    }
+    } | case.get("facts", {})
     text = card(
         header,
         facts,
