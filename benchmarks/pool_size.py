@@ -161,7 +161,8 @@ def main() -> None:
     ]
     given.output.mkdir(parents=True, exist_ok=True)
     (given.output / "results.json").write_text(json.dumps({"dp_gap": gap, "rows": rows}, indent=1) + "\n")
-    (given.output / "accuracy.png").write_bytes(figure([row for row in rows if row["cell"] in SHOWN]))
+    if len(given.directories) > 1:
+        (given.output / "accuracy.png").write_bytes(figure([row for row in rows if row["cell"] in SHOWN]))
     (given.output / "tables.md").write_text(f"{table(rows)}\n\n{settings_table(rows)}\n", encoding="utf-8")
 
 

@@ -137,7 +137,8 @@ def build_job(settings: RunSettings, *, live: Live, secret: str | Path | None = 
     from paczero.data.splits import read_splits
 
     task = settings.args.task
-    splits = read_splits(settings.data, task, seed=settings.args.seed)
+    protected = spec_of(settings.args.mechanism.name).is_dp
+    splits = read_splits(settings.data, task, seed=settings.args.seed, protected=protected)
     pool = read_dataset(splits.train, task, training=True)
     dev, test = (None if rows is None else read_dataset(rows, task) for rows in (splits.dev, splits.test))
     shared = None if test is None else require_apart(settings.args, "test set", pool, test)

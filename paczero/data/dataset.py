@@ -112,7 +112,7 @@ def make_dataset(rows: Sequence[Mapping[str, Any]], task: TaskConfig, *, trainin
         units=len(unit_names),
         unit_names=unit_names,
         columns=columns,
-        label_names=tuple(map(_label_key, task.labels)) if labelled else (),
+        label_names=tuple(map(canonical_value, task.labels)) if labelled else (),
         notes=tuple(notes),
         answers=answers,
     )
@@ -159,8 +159,8 @@ def _check_texts(data: Rows, columns: tuple[str, ...]) -> list[str]:
     return [f"{partly} of {len(data)} records have an empty column beside a filled one"] if partly else []
 
 
-def _label_key(value: object) -> str:
-    """A label value in the form that is compared: no white space around, 1.0 as 1."""
+def canonical_value(value: object) -> str:
+    """A label or the name of a unit in the form that is compared: no white space around, 1.0 as 1."""
     text = str(value).strip()
     whole = text.removesuffix(".0")
     return whole if whole.removeprefix("-").isdigit() else text
@@ -168,13 +168,13 @@ def _label_key(value: object) -> str:
 
 def _labels(data: Rows, task: TaskConfig) -> NDArray[np.int64]:
     column = task.label_column
-    index = {_label_key(value): number for number, value in enumerate(task.labels)}
+    index = {canonical_value(value): number for number, value in enumerate(task.labels)}
     if len(index) < len(task.labels):
         raise PACZeroError(f"task.labels: {listed(list(map(str, task.labels)))} mean the same value twice; keep one")
     known = index | _other_spellings(data.class_names.get(column, ()), index)
     labels = np.empty(len(data), dtype=np.int64)
     for number, row in enumerate(data, 1):
-        label = known.get(_label_key(row.get(column, "")))
+        label = known.get(canonical_value(row.get(column, "")))
         if label is None:
             raise _unknown_label(data, number, column, list(index))
         labels[number - 1] = label
@@ -187,7 +187,7 @@ def _other_spellings(class_names: Sequence[str], index: dict[str, int]) -> dict[
     for key, label in index.items():
         if key.lower() in ("true", "false"):
             other |= dict.fromkeys((key.lower(), key.title(), key.upper()), label)
-    names = {_label_key(name): str(number) for number, name in enumerate(class_names)}
+    names = {canonical_value(name): str(number) for number, name in enumerate(class_names)}
     if not names or not set(index) <= set(names.values()):
         return {spelling: label for spelling, label in other.items() if spelling not in index}
     if set(index) <= set(names) and any(index.get(name) != index.get(number) for name, number in names.items()):
@@ -216,7 +216,7 @@ def _units(data: Rows, column: str | None) -> tuple[tuple[str, ...], NDArray[np.
     indices: dict[str, int] = {}
     unit_of_record = np.empty(len(data), dtype=np.int64)
     for number, row in enumerate(data, 1):
-        name = row.get(column, "").strip()
+        name = canonical_value(row.get(column, ""))
         if not name:
             raise PACZeroError(
                 f"task.unit_column: record {number} of {data.origin} has nothing in column {column!r}; "

@@ -11,6 +11,8 @@ Dev and test records are not protected: they choose steps, clip and threshold wi
 the pool says nothing of a person who is in such a set too.
 """
 
+import unicodedata
+
 from paczero.config import PACZeroConfig, TaskConfig
 from paczero.data.dataset import Dataset
 from paczero.errors import PACZeroError
@@ -49,11 +51,12 @@ def require_apart(args: PACZeroConfig, what: str, pool: Dataset, other: Dataset)
     if shared is not None and spec_of(mechanism).is_dp:
         raise PACZeroError(
             f"{shared}; {mechanism} hides who is in the pool, and this set is not protected; drop these records from "
-            "one of the two, or draw the set from the pool's file, by unit (data.dev_records, data.test_records)"
+            "one of the two; texts that a file has twice, from that file"
         )
     return shared
 
 
 def _text(dataset: Dataset, number: int) -> tuple[str, ...]:
-    """A record's text without differences in white space."""
-    return tuple(" ".join(dataset.rows[number].get(column, "").split()) for column in dataset.columns)
+    """A record's text without differences in white space, case and forms of a character."""
+    texts = (unicodedata.normalize("NFKC", dataset.rows[number].get(column, "")) for column in dataset.columns)
+    return tuple(" ".join(text.casefold().split()) for text in texts)

@@ -18,6 +18,7 @@ from functools import cache
 
 from paczero.config import TaskConfig
 from paczero.config_io import DataConfig
+from paczero.data.dataset import canonical_value
 from paczero.data.loading import Rows, load_rows
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
@@ -42,8 +43,11 @@ class Splits:
     notes: tuple[str, ...] = ()
 
 
-def read_splits(data: DataConfig, task: TaskConfig, *, seed: int) -> Splits:
+def read_splits(data: DataConfig, task: TaskConfig, *, seed: int, protected: bool = False) -> Splits:
     """Reads the files that a run's settings name, and draws pool, dev set and test set from them.
+
+    Args:
+        protected: whether the mechanism hides who is in the pool; see `draw_splits`.
 
     Raises:
         PACZeroError: no pool is named, a file cannot be used, or it holds too few records.
@@ -60,6 +64,7 @@ def read_splits(data: DataConfig, task: TaskConfig, *, seed: int) -> Splits:
         test_records=data.test_records,
         shots=data.shots,
         task=task,
+        protected=protected,
     )
 
 
@@ -84,6 +89,7 @@ def draw_splits(
     test_records: int | None = None,
     shots: int | None = None,
     task: TaskConfig | None = None,
+    protected: bool = False,
 ) -> Splits:
     """Draws a run's records; the order of the file stays.
 
@@ -101,6 +107,8 @@ def draw_splits(
             and dev set leave of `train`. All of `test` where left out.
         shots: k, records of each label in the pool, instead of `train_records`.
         task: says which columns hold text, label and unit.
+        protected: no record is passed over: dev and test sets decide what is released, so which records they have must
+            not follow from the texts and units of the pool.
 
     Raises:
         PACZeroError: there are too few records for the requested sizes.
@@ -110,7 +118,7 @@ def draw_splits(
     spared = [count for rows, count in ((dev, dev_records), (test, test_records)) if rows is None and count]
     pool, rest = _draw_pool(train, seed, task, wanted=train_records, shots=shots, spared=spared)
     notes: list[str] = []
-    taken = _keys_of(pool, task)
+    taken = set() if protected else _keys_of(pool, task)
     if dev_records is not None:
         source, numbers = (train, rest) if dev is None else (dev, range(len(dev)))
         _require_enough("dev", dev_records, source, len(numbers), " beside the pool" if dev is None else "")
@@ -118,7 +126,7 @@ def draw_splits(
         rest = _others(train, rest, chosen, task) if dev is None else rest
         dev = _drawn(source, chosen, seed)
     if test_records is not None:
-        taken |= set() if dev is None else _keys_of(dev, task)
+        taken |= set() if dev is None or protected else _keys_of(dev, task)
         if test is None:
             _require_enough("test", test_records, train, len(rest), " beside pool and dev set")
             chosen = _passing_over(train, _order(train, rest, seed, "test", task), test_records, taken, task)
@@ -203,7 +211,7 @@ def _others(rows: Rows, numbers: Iterable[int], chosen: Iterable[int], task: Tas
 
 def _unit(rows: Rows, number: int, task: TaskConfig) -> str | int:
     """The unit's name; a record without one is a unit of its own, by its number."""
-    return (rows[number].get(task.unit_column, "").strip() if task.unit_column is not None else "") or number
+    return (canonical_value(rows[number].get(task.unit_column, "")) if task.unit_column is not None else "") or number
 
 
 def _passing_over(rows: Rows, order: Sequence[int], wanted: int, taken: set[Key], task: TaskConfig) -> list[int]:

@@ -11,6 +11,7 @@ of the label words.
 import contextlib
 import hashlib
 import itertools
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -401,6 +402,7 @@ class Scorer:
             "attention_cached": self._attention is not None,
             "trained": [name for name, parameter in first.named_parameters() if parameter.requires_grad],
             "model": [type(self.model).__name__, str(self.model.dtype), self.device.type],
+            "config": [_config_digest(self.model.config), str(self.model.config._attn_implementation)],
             "versions": [torch.__version__, transformers.__version__],
             **({"isolated": [ALL_LAYERS, torch.get_num_threads()]} if self.isolated else {}),
         }
@@ -424,6 +426,12 @@ class Scorer:
             "position_ids": positions,
         }
         return ModelInputs(batch, inputs, torch.from_numpy(batch.reads).to(self.device), None)
+
+
+def _config_digest(config: transformers.PretrainedConfig) -> str:
+    """SHA-256 (hex) of a model's settings, without where it lay and who wrote them."""
+    settings = {k: v for k, v in config.to_dict().items() if k not in ("_name_or_path", "transformers_version")}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _digest(batches: list[MicroBatch]) -> str:

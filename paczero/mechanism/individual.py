@@ -35,6 +35,7 @@ Integers = npt.NDArray[np.int64]
 
 _HALF_SCALE = 20  # bits: shares are squared at this resolution, rounded up
 _MOST = 2**61  # of an account
+_LEAST_SHARE = 1e-9
 _UP = 1 + 1e-9  # covers the rounding of floats in the closed form
 _DIGITS = 6
 _SAFER = 1 - 1e-6
@@ -72,7 +73,12 @@ class Share:
         def excess(log_rho: float) -> float:
             return math.log(max(cls(math.exp(log_rho)).delta(epsilon), 1e-320) / delta)
 
-        rho = math.exp(float(brentq(excess, math.log(1e-9), math.log(1e9), xtol=1e-9)))
+        if cls(_LEAST_SHARE).delta(epsilon) > delta:
+            raise PACZeroError(
+                f"epsilon: {epsilon!r} was given with delta {delta!r}; expected more, as units share less than ρ = "
+                f"{_LEAST_SHARE:g} then"
+            )
+        rho = math.exp(float(brentq(excess, math.log(_LEAST_SHARE), math.log(1e9), xtol=1e-9)))
         while cls(rho := _rounded_down(rho)).delta(epsilon) > delta:
             rho *= _SAFER
         return cls(rho)

@@ -91,3 +91,8 @@ def _names_above(model: nn.Module) -> set[str]:
     embedding = {id(p) for p in base.get_input_embeddings().parameters()}
     parameters = {id(p) for module in [*after, head] if module is not None for p in module.parameters()} - embedding
     return {canonical_name(name) for name, p in base.named_parameters() if id(p) in parameters}
+
+
+def has_experts(model: nn.Module) -> bool:
+    """Whether tokens of all records go through shared experts, so that a matrix has as many rows as chose it."""
+    return any("expert" in name.rpartition(".")[2].lower() for name, _ in model.named_modules())

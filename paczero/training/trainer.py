@@ -44,7 +44,7 @@ from paczero.mechanism.registry import spec_of
 from paczero.mechanism.secret import EarlierRuns, read_record
 from paczero.mechanism.transcript import Transcript
 from paczero.models.adapters import attach, peft_settings
-from paczero.models.layers import first_trained_layer
+from paczero.models.layers import first_trained_layer, has_experts
 from paczero.models.loading import base_fingerprint, load
 from paczero.optim.parameters import WeightEMA
 from paczero.optim.precision import check_update_precision
@@ -165,6 +165,11 @@ class PACZeroTrainer:
         )
         for dtype in {str(p.dtype).removeprefix("torch.") for p in base.parameters()}:
             require_float32("model", dtype, self.args.mechanism.name)
+        if spec_of(self.args.mechanism.name).isolates_units and has_experts(base):
+            raise PACZeroError(
+                f"model: one with experts was given with mechanism.name {self.args.mechanism.name!r}; expected a dense "
+                "model, as an expert's results for a record depend on the records that share its batch"
+            )
         given = {"train": train_dataset, "dev": eval_dataset, "test": None}
         paths = {key: str(value) if isinstance(value, str | Path) else None for key, value in given.items()}
         self._names = {"data": paths, **(names or {})}

@@ -172,3 +172,24 @@ def test_too_few_records(asked: dict[str, Any], said: str) -> None:
         draw_splits(films(30), **({"seed": 0} | asked))
     with pytest.raises(PACZeroError, match=r"data.dev_records: 9 was given; data \(a list\) has 5; ask for fewer"):
         draw_splits(films(30), films(5), seed=0, dev_records=9)
+
+
+def test_a_dev_set_does_not_follow_from_a_pool_that_is_protected() -> None:
+    """A text of the pool stands in the dev file, or nowhere."""
+    file = films(60, 500)
+
+    def dev(text: str, protected: bool) -> list[str]:
+        pool = load_rows([{"text": text, "label": "0"}, *({"text": f"mine {n}", "label": "0"} for n in range(39))])
+        return texts(draw_splits(pool, file, seed=0, train_records=40, dev_records=50, protected=protected).dev)
+
+    assert any(dev(text, False) != dev("nowhere", False) for text in texts(file)), "it is passed over"
+    assert all(dev(text, True) == dev("nowhere", True) for text in texts(file))
+
+
+def test_the_name_of_a_unit_as_a_number_of_any_kind() -> None:
+    names = ("3", "3.0", " 3", *(str(n) for n in range(4, 12)))
+    rows = load_rows([{"text": f"note {n}", "label": "0", "who": who} for n, who in enumerate(names)])
+    for seed in range(8):
+        splits = draw_splits(rows, seed=seed, train_records=5, dev_records=3, task=PATIENTS)
+        sides = [{float(row["who"]) for row in side or []} for side in (splits.train, splits.dev)]
+        assert not sides[0] & sides[1]

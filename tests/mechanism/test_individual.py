@@ -249,3 +249,9 @@ def test_the_best_of_many_adversaries_stays_below():
     for epsilon in EPSILONS:
         found, stated = value(0.0, 3.01, 5, epsilon), Share(RHO).delta(epsilon)
         assert 0 < found <= stated
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [(1e-4, 1e-10), (1e-5, 1e-6), (1e-6, 1e-200)])
+def test_an_epsilon_that_is_too_small_is_refused_in_a_line(epsilon: float, delta: float) -> None:
+    with pytest.raises(PACZeroError, match=r"epsilon: .* expected more"):
+        Share.of(epsilon, delta=delta)

@@ -12,7 +12,7 @@ import torch
 import yaml
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig, MixtralForCausalLM, TrainerCallback
 
 from paczero import PACZeroConfig, PACZeroTrainer
 from paczero.config import MechanismConfig
@@ -357,6 +357,21 @@ def test_a_loaded_model_in_half_precision_is_refused_where_the_pool_is_hidden(
     for mechanism in ({"name": "dpzero", "epsilon": 2.0}, {"name": "dp-sign", "epsilon": 2.0}):
         with pytest.raises(PACZeroError, match=r"model: 'bfloat16' was given with .* expected 'float32'"):
             make_trainer(tmp_path / "run", model=model, mechanism=mechanism, processing_class=tokenizer)
+    make_trainer(tmp_path / "run", model=model, mechanism={"name": "zpl"}, processing_class=tokenizer)
+
+
+def test_experts_are_refused_where_the_pool_is_hidden(
+    make_trainer: MakeTrainer, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    """What an expert computes for a record depends on how many other tokens chose it."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model_dir)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = MixtralConfig(vocab_size=len(tokenizer), num_key_value_heads=2, num_local_experts=4, **sizes)
+    model = MixtralForCausalLM(config)
+    with pytest.raises(PACZeroError, match="model: one with experts was given"):
+        make_trainer(
+            tmp_path / "run", model=model, mechanism={"name": "dp-sign", "epsilon": 2.0}, processing_class=tokenizer
+        )
     make_trainer(tmp_path / "run", model=model, mechanism={"name": "zpl"}, processing_class=tokenizer)
 
 
