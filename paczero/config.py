@@ -69,8 +69,8 @@ OTHER_NAMES: dict[str, str] = {
         ("optim", "optim_args", "adam_beta1", "adam_beta2", "adam_epsilon"),
         "there is one optimizer, which follows random directions by forward passes; leave it out",
     ),
-    "fp16": "set dtype to float16",
-    "bf16": "set dtype to bfloat16",
+    "fp16": "set dtype to float16, or float32 with a differentially private mechanism",
+    "bf16": "set dtype to bfloat16, or float32 with a differentially private mechanism",
     **dict.fromkeys(
         ("logging_steps", "logging_strategy", "logging_first_step"), "every step is recorded; leave it out"
     ),

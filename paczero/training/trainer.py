@@ -500,7 +500,7 @@ class PACZeroTrainer:
         """Puts what the dev set decides in the header: as the run that goes on has it, or measured now."""
         chosen = self.args.mechanism
         names = [name for name, on in (("clip", chosen.clip == "auto"), ("eps0", chosen.individual)) if on]
-        if not names or self.dev is None:
+        if self.dev is None or not (names or "eps0" in self.header["mechanism"]):
             return
         found = self.group.broadcast_from_main(partial(measured_of_run, self.run.staged_transcript, names))
         if found is None:

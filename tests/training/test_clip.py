@@ -145,3 +145,11 @@ def test_log_odds_are_those_of_a_unit_with_the_dev_set_s_mean_square() -> None:
 def test_without_a_dev_set_it_is_refused_before_anything_is_read(make_trainer: MakeTrainer, tmp_path: Path) -> None:
     with pytest.raises(PACZeroError, match=r"mechanism\.clip: auto was given without a dev set"):
         make_trainer(tmp_path / "run", mechanism=SIGN, dev=None)
+
+
+@pytest.mark.parametrize("clip", ["auto", 25.0])
+def test_a_run_warns_of_bits_that_carry_little_with_any_clip(
+    make_trainer: MakeTrainer, tmp_path: Path, caplog: pytest.LogCaptureFixture, clip: str | float
+) -> None:
+    make_trainer(tmp_path / "run", mechanism=SIGN | {"epsilon": 0.05, "clip": clip}).train()
+    assert [text for text in caplog.messages if "of the sum's signal" in text]

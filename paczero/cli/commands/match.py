@@ -30,8 +30,10 @@ _HEADS = ("mechanism", "p", "nats", "ε", "noise", "hides")
 _FOOT = """
 p of mi, zpl and skip is about which half a unit was in, on average over releases. They do not hide who is
 in the pool. p of dpzero, dp-aggzo and dp-sign is about whether a unit was in the pool, for an adversary who
-knows all other units. An ε in brackets has the same p at δ = 0. It is for comparison and promises no
-differential privacy. The noise is σ, in clips, or ε₀, by which one unit can move the log-odds of a bit.{large}"""
+knows all other units. none and full-sign never read the secret half: about it alone they have I = 0 and
+p = 0.5, and about the pool they bound nothing. An ε in brackets has the same p at δ = 0. It is for comparison
+and promises no differential privacy. The noise is σ, in clips, or ε₀, by which one unit can move the log-odds
+of a bit.{large}"""
 
 _LARGE = """
 Attention: the noise of this p has ε = {:.3g}. p bounds an average guess only: from ε = 8 on, rare releases may
