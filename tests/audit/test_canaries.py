@@ -40,7 +40,7 @@ def test_the_bound_says_what_its_trials_could_show_at_most():
     insider = next(row for row in short(MechanismConfig(name="none"), runs=40).rows if row.attack == "insider")
     assert insider.auc == 1.0 and insider.epsilon_low == insider.epsilon_most < 1.5
     for row in short(MechanismConfig(name="coin")).rows:
-        assert row.epsilon_low <= row.epsilon_most and row.epsilon_most > 0
+        assert 0 <= row.epsilon_low <= row.epsilon_most  # 0 where nearly all members were drawn alike
 
 
 def test_differential_privacy_holds():

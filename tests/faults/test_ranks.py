@@ -68,11 +68,11 @@ def cases(tiny_model_dir: Path, tiny_pool_csv: Path, tiny_dev_csv: Path, tmp_pat
     return make
 
 
-def test_the_same_bytes_from_one_and_three_processes(
+def test_the_same_bytes_from_one_and_two_processes(
     launcher: Launch, cases: Callable[[int], Any], tmp_path: Path
 ) -> None:
     weights = set()
-    for size in (1, 3):
+    for size in (1, 2):
         done = launcher("trained", size, cases=cases(size))
         assert done.status == [0] * size, done.err
         weights |= {json.dumps(result) for result in done.results}  # on every rank
