@@ -137,8 +137,7 @@ def build_job(settings: RunSettings, *, live: Live, secret: str | Path | None = 
     from paczero.data.splits import read_splits
 
     task = settings.args.task
-    protected = spec_of(settings.args.mechanism.name).is_dp
-    splits = read_splits(settings.data, task, seed=settings.args.seed, protected=protected)
+    splits = read_splits(settings.data, settings.args)
     pool = read_dataset(splits.train, task, training=True)
     dev, test = (None if rows is None else read_dataset(rows, task) for rows in (splits.dev, splits.test))
     shared = None if test is None else require_apart(settings.args, "test set", pool, test)

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from paczero.config import TaskConfig
+from paczero.config import PACZeroConfig, TaskConfig
 from paczero.config_io import DataConfig
 from paczero.data.dataset import canonical_value
 from paczero.data.loading import Rows, load_rows
 from paczero.data.template import Template
 from paczero.errors import PACZeroError
+from paczero.mechanism.registry import spec_of
 
 Key = tuple[str, ...]
 
@@ -43,11 +44,12 @@ class Splits:
     notes: tuple[str, ...] = ()
 
 
-def read_splits(data: DataConfig, task: TaskConfig, *, seed: int, protected: bool = False) -> Splits:
+def read_splits(data: DataConfig, args: PACZeroConfig) -> Splits:
     """Reads the files that a run's settings name, and draws pool, dev set and test set from them.
 
     Args:
-        protected: whether the mechanism hides who is in the pool; see `draw_splits`.
+        data: the files and sizes.
+        args: the run's seed, task and mechanism: whether the pool is protected follows from it.
 
     Raises:
         PACZeroError: no pool is named, a file cannot be used, or it holds too few records.
@@ -58,13 +60,13 @@ def read_splits(data: DataConfig, task: TaskConfig, *, seed: int, protected: boo
         _read("train", data.train),
         None if data.dev is None else _read("dev", data.dev, data.dev_records),
         None if data.test is None else _read("test", data.test, data.test_records),
-        seed=seed,
+        seed=args.seed,
         train_records=data.train_records,
         dev_records=data.dev_records,
         test_records=data.test_records,
         shots=data.shots,
-        task=task,
-        protected=protected,
+        task=args.task,
+        protected=spec_of(args.mechanism.name).is_dp,
     )
 
 

@@ -22,7 +22,6 @@ from paczero.data.tasks.base import Predictions
 from paczero.errors import PACZeroError
 from paczero.inference.loading import load_target
 from paczero.inference.target import Target, find_target
-from paczero.mechanism.registry import spec_of
 from paczero.models.layers import plain
 from paczero.training.evaluation import Evaluator, Progress, make_evaluator
 from paczero.training.trainer import PACZeroTrainer
@@ -148,10 +147,7 @@ def _test_set(target: Target) -> Rows:
     """The test set that the settings name, drawn as in training."""
     if target.settings is not None:
         data, args = target.settings.data, target.settings.args
-        protected = spec_of(args.mechanism.name).is_dp
-        drawn = None
-        if data.test_records is not None:
-            drawn = read_splits(data, args.task, seed=args.seed, protected=protected).test
+        drawn = None if data.test_records is None else read_splits(data, args).test
         if drawn is not None or data.test is not None:
             return drawn or load_rows(data.test)
     raise PACZeroError("data: nothing was given and no test set is known; expected labelled records")

@@ -76,9 +76,8 @@ def secret_facts(run: RunDirectory) -> dict[str, Any]:
     }
 
 
-def _with_earlier(run: RunDirectory, expected: Mapping[str, Any]) -> dict[str, Any]:
+def _with_earlier(expected: Mapping[str, Any], earlier: EarlierRuns | None) -> dict[str, Any]:
     """The journal's header with what earlier runs told about the secret, from which an audit starts too."""
-    earlier = read_record(run.secret).earlier
     return {**expected, "earlier": None if earlier is None else earlier.to_json()}
 
 
@@ -95,7 +94,7 @@ def open_journal(run: RunDirectory, expected: Mapping[str, Any], *, alone: bool)
     """
     if not run.journal.exists():
         return None
-    journal, expected = Journal.open(run.journal), _with_earlier(run, expected)
+    journal, expected = Journal.open(run.journal), _with_earlier(expected, read_record(run.secret).earlier)
     threads = journal.header.get("torch_threads")
     if alone and type(threads) is int and 1 <= threads != torch.get_num_threads():
         _LOG.warning("%d thread%s, as this run began with", threads, "s" if threads > 1 else "")
@@ -147,7 +146,7 @@ class RunState:
         units, candidates = header["units"], None if membership is None else candidates_hash(membership)
         mechanism = make_mechanism(args, header["mechanism"], membership, run.secret, units=units, start=start)
         threads = torch.get_num_threads()
-        expected = {**_with_earlier(run, expected), "candidates": candidates, "torch_threads": threads}
+        expected = {**_with_earlier(expected, earlier), "candidates": candidates, "torch_threads": threads}
         if journal is None:
             if earlier is not None:
                 take_secret(run, earlier, pool=expected["pool"], candidates=candidates)

@@ -71,12 +71,12 @@ def test_a_stranger_s_text_is_no_formula(tmp_path):
 def test_a_recipe_s_test_set_can_be_left_out(drawing):
     """Drawn from what pool and dev set leave; or none at all."""
     without = build_settings(settings_parser("train", "").parse_args(drawing("--data.test", "null")[1:]).settings)
-    splits = read_splits(without.data, without.args.task, seed=without.args.seed)
+    splits = read_splits(without.data, without.args)
     assert [len(part or ()) for part in (splits.train, splits.dev, splits.test)] == [40, 8, 12]
     texts = [row["text"] for part in (splits.train, splits.dev, splits.test) for row in part or ()]
     assert len(set(texts)) == 60
     none = replace(without, data=replace(without.data, test_records=None))
-    assert read_splits(none.data, none.args.task, seed=none.args.seed).test is None
+    assert read_splits(none.data, none.args).test is None
 
 
 @pytest.mark.parametrize(
